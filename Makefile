@@ -1,0 +1,42 @@
+# `make run` verifies the theorems on real data and draws the phase diagram; `make test` runs the tests.
+# Both make their own environment in .venv; a stamp in it says what has been installed for this pyproject.toml.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint types bench clean
+
+run: .venv/stamp-run
+	$(BIN)/dln verify --data diabetes
+	mkdir -p build
+	$(BIN)/dln figure phase-diagram --out build/phase_diagram.png
+	$(BIN)/dln figure phase-diagram --out build/phase_diagram.pdf
+
+test: .venv/stamp-test
+	$(BIN)/python -m pytest
+
+lint: .venv/stamp-dev
+	$(BIN)/ruff check .
+
+types: .venv/stamp-dev
+	$(BIN)/mypy
+
+# Timings are ratios to other solvers in the same run; their warnings are not ours to fix.
+bench: .venv/stamp-bench
+	$(BIN)/python -m pytest tests/benchmarks -s --timeout 0 -W default
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/stamp-run: EXTRAS :=
+.venv/stamp-test: EXTRAS := [test]
+.venv/stamp-dev: EXTRAS := [dev]
+.venv/stamp-bench: EXTRAS := [test,bench]
+
+.venv/stamp-run .venv/stamp-test .venv/stamp-dev .venv/stamp-bench: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.$(EXTRAS)'
+	touch $@

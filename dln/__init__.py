@@ -1,0 +1,30 @@
+"""dln: the toolkit for diagonal linear networks, ``beta = u*u - v*v``."""
+
+from . import datasets, potential
+from .flow import FlowResult, Status, flow
+from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
+from .problem import Problem, load, sparse_regression
+from .rules import SAM, GradientFlow, GradientRegularization, Rule, WeightDecay
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SAM",
+    "FlowResult",
+    "GradientFlow",
+    "GradientRegularization",
+    "Minimizer",
+    "Problem",
+    "Rule",
+    "Status",
+    "WeightDecay",
+    "basis_pursuit",
+    "datasets",
+    "flow",
+    "load",
+    "minimize_potential",
+    "minimum_norm",
+    "potential",
+    "predict",
+    "sparse_regression",
+]

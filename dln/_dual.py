@@ -1,0 +1,216 @@
+"""Damped Newton on the dual of ``min D_phi(b, center)  s.t.  X b = y``, and its path in log alpha.
+
+The dual is smooth, unconstrained and of dimension N:
+
+    min_nu  sum_j phi*_j(x_j.nu + s_j) - y.nu,   b_j = 2 alpha_j^2 sinh(4 x_j.nu + w_j),   w_j = 4 s_j = log(u0/v0)_j.
+
+Along a step p its third derivative is at most ``D = max_j |4 x_j.p|`` times its second, so that the damped Newton step
+``log(1 + D)/D`` always descends (generalised self-concordance: Sun & Tran-Dinh 2019, Math. Programming 178, 145); a line
+search starts there.  At small scales the solution is followed from a large scale down: in the rich regime the path is
+linear in log alpha between the coordinates that wake, and a few tangents reach alpha = 1e-300.
+"""
+
+import math
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, lapack, qr, solve_triangular
+
+from .network import difference_of_squares
+
+_MAX_NEWTON = 200
+_MAX_TOTAL = 5000
+
+
+class DualProblem:
+    """The dual problem at scale ``exp(log_alpha + raised)``: damped Newton steps, tangents, and the path between scales.
+
+    A point is ``(nu, w, correction)`` with ``4 X^T nu + log(u0/v0) = w + correction``.  At small scales |w| is large and an
+    active ``log|b| = 2 log alpha + |w|`` is not: Newton's late corrections are added to the latter, which keeps the
+    digits that w itself would round away.
+    """
+
+    def __init__(self, X, y, log_alpha, ratio):
+        self.X, self.y, self.log_alpha, self.ratio = X, y, log_alpha, ratio
+        self.raised = 0.0
+        self.scale = max(float(np.linalg.norm(y)), float(np.linalg.norm(X @ difference_of_squares(2.0 * log_alpha, ratio))))
+        self.n_iterations = 0
+
+    def mirror_image(self, nu):
+        return self.ratio + 4.0 * (nu @ self.X)
+
+    def evaluate(self, w, correction):
+        """Return log(u^2 + v^2), b and X b - y; not finite where the weights overflow."""
+        moved = w + correction
+        same = np.sign(moved) == np.sign(w)
+        log_scale = 2.0 * (self.log_alpha + self.raised)
+        top = np.where(same, (log_scale + np.abs(w)) + np.sign(w) * correction, log_scale + np.abs(moved))
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            decay = np.expm1(-2.0 * np.abs(moved))
+            b = np.sign(moved) * np.exp(top) * -decay
+            return top + np.log(2.0 + decay), b, self.X @ b - self.y
+
+    def solve(self, log_sizes, right, truncated=False):
+        """Solve ``4 X diag(sizes) X^T p = right``.
+
+        Directions that only dormant coordinates span have a curvature lost in rounding: they are held back by a jitter, or,
+        `truncated`, left out.
+        """
+        with np.errstate(under="ignore"):
+            half = self.X * np.exp(0.5 * log_sizes + math.log(2.0))
+        K = half @ half.T
+        diagonal = np.einsum("ii->i", K)
+        root = np.sqrt(diagonal)
+        root[root == 0.0] = 1.0
+        K /= root
+        K /= root[:, None]
+        right = right / root
+        if truncated:
+            values, vectors = eigh(K, check_finite=False)
+            keep = values > 1e-11 * values[-1]
+            return (vectors[:, keep] @ ((right @ vectors[:, keep]) / values[keep])) / root
+        jitter = 1e-15
+        for _ in range(12):
+            diagonal += jitter
+            try:
+                return cho_solve(cho_factor(K, lower=True, check_finite=False), right, check_finite=False) / root
+            except LinAlgError:
+                jitter *= 10.0
+        raise LinAlgError("the Gram matrix of the dual problem does not factor")
+
+    def tangent(self, w, log_sizes):
+        """Return d nu / d log alpha along the path ``X b = y``: ``4 X^T nu' = -2 tanh(w)`` in least squares weighted by sizes.
+
+        The weights span hundreds of decades.  Householder QR with column pivoting on rows sorted by weight is accurate row
+        by row (Cox & Higham 1998, Numer. Algorithms 19, 23); where even their logarithms span too much, they are compressed,
+        which changes nothing while gaps stay large.
+        """
+        order = np.argsort(-log_sizes, kind="stable")
+        levels = log_sizes[order] - log_sizes[order[0]]
+        levels = levels * min(1.0, 600.0 / max(-levels[-1], 1e-300))
+        weight = np.exp(0.5 * levels)
+        rows = self.X.T[order] * weight[:, None]
+        # Only as many rows count as columns can be spanned, but which ones is what the pivoting decides.
+        (right, R), pivots = _qr_apply(rows, -0.5 * np.tanh(w[order]) * weight)
+        diagonal = np.abs(np.diag(R))
+        if diagonal.size == 0 or diagonal[-1] == 0.0:
+            return None
+        nu = np.empty(R.shape[0])
+        nu[pivots] = solve_triangular(R, right, check_finite=False)
+        return nu
+
+    def landing(self, w, log_sizes, tangent, dormant):
+        """Return how far log alpha may fall before a dormant coordinate wakes: it is not to overshoot by more than e^3."""
+        rate = -(2.0 + np.sign(w) * 4.0 * (tangent @ self.X))
+        rising = (log_sizes < dormant) & (rate > 0.0)
+        return float(np.min((dormant + 3.0 - log_sizes[rising]) / rate[rising], initial=math.inf))
+
+    def newton(self, nu, tol, limit):
+        """Damped Newton from nu; return the best point seen, its relative residual, and the iterations used."""
+        w, correction = self.mirror_image(nu), np.zeros(self.X.shape[1])
+        best, best_residual, stalled, truncated = (nu, w, correction), math.inf, 0, False
+        for iteration in range(limit + 1):
+            log_sizes, _, r = self.evaluate(w, correction)
+            largest = float(np.max(np.abs(r)))
+            residual = float(np.linalg.norm(r)) / self.scale if largest < 1e150 else math.inf  # NaN included
+            if not math.isfinite(residual):
+                break
+            stalled = 0 if residual < 0.5 * best_residual else stalled + 1
+            if stalled and best_residual < 1e-2:
+                truncated = not truncated  # each way of solving makes progress where the other is caught in rounding
+            if residual < best_residual:
+                best, best_residual = (nu, w, correction), residual
+            if residual <= tol or (stalled >= 6 and best_residual < 1e-9) or iteration == limit:
+                break
+            p = self.solve(log_sizes, -r, truncated)
+            change = 4.0 * (p @ self.X)
+            damping = self.line_search(w + correction, p, change)
+            nu = nu + damping * p
+            correction = correction + damping * change
+            if np.max(np.abs(correction), initial=0.0) > 1.0:
+                w, correction = self.mirror_image(nu), np.zeros_like(w)
+            self.n_iterations += 1
+        return best, best_residual, iteration
+
+    def line_search(self, w, p, change):
+        """Return the step along p: 1 near the solution, elsewhere close to the minimum of the dual along p.
+
+        An exponential that is far too large loses one unit of its logarithm in a full Newton step, and all of it in an exact
+        search; a trial costs O(d), where the step itself cost O(N^2 d).
+        """
+        reach = float(np.max(np.abs(change), initial=0.0))
+        if reach < 0.1:
+            return 1.0
+        along = 0.25 * change  # x_j . p
+        constant = float(self.y @ p)
+
+        def slope(t):
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                moved = w + t * change
+                size = np.abs(moved)
+                b = np.sign(moved) * np.exp(2.0 * (self.log_alpha + self.raised) + size) * -np.expm1(-2.0 * size)
+                return float(np.sum(b * along)) - constant
+
+        start = slope(0.0)
+        low, high = math.log1p(reach) / reach, math.inf  # the minimum along p is not before `low`
+        t = 1.0
+        for _ in range(40):
+            value = slope(t)
+            if abs(value) <= (0.25 if t == 1.0 else 0.01) * abs(start):
+                return t
+            if value < 0.0:
+                low = t
+                t = 2.0 * t if high == math.inf else 0.5 * (low + high)
+            else:  # NaN and overflow included
+                high = t
+                t = 0.5 * (low + high)
+            if high - low <= 0.1 * low:
+                break
+        return low
+
+    def follow(self, tol):
+        """Follow the solution from a scale at which the problem is nearly quadratic down to the one asked for."""
+        X, y = self.X, self.y
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            single = np.abs(y @ X) / np.einsum("ij,ij->j", X, X)
+        beta_scale = np.max(single, initial=0.0, where=np.isfinite(single))
+        top = 0.5 * math.log(beta_scale) if beta_scale > 0.0 else -math.inf
+        self.raised = max(0.0, top - float(np.min(self.log_alpha)))
+        if self.raised < 1.0:
+            self.raised = 0.0
+        rough = 1e-3
+        dormant = 2.0 * top + math.log(1e-8)
+        point, residual, _ = self.newton(np.zeros(len(y)), tol if self.raised == 0.0 else rough, _MAX_NEWTON)
+        step = 3.0
+        while self.raised > 0.0 and self.n_iterations < _MAX_TOTAL:
+            nu, w, correction = point
+            log_sizes, _, _ = self.evaluate(w, correction)
+            tangent = self.tangent(w + correction, log_sizes)
+            if tangent is None:
+                tangent = self.solve(log_sizes, -2.0 * y)
+            before = self.raised
+            self.raised = max(0.0, before - min(step, self.landing(w + correction, log_sizes, tangent, dormant)))
+            trial, residual, used = self.newton(nu + (self.raised - before) * tangent, rough, 30)
+            if not residual <= rough:
+                self.raised, step = before, 0.3 * (before - self.raised)
+                if step < 1e-3:
+                    break
+                continue
+            point = trial
+            step = max(step, before - self.raised) * (4.0 if used <= 3 else 2.0 if used <= 8 else 0.7)
+        if self.raised > 0.0:
+            self.raised = 0.0
+            return point, math.inf
+        if residual > tol:
+            point, residual, _ = self.newton(point[0], tol, _MAX_NEWTON)
+        return point, residual
+
+
+def _qr_apply(rows, right):
+    # Q^T right and R of a column-pivoted QR, without forming Q.
+    (packed, tau), R, pivots = qr(rows, mode="raw", pivoting=True, check_finite=False)
+    work = max(1, 64 * rows.shape[1])
+    product, _, info = lapack.dormqr("L", "T", packed, tau, right[:, None], work)
+    if info != 0:
+        raise LinAlgError("QR of the weighted rows failed")
+    n = rows.shape[1]
+    return (product[:n, 0], R[:n]), pivots

@@ -1,0 +1,105 @@
+"""The project's one way to compile: `njit` with an on-disk cache that cannot be stale.
+
+Numba keys its own cache by the file of the function alone, so a kernel is served stale when a kernel that it calls, in
+another file, has changed.  Here the cache folder carries a digest of *all* sources of the package: any change of any
+of them opens a new, empty folder.
+"""
+
+import functools
+import hashlib
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numba
+from numba import types
+
+#: Flags for reductions only: sums may be reordered into vector lanes and fused.  NaN and Inf keep their meaning.
+REDUCTION = {"reassoc", "contract"}
+
+VECTOR = types.Array(types.float64, 1, "C")
+MATRIX = types.Array(types.float64, 2, "C")
+INTEGERS = types.Array(types.int64, 1, "C")
+#: Data are passed as read-only: a kernel that writes to them does not compile.
+DATA_VECTOR = types.Array(types.float64, 1, "C", readonly=True)
+DATA_MATRIX = types.Array(types.float64, 2, "C", readonly=True)
+
+
+def source_digest(folder=None):
+    """Return a short digest of every Python source below `folder` (default: this package)."""
+    folder = Path(__file__).parent if folder is None else Path(folder)
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def cache_folder():
+    """Return the folder for compiled kernels: `DLN_CACHE_DIR`, else the user's cache, else a temporary folder."""
+    candidates = [os.environ.get("DLN_CACHE_DIR"), os.environ.get("NUMBA_CACHE_DIR")]
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base is None and (home := os.environ.get("HOME") or os.environ.get("USERPROFILE")):
+        base = os.path.join(home, ".cache")
+    if base is not None:
+        candidates.append(os.path.join(base, "dln"))
+    candidates.append(os.path.join(tempfile.gettempdir(), f"dln-{getattr(os, 'getuid', lambda: 0)()}"))
+    for candidate in filter(None, candidates):
+        folder = Path(candidate) / f"kernels-{source_digest()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return str(folder)
+        except OSError:
+            continue
+    return None
+
+
+@contextmanager
+def _cache_at(folder):
+    # Numba reads the folder once, when a function is decorated; other packages' kernels must not see ours.
+    previous = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = folder
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = previous
+
+
+def njit(signature=None, *, fastmath=False):
+    """Compile a function in nopython mode, releasing the GIL, cached on disk.
+
+    Parameters
+    ----------
+    signature : numba signature, optional
+        Compile for these types when the function is first *used*, not when it is defined.
+    fastmath : set of str or False
+        `REDUCTION` for kernels made of sums; never the blanket ``True``, which removes NaN checks.
+    """
+    if fastmath is True:
+        raise ValueError("fastmath=True removes NaN checks; pass REDUCTION or False")
+
+    def decorate(function):
+        folder = cache_folder()
+        with _cache_at(folder or ""):
+            compiled = numba.njit(cache=folder is not None, nogil=True, error_model="numpy", fastmath=fastmath)(function)
+        if signature is None or numba.config.DISABLE_JIT:
+            return compiled
+        _SIGNATURES[compiled] = signature
+        return compiled
+
+    return decorate
+
+
+_SIGNATURES: dict = {}
+
+
+def ready(compiled):
+    """Compile `compiled` for its declared signature, once, and return it."""
+    signature = _SIGNATURES.pop(compiled, None) if not numba.config.DISABLE_JIT else None
+    if signature is not None:
+        compiled.compile(signature)
+        compiled.disable_compile()
+    return compiled

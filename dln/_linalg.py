@@ -1,0 +1,279 @@
+"""Small dense kernels: products with X, Gram products, Cholesky, and vector exponentials.
+
+Below a few thousand entries a call into BLAS costs more than the product; above, BLAS wins and `gram` hands over to it.
+"""
+
+import math
+
+import numpy as np
+
+from ._jit import REDUCTION, njit
+
+#: Multiply-adds above which one BLAS product (threaded, cache-blocked) beats the register-blocked loop.
+_BLAS_FROM = 4_000_000
+
+
+@njit(fastmath=REDUCTION)
+def residual(X, b, y, out):
+    """out = X b - y, two rows at a time."""
+    rows, columns = X.shape
+    even = rows - rows % 2
+    for i in range(0, even, 2):
+        s0 = 0.0
+        s1 = 0.0
+        for j in range(columns):
+            s0 += X[i, j] * b[j]
+            s1 += X[i + 1, j] * b[j]
+        out[i] = s0 - y[i]
+        out[i + 1] = s1 - y[i + 1]
+    if even < rows:
+        s0 = 0.0
+        for j in range(columns):
+            s0 += X[even, j] * b[j]
+        out[even] = s0 - y[even]
+
+
+@njit(fastmath=REDUCTION)
+def matvec(X, b, out):
+    """out = X b, two rows at a time."""
+    rows, columns = X.shape
+    even = rows - rows % 2
+    for i in range(0, even, 2):
+        s0 = 0.0
+        s1 = 0.0
+        for j in range(columns):
+            s0 += X[i, j] * b[j]
+            s1 += X[i + 1, j] * b[j]
+        out[i] = s0
+        out[i + 1] = s1
+    if even < rows:
+        s0 = 0.0
+        for j in range(columns):
+            s0 += X[even, j] * b[j]
+        out[even] = s0
+
+
+@njit(fastmath=REDUCTION)
+def rmatvec(X, a, scale, out):
+    """out = scale * X^T a, four rows at a time so that `out` is written rarely."""
+    rows, columns = X.shape
+    whole = rows - rows % 4
+    for j in range(columns):
+        out[j] = 0.0
+    for i in range(0, whole, 4):
+        a0 = scale * a[i]
+        a1 = scale * a[i + 1]
+        a2 = scale * a[i + 2]
+        a3 = scale * a[i + 3]
+        for j in range(columns):
+            out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
+    for i in range(whole, rows):
+        a0 = scale * a[i]
+        for j in range(columns):
+            out[j] += a0 * X[i, j]
+
+
+@njit(fastmath=REDUCTION)
+def norm(a):
+    """Euclidean norm, safe from overflow and underflow of the squares."""
+    largest = 0.0
+    for i in range(a.shape[0]):
+        largest = max(largest, abs(a[i]))
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
+    total = 0.0
+    for i in range(a.shape[0]):
+        x = a[i] / largest
+        total += x * x
+    return largest * math.sqrt(total)
+
+
+@njit(fastmath=REDUCTION)
+def _gram_blocked(X, weight, out, scaled):
+    # 2 x 4 register blocks of the lower triangle: eight sums share six loads.
+    rows, columns = X.shape
+    even = rows - rows % 2
+    for i in range(0, even, 2):
+        for j in range(columns):
+            scaled[0, j] = X[i, j] * weight[j]
+            scaled[1, j] = X[i + 1, j] * weight[j]
+        k = 0
+        while k + 3 <= i + 1:
+            s00 = 0.0
+            s01 = 0.0
+            s02 = 0.0
+            s03 = 0.0
+            s10 = 0.0
+            s11 = 0.0
+            s12 = 0.0
+            s13 = 0.0
+            for j in range(columns):
+                a = scaled[0, j]
+                b = scaled[1, j]
+                x0 = X[k, j]
+                x1 = X[k + 1, j]
+                x2 = X[k + 2, j]
+                x3 = X[k + 3, j]
+                s00 += a * x0
+                s01 += a * x1
+                s02 += a * x2
+                s03 += a * x3
+                s10 += b * x0
+                s11 += b * x1
+                s12 += b * x2
+                s13 += b * x3
+            out[i, k] = s00
+            out[i, k + 1] = s01
+            out[i, k + 2] = s02
+            out[i, k + 3] = s03
+            out[i + 1, k] = s10
+            out[i + 1, k + 1] = s11
+            out[i + 1, k + 2] = s12
+            out[i + 1, k + 3] = s13
+            k += 4
+        while k <= i + 1:
+            s00 = 0.0
+            s10 = 0.0
+            for j in range(columns):
+                s00 += scaled[0, j] * X[k, j]
+                s10 += scaled[1, j] * X[k, j]
+            out[i, k] = s00
+            out[i + 1, k] = s10
+            k += 1
+    if even < rows:
+        for j in range(columns):
+            scaled[0, j] = X[even, j] * weight[j]
+        for k in range(rows):
+            s00 = 0.0
+            for j in range(columns):
+                s00 += scaled[0, j] * X[k, j]
+            out[even, k] = s00
+
+
+@njit()
+def gram(X, weight, out):
+    """out = X diag(weight) X^T (weight >= 0), both triangles."""
+    rows, columns = X.shape
+    if rows * rows * columns > _BLAS_FROM:
+        half = np.empty((rows, columns))
+        for j in range(columns):
+            root = math.sqrt(weight[j])
+            for i in range(rows):
+                half[i, j] = X[i, j] * root
+        out[:, :] = np.dot(half, half.T)
+        return
+    _gram_blocked(X, weight, out, np.empty((2, columns)))
+    for i in range(rows):
+        for k in range(i):
+            out[k, i] = out[i, k]
+
+
+@njit(fastmath=REDUCTION)
+def symmetric_square_into(K, weight, out):
+    """Add weight * K K to the lower triangle of out, K symmetric."""
+    rows = K.shape[0]
+    if rows * rows * rows > _BLAS_FROM:
+        square = np.dot(K, K)
+        for i in range(rows):
+            for k in range(i + 1):
+                out[i, k] += weight * square[i, k]
+        return
+    for i in range(rows):
+        for k in range(i + 1):
+            total = 0.0
+            for j in range(rows):
+                total += K[i, j] * K[k, j]
+            out[i, k] += weight * total
+
+
+@njit(fastmath=REDUCTION)
+def cholesky(M):
+    """Factor the lower triangle of M in place; False if M is not positive definite (or not finite)."""
+    n = M.shape[0]
+    for j in range(n):
+        pivot = M[j, j]
+        for k in range(j):
+            pivot -= M[j, k] * M[j, k]
+        if not (pivot > 0.0 and pivot < np.inf):
+            return False
+        pivot = math.sqrt(pivot)
+        M[j, j] = pivot
+        inverse = 1.0 / pivot
+        for i in range(j + 1, n):
+            s = M[i, j]
+            for k in range(j):
+                s -= M[i, k] * M[j, k]
+            M[i, j] = s * inverse
+    return True
+
+
+@njit(fastmath=REDUCTION)
+def cholesky_solve(L, b):
+    """Solve L L^T x = b in place."""
+    n = L.shape[0]
+    for i in range(n):
+        s = b[i]
+        for k in range(i):
+            s -= L[i, k] * b[k]
+        b[i] = s / L[i, i]
+    for i in range(n - 1, -1, -1):
+        s = b[i] / L[i, i]
+        b[i] = s
+        for k in range(i):
+            b[k] -= L[i, k] * s
+
+
+# --- exponentials ----------------------------------------------------------------------------------------------------
+# x = k ln 2 + f with |f| <= ln(2)/2; Taylor to degree 13 leaves 5e-18.  The integer k is read off the low bits of
+# x/ln 2 + 1.5 * 2^52, and 2^k is those bits moved into the exponent: no branch, so the loops run in vector lanes.
+_MAGIC = 6755399441055744.0
+_LOG2E = 1.4426950408889634
+_LN2_HIGH = 0.693147180369123816490
+_LN2_LOW = 1.90821492927058770002e-10
+_EXP_LOWEST = -708.0  # below, 2^k would be subnormal: exp is taken as exp(-708) = 3e-308
+
+
+@njit(fastmath={"contract"})
+def exp_expm1(x, y, exp_x, expm1_y, bits):
+    """exp_x = exp(x), expm1_y = expm1(y); x and y are clipped to [-708, 709]; `bits` is a float work array."""
+    n = x.shape[0]
+    exponent = bits.view(np.int64)
+    for i in range(n):
+        v = min(max(x[i], _EXP_LOWEST), 709.0)
+        shifted = v * _LOG2E + _MAGIC
+        bits[i] = shifted
+        k = shifted - _MAGIC
+        f = (v - k * _LN2_HIGH) - k * _LN2_LOW
+        exp_x[i] = 1.0 + _expm1_taylor(f)
+    for i in range(n):
+        exponent[i] = (exponent[i] + 1023) << 52
+    for i in range(n):
+        exp_x[i] *= bits[i]
+    for i in range(n):
+        v = min(max(y[i], _EXP_LOWEST), 709.0)
+        shifted = v * _LOG2E + _MAGIC
+        bits[i] = shifted
+        k = shifted - _MAGIC
+        f = (v - k * _LN2_HIGH) - k * _LN2_LOW
+        expm1_y[i] = _expm1_taylor(f)
+    for i in range(n):
+        exponent[i] = (exponent[i] + 1023) << 52
+    for i in range(n):
+        expm1_y[i] = bits[i] * expm1_y[i] + (bits[i] - 1.0)
+
+
+@njit(fastmath={"contract"})
+def _expm1_taylor(f):
+    p = 1.0 / 6227020800.0
+    p = p * f + 1.0 / 479001600.0
+    p = p * f + 1.0 / 39916800.0
+    p = p * f + 1.0 / 3628800.0
+    p = p * f + 1.0 / 362880.0
+    p = p * f + 1.0 / 40320.0
+    p = p * f + 1.0 / 5040.0
+    p = p * f + 1.0 / 720.0
+    p = p * f + 1.0 / 120.0
+    p = p * f + 1.0 / 24.0
+    p = p * f + 1.0 / 6.0
+    p = p * f + 0.5
+    return f + f * (f * p)

@@ -1,0 +1,436 @@
+"""Flows: `flow` integrates a training rule in continuous time, at any initial scale, and returns a `FlowResult`."""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from ._jit import ready
+from .integrate import state as st
+from .integrate import stepping
+from .integrate.tableaus import DOP853, RODAS5P, W6
+from .network import difference_of_squares, initialize
+from .problem import Problem
+from .rules import GradientFlow, Rule
+from .rules.base import number
+
+METHODS = ("auto", "explicit", "rosenbrock")
+
+_EMPTY = np.empty((0, 0))
+
+
+class Status(StrEnum):
+    """Why a flow stopped, in words."""
+
+    CONVERGED = "converged"
+    REACHED_T_END = "reached t_end"
+    STATIONARY = "stationary"
+    HOVERING = "hovering"
+    DIVERGED = "diverged"
+    STEP_LIMIT = "step limit"
+    STEP_TOO_SMALL = "step too small"
+    INACCURATE = "inaccurate"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FlowResult:
+    """A trajectory's end, what it conserved, and how it was computed.
+
+    Attributes
+    ----------
+    beta : ndarray (d,)
+        The predictor ``u*u - v*v`` at time `t`.
+    t : float
+        Final time.
+    loss, residual : float
+        ``|X beta - y|^2 / (4N)``, and the norm of the reachable part of ``X beta - y`` relative to that of y.
+    log_u, log_v : ndarray (d,)
+        Logarithms of the weights at time `t`.
+    log_effective_alpha, effective_alpha : ndarray (d,)
+        ``alpha_eff = sqrt(u v)``, the effective initialisation, and its logarithm (which does not underflow).
+    center : ndarray (d,)
+        Bregman centre ``2 alpha_eff^2 sinh(log(u0/v0))``; 0 when ``u0 = v0``.
+    dual : ndarray (N,)
+        ``int p dt = X^T dual``.
+    shrinkage : ndarray (d,)
+        ``int q dt``.
+    success : bool
+        The run did what was asked: it converged, or reached `t_end`, with finite numbers and an error estimate below
+        1000 `rtol`.
+    status, message : Status, str
+        Why the run stopped: a word, and a line that says what to do if that was not the wish.
+    error_estimate : float
+        Estimated relative error of `beta` and `effective_alpha` at time `t`: local errors, carried along the flow.
+    n_steps, n_rejected, n_rhs, n_factorizations : int
+        Accepted and rejected steps, evaluations of (p, q), Cholesky factorisations.
+    method : str
+        The methods used, in order.
+    times, betas, log_us, log_vs, losses : ndarray
+        The trajectory at `save_at`: (K,), (K, d), (K, d), (K, d), (K,); empty without `save_at`.
+    problem, rule, log_alpha, log_ratio, rtol
+        What was integrated: inputs, with `log_alpha` and ``log_ratio = log(u0/v0)`` broadcast to (d,).
+    """
+
+    beta: np.ndarray
+    t: float
+    loss: float
+    residual: float
+    log_u: np.ndarray
+    log_v: np.ndarray
+    dual: np.ndarray
+    shrinkage: np.ndarray
+    success: bool
+    status: Status
+    message: str
+    error_estimate: float
+    n_steps: int
+    n_rejected: int
+    n_rhs: int
+    n_factorizations: int
+    method: str
+    times: np.ndarray
+    betas: np.ndarray
+    log_us: np.ndarray
+    log_vs: np.ndarray
+    losses: np.ndarray
+    problem: Problem
+    rule: Rule
+    log_alpha: np.ndarray
+    log_ratio: np.ndarray
+    rtol: float
+    depth: int = field(default=2)
+
+    @property
+    def log_effective_alpha(self):
+        """Logarithm of the effective initialisation, ``log alpha - 2 int q``, shape (d,)."""
+        return self.log_alpha - 2.0 * self.shrinkage
+
+    @property
+    def effective_alpha(self):
+        """Effective initialisation ``sqrt(u v)``, shape (d,); 0 where it underflows."""
+        with np.errstate(under="ignore"):
+            return np.exp(self.log_effective_alpha)
+
+    @property
+    def center(self):
+        """Bregman centre ``2 alpha_eff^2 sinh(log(u0/v0))``, shape (d,) (Azulay et al. 2021)."""
+        return difference_of_squares(2.0 * self.log_effective_alpha, self.log_ratio)
+
+    def __repr__(self):
+        return (f"FlowResult({self.status}: t={self.t:.6g}, loss={self.loss:.3g}, residual={self.residual:.1e}, "
+                f"error_estimate={self.error_estimate:.1e}, steps={self.n_steps}, method={self.method!r})")
+
+
+def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, initial_weights=None, t_end=None, save_at=None,
+         rtol=1e-8, residual_tol=1e-10, method="auto", max_steps=100_000):
+    """Integrate a training rule in continuous time.
+
+    Parameters
+    ----------
+    problem : Problem
+        The data.
+    rule : Rule, optional
+        The training rule, by default `GradientFlow`.
+    alpha, log_alpha : float or array_like (d,), optional
+        Initial scale ``sqrt(u0 v0)`` or its logarithm, which may be as low as -1e6; exactly one of these two and
+        `initial_weights`.
+    log_ratio : float or array_like (d,), optional
+        Initial shape ``log(u0/v0)``, by default 0: ``u0 = v0 = alpha``.
+    initial_weights : (array_like, array_like), optional
+        The positive initial weights ``(u0, v0)``.
+    t_end : float, optional
+        Final time.  By default the run goes on until it has converged: until the reachable part of the residual
+        ``X beta - y`` has norm at most `residual_tol` times that of y.
+    save_at : array_like (K,), optional
+        Times, from 0 on, increasing, at which the trajectory is kept; the integrator stops exactly there.
+    rtol : float
+        Tolerance of a step, on the logarithms of the weights: a relative tolerance on the weights.
+    residual_tol : float
+        See `t_end`.
+    method : {"auto", "explicit", "rosenbrock"}
+        Explicit Runge-Kutta of order 8; Rosenbrock in dual coordinates; or the first until the flow turns stiff.
+    max_steps : int
+        Largest number of attempted steps.
+
+    Returns
+    -------
+    FlowResult
+        Numerical failure does not raise: look at `success`, `status` and `message`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is bad: one line that names it.
+
+    References
+    ----------
+    The dual form of the flow: Woodworth et al. (2020); effective initialisation: Karakida et al. (2023).
+
+    Examples
+    --------
+    >>> import dln
+    >>> problem = dln.sparse_regression(20, 50, 3, rng=0)
+    >>> run = dln.flow(problem, alpha=1e-3)
+    >>> str(run.status)
+    'converged'
+    """
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a dln.Problem, got {type(problem).__name__}; build one with dln.Problem(X, y)")
+    rule = GradientFlow() if rule is None else rule
+    if not isinstance(rule, Rule):
+        raise TypeError(f"rule must be a training rule such as dln.GradientFlow(), got {rule!r}")
+    if method not in METHODS:
+        from ._suggest import unknown
+
+        raise ValueError(unknown("method", method, METHODS))
+    start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio,
+                       initial_weights=initial_weights)
+    rtol = number("rtol", rtol, minimum=0.0, strict=True)
+    if rtol > 1e-2:
+        raise ValueError(f"rtol must be at most 1e-2, got {rtol:g}: looser, the answer can be silently wrong")
+    residual_tol = number("residual_tol", residual_tol, minimum=0.0, strict=True)
+    if t_end is not None:
+        t_end = number("t_end", t_end, minimum=0.0, strict=True)
+    if isinstance(max_steps, bool) or not isinstance(max_steps, (int, np.integer)) or max_steps < 1:
+        raise ValueError(f"max_steps must be a positive integer, got {max_steps!r}")
+    saved = _times(save_at, t_end)
+    return _Integration(problem, rule, start, t_end, saved, max(rtol, 1e-14), residual_tol, method, int(max_steps)).run()
+
+
+def _times(save_at, t_end):
+    if save_at is None:
+        return np.empty(0)
+    times = np.atleast_1d(np.asarray(save_at, dtype=float))
+    if times.ndim != 1:
+        raise ValueError(f"save_at must be a vector of times, got shape {times.shape}")
+    for k, t in enumerate(times):
+        if not (math.isfinite(t) and t >= 0.0):
+            raise ValueError(f"save_at[{k}] must be finite and at least 0, got {t}")
+        if k and t <= times[k - 1]:
+            raise ValueError(f"save_at must increase, but save_at[{k}] = {t:g} follows {times[k - 1]:g}")
+        if t_end is not None and t > t_end:
+            raise ValueError(f"save_at[{k}] = {t:g} lies beyond t_end = {t_end:g}")
+    return times
+
+
+class _Integration:
+    """One run: the compiled kernel's arrays, the stops, and the choice of method."""
+
+    def __init__(self, problem, rule, start, t_end, saved, rtol, residual_tol, method, max_steps):
+        self.problem, self.rule, self.start, self.t_end, self.saved = problem, rule, start, t_end, saved
+        self.rtol, self.method_asked, self.max_steps = rtol, method, max_steps
+        rows = problem.row_space
+        # Single samples are lost in the row space; every other rule sees the data only through it.
+        self.basis = None if rule.uses_samples else rows.basis
+        self.X, self.y = (problem.X, problem.y) if rule.uses_samples else (rows.X, rows.y)
+        self.unreachable = 0.0 if rule.uses_samples else rows.unreachable_loss
+        n, d = self.X.shape
+        self.c = 0.5 / problem.n_samples
+        self.log_product = 2.0 * start.log_alpha
+        self.log_ratio = start.log_ratio
+        self.z = np.zeros(n + d if rule.shrinks else n)
+        self.f = np.zeros_like(self.z)
+        self.error = np.zeros_like(self.z)
+        self.beta, self.size, self.r = np.zeros(d), np.zeros(d), np.zeros(n)
+        self.clock = np.zeros(10)
+        self.count = np.zeros(7, dtype=np.int64)
+        self.settings = np.zeros(8)
+        self.clock[st.BEST_RESIDUAL] = np.inf
+        self.clock[st.ERROR_OLD] = 1.0
+        self.residual_tol = residual_tol
+        self.methods: list[str] = []
+        self.switches = 0
+        self.kept: list[tuple] = []
+
+    # --- setting up ---------------------------------------------------------------------------------------------------
+
+    def _scales(self):
+        # Everything is relative to the data's own scales, so that scaling X or y rescales the answer and nothing else.
+        squares = np.einsum("ij,ij->j", self.X, self.X)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            single = np.abs(self.y @ self.X) / squares
+        beta_scale = np.max(single, initial=0.0, where=np.isfinite(single))
+        top = np.max(self.log_product + np.abs(self.log_ratio))
+        log_scale = math.log(beta_scale) if beta_scale > 0.0 else -math.inf
+        s = self.settings
+        s[stepping.RTOL] = self.rtol
+        s[stepping.DORMANT] = log_scale + math.log(1e-8)
+        s[stepping.GRADIENT_SCALE] = self.c * np.max(np.abs(self.y @ self.X), initial=0.0)
+        s[stepping.LOG_CEILING] = max(log_scale, top) + 100.0
+        s[stepping.SWITCHING] = float(self.method_asked == "auto")
+        s[stepping.H_INITIAL_FACTOR] = 0.01
+
+    def _use(self, method):
+        self.methods.append(method)
+        tableau = DOP853 if method == "explicit" else RODAS5P if self.rule.exact_curvature else W6
+        if method == "explicit":
+            self.tableau = (tableau.A, _EMPTY, tableau.b, tableau.error_high, tableau.error_low, 0.0, 8)
+            flops = 4.0 * len(tableau.b) * self.X.size
+        else:
+            self.tableau = (tableau.A, tableau.C, tableau.m, tableau.e, np.empty(0), tableau.gamma, tableau.order)
+            flops = (self.X.shape[0] + 4.0 * len(tableau.m)) * self.X.size
+        self.nodes = np.append(tableau.c, 1.0)
+        # A call to the kernel lasts a fraction of a second, so that Ctrl-C is heard.
+        self.attempts = int(min(2000, max(1, 1e8 // (flops + 1000))))
+
+    def _parameters(self, break_before):
+        """Return the rule's parameters: one row, or for rules that depend on time one per stage of the planned step."""
+        d = self.problem.n_features
+        if not self.rule.time_dependent:
+            return self.rule.parameters(d)[None, :]
+        t, h = self.clock[st.T], self.clock[st.H]
+        # Inside a piece between two breakpoints, so that a jump belongs to one side only.
+        low = np.nextafter(t, np.inf) if t == break_before or t == 0.0 else t
+        high = np.nextafter(t + h, -np.inf)
+        return np.array([self.rule.parameters(d, float(min(max(t + node * h, low), high))) for node in self.nodes])
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self):
+        """Integrate to the end and return the result."""
+        self._scales()
+        self._use("rosenbrock" if self.method_asked == "rosenbrock" else "explicit")
+        kernels = tuple(ready(k) for k in (stepping.advance, self.rule.kernel, self.rule.curvature))
+        self._start(kernels)
+        last_save = self.saved[-1] if self.saved.size else 0.0
+        stops = sorted({*self.saved.tolist(), *(b for b in self.rule.breakpoints if b > 0.0)} - {0.0})
+        if self.t_end is not None:
+            stops = [s for s in stops if s < self.t_end] + [self.t_end]
+        else:
+            stops.append(math.inf)
+        if self.saved.size and self.saved[0] == 0.0:
+            self._keep()
+        reason, position = st.AT_STOP, -math.inf
+        for stop in stops:
+            # Convergence ends a run only where no wish is left open, and not before the parameters have settled.
+            free = self.t_end is None and self.clock[st.T] >= max((last_save, *self.rule.breakpoints))
+            self.settings[stepping.RESIDUAL_TARGET] = self.residual_tol * self.scale if free else -1.0
+            self.settings[stepping.STATIONARY_TOL] = 1e-9 if free and not self.rule.time_dependent else -1.0
+            self.clock[st.STOP] = stop
+            reason = self._to_stop(kernels, position)
+            if reason != st.AT_STOP:
+                break
+            position = stop
+            if stop in self.saved:
+                self._keep()
+        return self._result(reason)
+
+    def _call(self, kernels, params, attempts):
+        kernel, rule_kernel, curvature = kernels
+        return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.log_product,
+                      self.log_ratio, self.z, self.f, self.beta, self.size, self.r, self.error, self.clock, self.count,
+                      self.settings, params, *self.tableau, attempts)
+
+    def _start(self, kernels):
+        """Evaluate the first right-hand side, and the scale against which residuals are measured."""
+        first = float(np.nextafter(0.0, 1.0)) if self.rule.time_dependent else 0.0
+        self.clock[st.STOP] = np.inf
+        self.settings[stepping.RESIDUAL_TARGET] = self.settings[stepping.STATIONARY_TOL] = -1.0
+        self._call(kernels, self.rule.parameters(self.problem.n_features, first)[None, :], 0)
+        if self.clock[st.STARTED] == 0.0:
+            raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
+        self.scale = float(max(np.linalg.norm(self.y), np.linalg.norm(self.r)))
+
+    def _to_stop(self, kernels, break_before):
+        """Integrate to ``clock[STOP]``; return the kernel's reason, or RUNNING if a limit of this run is used up."""
+        while True:
+            left = self.max_steps - int(self.count[st.ACCEPTED] + self.count[st.REJECTED])
+            if left <= 0 or self._hovers():
+                return st.RUNNING
+            attempts = min(self.attempts, left)
+            if self.rule.time_dependent:
+                # The step is planned first, since its parameters are evaluated at its stages; then it is attempted once.
+                attempts = 1
+                reason = self._call(kernels, np.zeros((1, self.problem.n_features)), 0)
+                if reason != st.RUNNING:
+                    return reason
+            reason = self._call(kernels, self._parameters(break_before), attempts)
+            if reason in (st.FOUND_STIFF, st.FOUND_CALM):
+                self.switches += 1
+                if self.switches >= 20:  # neither method gains: stay with this one
+                    self.settings[stepping.SWITCHING] = 0.0
+                else:
+                    self._use("rosenbrock" if reason == st.FOUND_STIFF else "explicit")
+            elif reason != st.RUNNING:
+                return reason
+
+    def _hovers(self):
+        """Whether the residual has not fallen by a thousandth in the last half of a long run that is to converge."""
+        steps, best = int(self.count[st.ACCEPTED]), int(self.count[st.BEST_AT])
+        return self.t_end is None and steps - best > max(2000, steps // 2)
+
+    # --- the result ---------------------------------------------------------------------------------------------------
+
+    def _logs(self):
+        n = self.X.shape[0]
+        product = self.log_product - 4.0 * self._shrinkage()
+        ratio = self.log_ratio - 4.0 * (self.z[:n] @ self.X)
+        return product, ratio
+
+    def _shrinkage(self):
+        n, d = self.X.shape
+        return self.z[n:].copy() if self.rule.shrinks else np.zeros(d)
+
+    def _keep(self):
+        product, ratio = self._logs()
+        beta = difference_of_squares(product, ratio)
+        self.kept.append((self.clock[st.T], beta, 0.5 * (product + ratio), 0.5 * (product - ratio), self.problem.loss(beta)))
+
+    def _error_estimate(self, beta):
+        n = self.X.shape[0]
+        e_q = self.error[n:] if self.rule.shrinks else 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = 4.0 * (self.size * (self.error[:n] @ self.X) + self.beta * e_q)
+        norm = float(np.linalg.norm(beta))
+        of_beta = float(np.linalg.norm(moved)) / norm if norm > 0.0 else 0.0
+        return max(of_beta, float(np.max(np.abs(2.0 * e_q), initial=0.0)), np.finfo(float).eps * (1.0 + self.clock[st.REACH]))
+
+    def _result(self, reason):
+        product, ratio = self._logs()
+        beta = difference_of_squares(product, ratio)
+        error = self._error_estimate(beta)
+        residual = float(np.linalg.norm(self.r)) / self.scale if self.scale > 0.0 else 0.0
+        status, message = self._verdict(reason, residual, error)
+        nu = self.z[: self.X.shape[0]]
+        d = self.problem.n_features
+        times, betas, log_us, log_vs, losses = (zip(*self.kept, strict=True) if self.kept else ((),) * 5)
+        return FlowResult(
+            beta=beta, t=float(self.clock[st.T]), loss=float(self.problem.loss(beta)), residual=residual,
+            log_u=0.5 * (product + ratio), log_v=0.5 * (product - ratio),
+            dual=nu.copy() if self.basis is None else self.basis @ nu, shrinkage=self._shrinkage(),
+            success=status in (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY), status=status, message=message,
+            error_estimate=error, n_steps=int(self.count[st.ACCEPTED]), n_rejected=int(self.count[st.REJECTED]),
+            n_rhs=int(self.count[st.RHS]), n_factorizations=int(self.count[st.FACTORIZATIONS]),
+            method=" -> ".join(self.methods), times=np.array(times), betas=np.array(betas).reshape(-1, d),
+            log_us=np.array(log_us).reshape(-1, d), log_vs=np.array(log_vs).reshape(-1, d), losses=np.array(losses),
+            problem=self.problem, rule=self.rule, log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio,
+            rtol=self.rtol)
+
+    def _verdict(self, reason, residual, error):
+        t, h, steps = self.clock[st.T], self.clock[st.H], int(self.count[st.ACCEPTED])
+        at = f"at t = {t:.6g} after {steps} steps"
+        limit = 1e3 * self.rtol + 1e2 * np.finfo(float).eps * self.clock[st.REACH]
+        if reason in (st.AT_STOP, st.CONVERGED, st.STATIONARY) and not error <= limit:
+            return Status.INACCURATE, (f"finished {at}, but the estimated relative error {error:.1e} is above {limit:.0e}; "
+                                       f"ask for a smaller rtol")
+        if reason == st.CONVERGED:
+            least = "" if self.unreachable <= 1e-24 * self.scale**2 else (
+                f"; the data are not an interpolator: converged to least squares, loss {self.unreachable:.6g}")
+            return Status.CONVERGED, f"relative residual {residual:.1e} <= {self.residual_tol:.0e} {at}{least}"
+        if reason == st.STATIONARY:
+            return Status.STATIONARY, f"no weight moves any more {at}; relative residual {residual:.1e}, not an interpolator"
+        if reason == st.AT_STOP:
+            return Status.REACHED_T_END, f"reached t_end = {t:.6g} in {steps} steps; relative residual {residual:.1e}"
+        if reason == st.DIVERGED:
+            return Status.DIVERGED, (f"the weights grow without bound {at}; this flow has no limit (gamma or epsilon too "
+                                     f"large for these data?)")
+        if reason == st.STEP_TOO_SMALL:
+            return Status.STEP_TOO_SMALL, (f"step {h:.1e} below the resolution of t {at}, relative residual {residual:.1e}; "
+                                           f"the flow blows up or jumps here (gamma, epsilon or rho too large?)")
+        best = self.clock[st.BEST_RESIDUAL] / self.scale if self.scale > 0.0 else 0.0
+        if self._hovers():
+            return Status.HOVERING, (f"the residual has stopped falling {at}: relative residual {residual:.2e} now, "
+                                     f"{best:.2e} at best, in step {int(self.count[st.BEST_AT])}; this rule need not settle")
+        return Status.STEP_LIMIT, (f"max_steps = {self.max_steps} used up {at}: last step {h:.1e} ({self.methods[-1]}), "
+                                   f"relative residual {residual:.1e}; raise max_steps or give t_end")

@@ -1,0 +1,76 @@
+"""One attempted step of an explicit Runge-Kutta pair of order 8 in log coordinates."""
+
+import math
+
+import numpy as np
+
+from .._jit import njit
+from .state import evaluate, log_weight_error
+
+
+@njit()
+def explicit_attempt(rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, params, A, b, error_high, error_low,
+                     z_new, f_new, beta, size, r, local, K, work_d, work_n, weights):
+    """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h rho).
+
+    Fills z_new, f_new, beta, size, r at the new point, and `local`, the estimate of the local error of z.  An attempt
+    that overflows returns an infinite error.
+    """
+    stages = A.shape[0]
+    n = z.shape[0]
+    last = params.shape[0] - 1
+    K[0, :] = f
+    for i in range(1, stages + 1):
+        for k in range(n):
+            z_new[k] = 0.0
+        for j in range(i):
+            weight = A[i, j] if i < stages else b[j]
+            if weight != 0.0:
+                for k in range(n):
+                    z_new[k] += weight * K[j, k]
+        for k in range(n):
+            z_new[k] = z[k] + h * z_new[k]
+        if i == stages - 1:
+            local[:] = z_new
+        if not evaluate(rule, X, y, c, log_product, log_ratio, z_new, params[min(i, last)], beta, size, r, K[i],
+                        work_d, work_n, weights):
+            return np.inf, 0.0
+    f_new[:] = K[stages]
+    # Stiffness: |f(z_new) - f(last stage)| / |z_new - last stage|, both at t + h (Hairer & Wanner, IV.2).
+    top = 0.0
+    bottom = 0.0
+    for k in range(n):
+        top += (K[stages, k] - K[stages - 1, k]) ** 2
+        bottom += (z_new[k] - local[k]) ** 2
+    stiffness = h * math.sqrt(top / bottom) if bottom > 0.0 else 0.0
+    low = _weighted(K, error_low, h, local)
+    low_size = log_weight_error(X, local, weights[2])
+    high_size = low_size
+    if low_size > 0.0:
+        _weighted(K, error_high, h, local)
+        high_size = log_weight_error(X, local, weights[2])
+        if not math.isfinite(low + high_size):
+            return np.inf, stiffness
+        # The estimate of order 5 is corrected by that of order 3, as in DOP853; the vector is scaled alike.
+        damping = high_size / math.hypot(high_size, 0.1 * low_size) if high_size > 0.0 else 0.0
+        for k in range(n):
+            local[k] *= damping
+        high_size *= damping
+    return high_size / tolerance, stiffness
+
+
+@njit()
+def _weighted(K, weights, h, out):
+    # out = h sum_i weights_i K_i; returns its sum, which is finite only if every entry is.
+    n = K.shape[1]
+    for k in range(n):
+        out[k] = 0.0
+    for i in range(K.shape[0]):
+        if weights[i] != 0.0:
+            for k in range(n):
+                out[k] += weights[i] * K[i, k]
+    total = 0.0
+    for k in range(n):
+        out[k] *= h
+        total += out[k]
+    return total

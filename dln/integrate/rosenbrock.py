@@ -1,0 +1,86 @@
+"""One attempted step of a Rosenbrock method in dual coordinates: one Gram product and one N x N Cholesky.
+
+The Jacobian of nu is close to ``-S (K + kappa K^2)`` with ``K = (2/N) X diag(u^2+v^2) X^T`` (see `dln.rules.base`); that
+of Q is taken as 0.  With gradient flow it is exact and Rodas5P applies; otherwise the W-method keeps its order.
+"""
+
+import numpy as np
+
+from .._jit import njit
+from .._linalg import cholesky, cholesky_solve, gram, symmetric_square_into
+from .state import evaluate, log_weight_error
+
+
+@njit()
+def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, params, A, C, m, e, gamma,
+                       z_new, f_new, beta, size, r, local, K, M, gram_matrix, row_scale, work_d, work_n, weights):
+    """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
+
+    beta, size, r hold the values at z on entry and those at the new point on return.  M keeps the Cholesky factor of
+    ``S^-1 + h gamma (K + kappa K^2)``.  An attempt that overflows, or whose matrix does not factor, returns an infinite error.
+    """
+    stages = A.shape[0]
+    n, d = X.shape
+    total = z.shape[0]
+    last = params.shape[0] - 1
+    tau = h * gamma
+    kappa = curvature(X, c, beta, size, r, params[0], row_scale, work_d)
+    for j in range(d):
+        weights[2, j] = 4.0 * c * size[j]
+    gram(X, weights[2], gram_matrix)
+    largest_row = 0.0
+    for i in range(n):
+        row = 0.0
+        for k in range(i + 1):
+            M[i, k] = tau * gram_matrix[i, k]
+        for k in range(n):
+            row += abs(gram_matrix[i, k])
+        largest_row = max(largest_row, row)
+        M[i, i] += row_scale[i]
+    if kappa != 0.0:
+        symmetric_square_into(gram_matrix, tau * kappa, M)
+    stiffness = h * largest_row * (1.0 + kappa * largest_row)
+    if not cholesky(M):
+        return np.inf, stiffness
+    for i in range(stages):
+        k_i = K[i]
+        if i == 0:
+            k_i[:] = f
+        else:
+            z_new[:] = z
+            for j in range(i):
+                if A[i, j] != 0.0:
+                    for k in range(total):
+                        z_new[k] += A[i, j] * K[j, k]
+            if not evaluate(rule, X, y, c, log_product, log_ratio, z_new, params[min(i, last)], beta, size, r, k_i,
+                            work_d, work_n, weights):
+                return np.inf, stiffness
+            for j in range(i):
+                if C[i, j] != 0.0:
+                    weight = C[i, j] / h
+                    for k in range(total):
+                        k_i[k] += weight * K[j, k]
+        for k in range(n):
+            k_i[k] *= tau * row_scale[k]
+        for k in range(n, total):
+            k_i[k] *= tau
+        cholesky_solve(M, k_i[:n])
+    z_new[:] = z
+    local[:] = 0.0
+    for i in range(stages):
+        for k in range(total):
+            z_new[k] += m[i] * K[i, k]
+            local[k] += e[i] * K[i, k]
+    if not evaluate(rule, X, y, c, log_product, log_ratio, z_new, params[last], beta, size, r, f_new,
+                    work_d, work_n, weights):
+        return np.inf, stiffness
+    return log_weight_error(X, local, weights[2]) / tolerance, stiffness
+
+
+@njit()
+def contract(M, row_scale, error):
+    """Carry an error of nu over the step: multiply by ``(I + h gamma S (K + kappa K^2))^-1``, slower than the flow itself."""
+    n = M.shape[0]
+    for i in range(n):
+        error[i] *= row_scale[i]
+    cholesky_solve(M, error[:n])

@@ -1,0 +1,57 @@
+"""The right-hand side in dual coordinates, and what every method of integration shares.
+
+A flow of depth 2 is a trajectory of ``nu`` (N,) with ``int p = X^T nu`` and, for rules that shrink, of ``Q = int q`` (d,):
+
+    log(u v) = log(u0 v0) - 4 Q,     log(u/v) = log(u0/v0) - 4 X^T nu.
+
+The state is ``z = (nu, Q)``, or ``nu`` alone.  Errors are measured in the logarithms of the weights.
+"""
+
+from .._jit import njit
+from .._linalg import rmatvec
+from ..network import evaluate_weights
+
+# Slots of the float array `clock`.
+T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, RESIDUAL_NORM, REACH, LANDING_CAP, STARTED = range(10)
+# Slots of the integer array `count`.
+ACCEPTED, REJECTED, RHS, FACTORIZATIONS, BEST_AT, STIFF, CALM = range(7)
+# What `advance` reports.
+RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, FOUND_CALM = range(8)
+
+
+@njit()
+def evaluate(rule, X, y, c, log_product, log_ratio, z, params, beta, size, r, f, work_d, work_n, weights):
+    """Evaluate ``f = dz/dt`` with beta, size, r at state z.
+
+    `weights` is (7, d): the two logarithms and work.  False if the weights would overflow.
+    """
+    n, d = X.shape
+    shrinks = z.shape[0] > n
+    rmatvec(X, z[:n], 4.0, weights[1])
+    for j in range(d):
+        weights[1, j] = log_ratio[j] - weights[1, j]
+        weights[0, j] = log_product[j]
+    if shrinks:
+        for j in range(d):
+            weights[0, j] -= 4.0 * z[n + j]
+    if not evaluate_weights(weights[0], weights[1], beta, size, weights[2:]):
+        return False
+    rule(X, y, c, beta, size, params, r, f[:n], f[n:] if shrinks else work_d[3], work_d, work_n)
+    return True
+
+
+@njit()
+def log_weight_error(X, error, work):
+    """Return the largest error of a log weight: ``2 |X^T e_nu|_j + 2 |e_Q|_j``; `work` is (d,)."""
+    n, d = X.shape
+    rmatvec(X, error[:n], 2.0, work)
+    largest = 0.0
+    shrinks = error.shape[0] > n
+    for j in range(d):
+        e = abs(work[j])
+        if shrinks:
+            e += 2.0 * abs(error[n + j])
+        # A NaN must win: `max` would drop it.
+        if not e <= largest:
+            largest = e
+    return largest

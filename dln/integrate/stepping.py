@@ -1,0 +1,246 @@
+"""The loop over steps: planning, acceptance, landings, and why it stops.  One compiled kernel for every rule and method."""
+
+import math
+
+import numpy as np
+from numba import types
+
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._linalg import norm, rmatvec
+from ..rules.base import CURVATURE, RULE
+from .explicit import explicit_attempt
+from .rosenbrock import contract, rosenbrock_attempt
+from .state import (
+    ACCEPTED,
+    AT_STOP,
+    BEST_AT,
+    BEST_RESIDUAL,
+    CALM,
+    CONVERGED,
+    DIVERGED,
+    ERROR_OLD,
+    FACTORIZATIONS,
+    FOUND_CALM,
+    FOUND_STIFF,
+    H_CONTROL,
+    LANDING_CAP,
+    REACH,
+    REJECTED,
+    RESIDUAL_NORM,
+    RHS,
+    RUNNING,
+    STARTED,
+    STATIONARY,
+    STEP_TOO_SMALL,
+    STIFF,
+    STOP,
+    H,
+    T,
+    evaluate,
+)
+
+# Settings: a float vector.
+(RTOL, DORMANT, RESIDUAL_TARGET, GRADIENT_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, H_INITIAL_FACTOR) = range(8)
+
+_LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
+_ROUNDING = 1e-15  # log weights as large as `reach` cannot be known better than this times reach
+_STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
+
+ADVANCE = types.int64(
+    types.FunctionType(RULE), types.FunctionType(CURVATURE), types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
+    VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
+    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.int64,
+)
+
+
+@njit(ADVANCE)
+def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f, beta, size, r, error, clock, count,
+            settings, params, A, C, b, error_high, error_low, gamma, order, attempts):
+    """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
+
+    With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
+
+    The state is (z, f, beta, size, r, error); `error` is the propagated estimate of the global error of z.  `params` has one
+    row, or one per stage (and one for the end of the step) for rules that depend on time: then `attempts` is 1 and the
+    caller evaluates the rows for the planned step ``clock[H]``.
+    """
+    n, d = X.shape
+    total = z.shape[0]
+    stages = A.shape[0]
+    z_new = np.empty(total)
+    f_new = np.empty(total)
+    local = np.empty(total)
+    beta_new = np.empty(d)
+    size_new = np.empty(d)
+    r_new = np.empty(n)
+    K = np.empty((stages + 1, total))
+    dual = n if stiff_method else 0
+    M = np.empty((dual, dual))
+    gram_matrix = np.empty((dual, dual))
+    row_scale = np.ones(n)
+    work_d = np.zeros((4, d))
+    work_n = np.empty((2, n))
+    weights = np.empty((7, d))
+    per_stage = params.shape[0] > 1
+    if clock[STARTED] == 0.0:
+        if not evaluate(rule, X, y, c, log_product, log_ratio, z, params[0], beta, size, r, f, work_d, work_n, weights):
+            return DIVERGED
+        count[RHS] += 1
+        clock[STARTED] = 1.0
+    reason = plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, work_d, weights)
+    if reason != RUNNING:
+        return reason
+    for _ in range(attempts):
+        h = clock[H]
+        if per_stage:
+            # Parameters may have jumped since the last step ended here.
+            evaluate(rule, X, y, c, log_product, log_ratio, z, params[0], beta, size, r, f, work_d, work_n, weights)
+            count[RHS] += 1
+        tolerance = settings[RTOL] + _ROUNDING * clock[REACH]
+        if stiff_method:
+            beta_new[:] = beta
+            size_new[:] = size
+            r_new[:] = r
+            scaled, stiffness = rosenbrock_attempt(
+                rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, params, A, C, b, error_high, gamma,
+                z_new, f_new, beta_new, size_new, r_new, local, K, M, gram_matrix, row_scale, work_d, work_n, weights)
+            count[FACTORIZATIONS] += 1
+        else:
+            scaled, stiffness = explicit_attempt(
+                rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, params, A, b, error_high, error_low,
+                z_new, f_new, beta_new, size_new, r_new, local, K, work_d, work_n, weights)
+        count[RHS] += stages
+        if not scaled <= 1.0:  # NaN included
+            count[REJECTED] += 1
+            shrink = 0.15 if not math.isfinite(scaled) else max(0.15, 0.9 * scaled ** (-1.0 / order))
+            clock[H_CONTROL] = h * shrink
+            clock[ERROR_OLD] = 1.0
+            if clock[H_CONTROL] <= 1e-14 * max(clock[T], clock[H_CONTROL]) or clock[H_CONTROL] < 1e-300:
+                return STEP_TOO_SMALL
+            clock[H] = min(clock[H_CONTROL], clock[STOP] - clock[T])
+            continue
+        at_stop = h >= clock[STOP] - clock[T]
+        clock[T] = clock[STOP] if at_stop else clock[T] + h
+        count[ACCEPTED] += 1
+        z[:] = z_new
+        f[:] = f_new
+        beta[:] = beta_new
+        size[:] = size_new
+        r[:] = r_new
+        for k in range(total):
+            error[k] += local[k]
+        if stiff_method:
+            contract(M, row_scale, error)
+        factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (0.3 / order)
+        clock[ERROR_OLD] = max(scaled, 1e-4)
+        grown = h * min(10.0, max(0.2, factor))
+        if h < 0.99 * clock[H_CONTROL]:
+            # A step cut short by a stop or a landing says little about the next one: do not shrink because of it.
+            # But a weight that has landed changes on its own time scale from now on.
+            cap = clock[LANDING_CAP]
+            clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
+        else:
+            clock[H_CONTROL] = grown
+        reason = plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, work_d, weights)
+        if reason != RUNNING:
+            return reason
+        if at_stop:
+            return AT_STOP
+        if settings[SWITCHING] > 0.0:
+            reason = _notice_stiffness(stiff_method, stiffness, clock, count)
+            if reason != RUNNING:
+                return reason
+    return RUNNING
+
+
+@njit()
+def _notice_stiffness(stiff_method, stiffness, clock, count):
+    # Three stiff steps in a row leave the explicit method; ten calm ones return to it.
+    remaining = (clock[STOP] - clock[T]) / clock[H]
+    if stiff_method:
+        count[CALM] = count[CALM] + 1 if stiffness < 0.5 * _STABLE else 0
+        if count[CALM] >= 10 and remaining > 3.0:
+            count[CALM] = 0
+            return FOUND_CALM
+    else:
+        count[STIFF] = count[STIFF] + 1 if stiffness > _STABLE else 0
+        if count[STIFF] >= 3 and remaining > 10.0:
+            count[STIFF] = 0
+            return FOUND_STIFF
+    return RUNNING
+
+
+@njit()
+def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, work_d, weights):
+    """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``."""
+    n, d = X.shape
+    shrinks = z.shape[0] > n
+    residual_norm = norm(r)
+    clock[RESIDUAL_NORM] = residual_norm
+    if not math.isfinite(residual_norm):
+        return DIVERGED
+    if residual_norm <= settings[RESIDUAL_TARGET]:
+        return CONVERGED
+    if residual_norm < 0.999 * clock[BEST_RESIDUAL]:
+        clock[BEST_RESIDUAL] = residual_norm
+        count[BEST_AT] = count[ACCEPTED]
+    p = work_d[0]
+    rmatvec(X, f[:n], 1.0, p)
+    rmatvec(X, z[:n], 4.0, weights[1])
+    landing = np.inf
+    clock[LANDING_CAP] = np.inf
+    reach = 0.0
+    largest_rate = 0.0
+    largest_top = -np.inf
+    largest_q = 0.0
+    growing = 0.0
+    for j in range(d):
+        q = f[n + j] if shrinks else 0.0
+        product = log_product[j] - (4.0 * z[n + j] if shrinks else 0.0)
+        ratio = log_ratio[j] - weights[1, j]
+        for sign in (1.0, -1.0):
+            top = product + sign * ratio  # log u^2, then log v^2
+            rate = -4.0 * (q + sign * p[j])
+            reach = max(reach, abs(top))
+            largest_top = max(largest_top, top)
+            largest_rate = max(largest_rate, abs(rate))
+            if top <= settings[DORMANT] and rate > 0.0:
+                arrival = (settings[DORMANT] + _LANDING - top) / rate
+                if arrival < landing:
+                    landing = arrival
+                    clock[LANDING_CAP] = _LANDING / rate
+        largest_q = max(largest_q, abs(q))
+        growing = max(growing, abs(p[j]) - q)
+    clock[REACH] = reach
+    if largest_top > settings[LOG_CEILING]:
+        return DIVERGED
+    tol = settings[STATIONARY_TOL]
+    if largest_q > 0.0 and growing <= tol * largest_q:
+        # Nothing grows: settled once the weights that are still there have stopped moving too.
+        biggest = 0.0
+        moving = 0.0
+        for j in range(d):
+            q = f[n + j]
+            u2 = 0.5 * (size[j] + beta[j])
+            v2 = 0.5 * (size[j] - beta[j])
+            biggest = max(biggest, size[j])
+            moving = max(moving, abs(u2 * (q + p[j])) + abs(v2 * (q - p[j])))
+        if moving <= tol * largest_q * biggest and largest_q > tol * settings[GRADIENT_SCALE]:
+            return STATIONARY
+    if clock[H_CONTROL] <= 0.0:  # the first step: a log weight moves by 0.01
+        clock[H_CONTROL] = settings[H_INITIAL_FACTOR] / largest_rate if largest_rate > 0.0 else np.inf
+    h = min(clock[H_CONTROL], landing)
+    if landing > h:
+        clock[LANDING_CAP] = np.inf
+    remaining = clock[STOP] - clock[T]
+    if remaining <= 0.0:
+        clock[H] = 0.0
+        return RUNNING
+    if 1.01 * h >= remaining:
+        h = remaining
+    clock[H] = h
+    if not h < np.inf:
+        return STATIONARY  # every rate is 0, for ever
+    if h <= 1e-15 * clock[T]:
+        return STEP_TOO_SMALL
+    return RUNNING

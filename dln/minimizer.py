@@ -1,0 +1,299 @@
+"""The interpolators that theory predicts: minimisers of the potential, of the l1 norm, of weighted l2 norms.
+
+Each comes with a certificate: its residual and its duality gap, both relative.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import potential
+from ._dual import DualProblem
+from .network import initialize
+from .problem import Problem
+
+__all__ = ["Minimizer", "basis_pursuit", "minimize_potential", "minimum_norm", "predict"]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Minimizer:
+    """A minimiser with its certificate.
+
+    Attributes
+    ----------
+    beta : ndarray (d,)
+        The minimiser.
+    dual : ndarray (N,)
+        Multipliers of ``X b = target``: for a potential, ``grad phi(beta) - grad phi(center) = X^T dual``.
+    objective : float
+        Value of what was minimised.
+    residual : float
+        Norm of the reachable part of ``X beta - target``, relative to that of the target.
+    duality_gap : float
+        Primal minus dual objective, relative to the primal.
+    success : bool
+    status, message : str
+        A word, and a line.
+    n_iterations : int
+    """
+
+    beta: np.ndarray
+    dual: np.ndarray
+    objective: float
+    residual: float
+    duality_gap: float
+    success: bool
+    status: str
+    message: str
+    n_iterations: int
+
+    def __repr__(self):
+        return (f"Minimizer({self.status}: objective={self.objective:.6g}, residual={self.residual:.1e}, "
+                f"duality_gap={self.duality_gap:.1e}, iterations={self.n_iterations})")
+
+
+def _checked(problem):
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a dln.Problem, got {type(problem).__name__}; build one with dln.Problem(X, y)")
+    return problem.row_space
+
+
+def _target(problem, rows, target):
+    if target is None:
+        return rows.y
+    vector = np.asarray(target, dtype=float)
+    if vector.shape != (problem.n_samples,):
+        raise ValueError(f"target must have shape ({problem.n_samples},), one entry per row of X; got {vector.shape}")
+    if not np.isfinite(vector).all():
+        k = np.flatnonzero(~np.isfinite(vector))[0]
+        raise ValueError(f"target[{k}] must be finite, got {vector[k]}")
+    return vector if rows.basis is None else rows.basis.T @ vector
+
+
+def _in_samples(rows, nu):
+    return nu if rows.basis is None else rows.basis @ nu
+
+
+def _remark(problem, target):
+    if target is not None or problem.interpolates:
+        return ""
+    return "; no predictor fits every sample, so the constraint is that of least squares"
+
+
+def minimize_potential(problem, *, alpha=None, log_alpha=None, center=None, log_ratio=None, target=None, tol=1e-13):
+    """Minimise the implicit-bias potential over the interpolators: ``min D_phi(b, center)  s.t.  X b = y``.
+
+    Parameters
+    ----------
+    problem : Problem
+        The data.  Where no predictor fits every sample, ``X b = y`` means the least-squares solutions.
+    alpha, log_alpha : float or array_like (d,)
+        Scale of the potential, or its logarithm; exactly one.
+    center : array_like (d,), optional
+        Bregman centre; by default 0, and the divergence is the potential itself.
+    log_ratio : float or array_like (d,), optional
+        The centre in the form ``2 alpha^2 sinh(log_ratio)``, which does not underflow; instead of `center`.
+    target : array_like (N,), optional
+        Constrain ``X b = target`` instead of y; only its reachable part counts.
+    tol : float
+        Tolerance on the relative residual.
+
+    Returns
+    -------
+    Minimizer
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is bad.
+
+    References
+    ----------
+    Woodworth et al. (2020), Theorem 1; Azulay et al. (2021) for the centre.
+    """
+    rows = _checked(problem)
+    if center is not None and log_ratio is not None:
+        raise ValueError("give center or log_ratio = asinh(center/(2 alpha^2)), not both")
+    start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio)
+    shift = start.log_ratio
+    if center is not None:
+        center = np.asarray(center, dtype=float)
+        if center.shape not in ((), (problem.n_features,)):
+            raise ValueError(f"center must have shape ({problem.n_features},), got {center.shape}")
+        shift = potential.mirror(np.broadcast_to(center, (problem.n_features,)), log_alpha=start.log_alpha)
+    return _dual_newton(problem, rows, _target(problem, rows, target), start.log_alpha, shift, tol, _remark(problem, target))
+
+
+def predict(run, *, at_time=False):
+    """Return the minimiser that theory predicts for a run: its effective initialisation, its centre, its data.
+
+    Parameters
+    ----------
+    run : FlowResult
+        Any run, converged or not.
+    at_time : bool
+        If False, the predicted limit: the constraint is ``X b = y``.  If True, the strong form of the theorem, which holds
+        at every time: the constraint is ``X b = X beta(t)`` and the minimiser is ``beta(t)`` itself.
+
+    Returns
+    -------
+    Minimizer
+    """
+    problem = run.problem
+    rows = _checked(problem)
+    target = problem.X @ run.beta if at_time else None
+    return _dual_newton(problem, rows, _target(problem, rows, target), run.log_effective_alpha, run.log_ratio, 1e-13,
+                        _remark(problem, target))
+
+
+def _dual_newton(problem, rows, y, log_alpha, ratio, tol, remark):
+    dual = DualProblem(rows.X, y, log_alpha, ratio)
+    if dual.scale == 0.0 or rows.X.shape[0] == 0:
+        point, residual = (np.zeros(rows.X.shape[0]), ratio, np.zeros_like(ratio)), 0.0
+    else:
+        point, residual = dual.follow(tol)
+    nu, w, correction = point
+    log_sizes, beta, _ = dual.evaluate(w, correction)
+    w = w + correction
+    objective, conjugate = _divergence(w, ratio, beta, log_sizes, log_alpha)
+    dual_objective = float(y @ nu) - conjugate
+    gap = abs(objective - dual_objective) / abs(objective) if objective != 0.0 else 0.0
+    good = math.isfinite(residual) and residual <= max(tol, 1e-12) and gap <= 1e-11
+    message = f"relative residual {residual:.1e}, relative duality gap {gap:.1e} after {dual.n_iterations} Newton steps{remark}"
+    if not good:
+        message = f"stopped at {message}; are the rows of X nearly dependent?"
+    return Minimizer(beta=beta, dual=_in_samples(rows, nu), objective=objective, residual=residual, duality_gap=gap,
+                     success=good, status="optimal" if good else "not converged", message=message,
+                     n_iterations=dual.n_iterations)
+
+
+def _divergence(w, ratio, beta, log_sizes, log_alpha):
+    """Return the Bregman divergence and the conjugate's difference, from beta and sizes that are more accurate than w."""
+    near = np.abs(w - ratio) < 0.5
+    with np.errstate(under="ignore"):
+        size = np.exp(log_sizes)
+        start = np.exp(2.0 * log_alpha + np.logaddexp(ratio, -ratio))
+    conjugate = np.where(near, potential.conjugate_difference(w, ratio, log_alpha=log_alpha), 0.25 * (size - start))
+    terms = np.where(near, potential.divergence_terms(w, ratio, log_alpha=log_alpha), 0.25 * beta * (w - ratio) - conjugate)
+    return float(np.sum(terms)), float(np.sum(conjugate))
+
+
+def _weights(problem, weights):
+    d = problem.n_features
+    w = np.ones(d) if weights is None else np.asarray(weights, dtype=float)
+    if w.shape != (d,):
+        raise ValueError(f"weights must have shape ({d},), one entry per column of X; got {w.shape}")
+    bad = ~(np.isfinite(w) & (w > 0.0))
+    if bad.any():
+        k = np.flatnonzero(bad)[0]
+        raise ValueError(f"weights[{k}] must be positive and finite, got {w[k]}")
+    return w
+
+
+def minimum_norm(problem, weights=None):
+    """Return the interpolator of least weighted l2 norm, ``min sum_j weights_j b_j^2 / 2  s.t.  X b = y``.
+
+    Parameters
+    ----------
+    problem : Problem
+    weights : array_like (d,), optional
+        Positive weights, by default 1; ``1/alpha_j^2`` is the kernel limit of the potential.
+
+    Returns
+    -------
+    Minimizer
+    """
+    rows = _checked(problem)
+    w = _weights(problem, weights)
+    root = np.sqrt(w)
+    y_norm = float(np.linalg.norm(rows.y))
+    if y_norm == 0.0:
+        beta, nu, residual = np.zeros(problem.n_features), np.zeros(rows.X.shape[0]), 0.0
+    else:
+        # X W^-1/2 = R^T Q^T: b = W^-1/2 Q z with R^T z = y.  QR keeps the conditioning of X, not its square.
+        Q, R = np.linalg.qr((rows.X / root).T)
+        z = np.linalg.solve(R.T, rows.y)
+        beta, nu = (Q @ z) / root, np.linalg.solve(R, z)
+        residual = float(np.linalg.norm(rows.X @ beta - rows.y)) / y_norm
+    objective = 0.5 * float(np.sum(w * beta**2))
+    dual_objective = float(rows.y @ nu) - 0.5 * float(np.sum((nu @ rows.X) ** 2 / w))
+    return _certified(problem, rows, beta, nu, objective, dual_objective, residual, 1, "QR")
+
+
+def basis_pursuit(problem, weights=None):
+    """Return an interpolator of least weighted l1 norm, ``min sum_j weights_j |b_j|  s.t.  X b = y``.
+
+    Parameters
+    ----------
+    problem : Problem
+    weights : array_like (d,), optional
+        Positive weights, by default 1.
+
+    Returns
+    -------
+    Minimizer
+        With a dual certificate: ``|x_j.dual| <= weights_j``.  Where the minimiser is not unique, one vertex of their set.
+
+    Notes
+    -----
+    A linear programme, solved by HiGHS in SciPy after every row, column and the target have been scaled to 1: its "optimal"
+    is absolute, and data of size 1e-12 are "optimal" at 0.  The vertex and its multipliers are then solved for directly.
+
+    References
+    ----------
+    Chen, Donoho & Saunders (1998), Atomic decomposition by basis pursuit.
+    """
+    from scipy.optimize import linprog
+
+    rows = _checked(problem)
+    w = _weights(problem, weights)
+    d = problem.n_features
+    y_scale = float(np.max(np.abs(rows.y), initial=0.0))
+    if y_scale == 0.0:
+        return _certified(problem, rows, np.zeros(d), np.zeros(rows.X.shape[0]), 0.0, 0.0, 0.0, 0, "HiGHS")
+    # Columns by their largest entry over weight, so that every variable enters the objective alike: c_j = w_j b_j.
+    A = rows.X / w
+    row_scale = np.max(np.abs(A), axis=1)
+    A = A / row_scale[:, None]
+    right = rows.y / row_scale
+    right_scale = float(np.max(np.abs(right)))
+    right = right / right_scale
+    programme = linprog(np.ones(2 * d), A_eq=np.hstack([A, -A]), b_eq=right, bounds=(0, None), method="highs",
+                        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10})
+    if programme.x is None:
+        return Minimizer(beta=np.full(d, np.nan), dual=np.full(problem.n_samples, np.nan), objective=math.nan,
+                         residual=math.nan, duality_gap=math.nan, success=False, status="not converged",
+                         message=f"HiGHS: {programme.message}", n_iterations=int(programme.nit))
+    c, nu = _polish(A, right, programme.x[:d] - programme.x[d:], np.asarray(programme.eqlin.marginals))
+    residual = float(np.linalg.norm((A @ c - right) * row_scale)) / float(np.linalg.norm(right * row_scale))
+    # A multiplier that is infeasible by rounding is shrunk until it certifies.
+    nu = nu / max(1.0, float(np.max(np.abs(nu @ A))))
+    objective, dual_objective = float(np.sum(np.abs(c))) * right_scale, float(right @ nu) * right_scale
+    return _certified(problem, rows, c * right_scale / w, nu / row_scale, objective, dual_objective, residual,
+                      int(programme.nit), "HiGHS")
+
+
+def _polish(A, right, c, nu):
+    """Solve for the vertex and for the multipliers that fit its signs exactly, if that does not spoil them."""
+    support = np.abs(c) > 1e-9 * np.max(np.abs(c))
+    active = A[:, support]
+    if np.count_nonzero(support) <= A.shape[0] and np.linalg.matrix_rank(active) == active.shape[1]:
+        exact = np.zeros_like(c)
+        exact[support] = np.linalg.lstsq(active, right, rcond=None)[0]
+        if np.all(np.sign(exact[support]) == np.sign(c[support])) and (
+                np.linalg.norm(A @ exact - right) <= np.linalg.norm(A @ c - right) + 1e-14):
+            c = exact
+        correction = np.linalg.lstsq(active.T, np.sign(c[support]) - nu @ active, rcond=None)[0]
+        if np.max(np.abs(correction)) <= 1e-5 * (1.0 + np.max(np.abs(nu))):
+            nu = nu + correction
+    return c, nu
+
+
+def _certified(problem, rows, beta, nu, objective, dual_objective, residual, n_iterations, solver):
+    gap = abs(objective - dual_objective) / objective if objective > 0.0 else 0.0
+    good = residual <= 1e-9 and gap <= 1e-9
+    message = (f"relative residual {residual:.1e}, relative duality gap {gap:.1e} ({solver}, {n_iterations} iterations)"
+               f"{_remark(problem, None)}")
+    return Minimizer(beta=beta, dual=_in_samples(rows, nu), objective=objective, residual=residual, duality_gap=gap,
+                     success=good, status="optimal" if good else "not certified", message=message, n_iterations=n_iterations)

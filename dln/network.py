@@ -1,0 +1,136 @@
+"""The diagonal linear network `beta = u*u - v*v`: initial weights in logarithms, and the way back to `beta`.
+
+Weights are kept as `log_product = log(u v)` and `log_ratio = log(u/v)`, in which every conservation law is linear and
+a scale such as exp(-1e6) is an ordinary number.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._jit import njit
+from ._linalg import exp_expm1
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """Initial weights of a network with `d` coordinates.
+
+    Attributes
+    ----------
+    log_alpha : ndarray (d,)
+        Logarithm of the initial scale, `alpha^2 = u0 v0`.
+    log_ratio : ndarray (d,)
+        Initial shape `log(u0/v0)`; zero when `u0 = v0 = alpha`.
+    """
+
+    log_alpha: np.ndarray
+    log_ratio: np.ndarray
+
+    @property
+    def log_u(self):
+        """Logarithm of u0, shape (d,)."""
+        return self.log_alpha + 0.5 * self.log_ratio
+
+    @property
+    def log_v(self):
+        """Logarithm of v0, shape (d,)."""
+        return self.log_alpha - 0.5 * self.log_ratio
+
+
+def _vector(name, value, n_features, *, positive=False):
+    """Return `value`, a number or (d,), as a finite float64 vector (d,)."""
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a number or an array of {n_features} numbers, got {value!r}") from error
+    if array.shape not in ((), (n_features,)):
+        raise ValueError(f"{name} must be a number or have shape ({n_features},), one entry per column of X; "
+                         f"got shape {array.shape}")
+    bad = ~np.isfinite(array) | ((array <= 0) if positive else False)
+    if bad.any():
+        where = "" if array.ndim == 0 else f"[{np.flatnonzero(bad)[0]}]"
+        wanted = "positive and finite" if positive else "finite"
+        hint = "; below the smallest float give log_alpha instead" if positive and name == "alpha" else ""
+        raise ValueError(f"{name}{where} must be {wanted}, got {float(array[bad][0] if array.ndim else array)}{hint}")
+    return np.array(np.broadcast_to(array, (n_features,)))
+
+
+def initialize(n_features, *, alpha=None, log_alpha=None, log_ratio=None, initial_weights=None):
+    """Check and broadcast an initialisation.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of coordinates d.
+    alpha, log_alpha : float or array_like (d,), optional
+        Initial scale, or its logarithm: exactly one of these two and `initial_weights`.
+    log_ratio : float or array_like (d,), optional
+        Initial shape `log(u0/v0)`, so that `u0 = alpha exp(log_ratio/2)`, `v0 = alpha exp(-log_ratio/2)`.
+    initial_weights : (array_like, array_like), optional
+        The positive weights `(u0, v0)` themselves, each a number or (d,).
+
+    Returns
+    -------
+    Initialization
+
+    Raises
+    ------
+    ValueError, TypeError
+        If none or several scales are given, or one is not positive, not finite or of the wrong length.
+    """
+    given = [name for name, value in (("alpha", alpha), ("log_alpha", log_alpha), ("initial_weights", initial_weights))
+             if value is not None]
+    if len(given) != 1:
+        found = "none of them" if not given else " and ".join(given)
+        raise ValueError(f"give exactly one of alpha, log_alpha and initial_weights, got {found}")
+    if initial_weights is not None:
+        if log_ratio is not None:
+            raise ValueError("log_ratio goes with alpha or log_alpha; initial_weights=(u0, v0) already fix the shape")
+        if not isinstance(initial_weights, (tuple, list)) or len(initial_weights) != 2:
+            raise ValueError("initial_weights must be a pair (u0, v0)")
+        log_u, log_v = (np.log(_vector(f"initial_weights[{k}]", w, n_features, positive=True))
+                        for k, w in enumerate(initial_weights))
+        return Initialization(0.5 * (log_u + log_v), log_u - log_v)
+    if alpha is not None:
+        scale = np.log(_vector("alpha", alpha, n_features, positive=True))
+    else:
+        scale = _vector("log_alpha", log_alpha, n_features)
+    return Initialization(scale, _vector("log_ratio", 0.0 if log_ratio is None else log_ratio, n_features))
+
+
+def difference_of_squares(log_product, log_ratio):
+    """Return `beta = u^2 - v^2 = 2 u v sinh(log(u/v))`, shape of the inputs, without cancellation or overflow of factors.
+
+    Parameters
+    ----------
+    log_product, log_ratio : ndarray
+        `log(u v)` and `log(u/v)`.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        return np.sign(log_ratio) * np.exp(log_product + np.abs(log_ratio)) * -np.expm1(-2.0 * np.abs(log_ratio))
+
+
+@njit()
+def evaluate_weights(log_product, log_ratio, beta, size, work):
+    """beta = u^2 - v^2 and size = u^2 + v^2 from log(uv) and log(u/v), each (d,); `work` is (5, d).
+
+    With m = log(uv) and s = |log(u/v)|: size = e^(m+s) (1 + e^(-2s)), |beta| = e^(m+s) (1 - e^(-2s)), the last factor by
+    expm1: neither loses digits at large scale, where u^2 - v^2 would cancel.  False if e^(m+s) would overflow.
+    """
+    d = beta.shape[0]
+    fits = True
+    for j in range(d):
+        s = abs(log_ratio[j])
+        top = log_product[j] + s
+        fits &= top < 600.0
+        work[0, j] = top
+        work[1, j] = -2.0 * s
+    if not fits:
+        return False
+    exp_expm1(work[0], work[1], work[2], work[3], work[4])
+    for j in range(d):
+        size[j] = work[2, j] * (2.0 + work[3, j])
+        magnitude = -work[2, j] * work[3, j]
+        beta[j] = magnitude if log_ratio[j] >= 0.0 else -magnitude
+    return True

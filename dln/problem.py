@@ -1,0 +1,628 @@
+"""Data: the problem that a network is trained on, where it comes from, and its row space."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import itertools
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
+
+__all__ = ["Problem", "RowSpace", "load", "sparse_regression"]
+
+Array = NDArray[np.float64]
+Seed = int | Sequence[int] | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, eq=False)
+class RowSpace:
+    """The part of a regression problem that a predictor can reach.
+
+    If X has full row rank it is the problem itself. Otherwise ``basis`` is an orthonormal basis of the range of X (its
+    left singular vectors) and the problem is rotated into it: ``X @ b = y`` has the same least-squares solutions as
+    ``row_space.X @ b = row_space.y``, and the latter always has an exact solution.
+
+    Attributes
+    ----------
+    X : ndarray of shape (rank, d)
+        Rows that are linearly independent and span the row space of the original matrix.
+    y : ndarray of shape (rank,)
+        The reachable part of the targets.
+    basis : ndarray of shape (N, rank) or None
+        ``X_reduced = basis.T @ X_original``; None where nothing had to be reduced.
+    unreachable_loss : float
+        What remains of the loss at a least-squares solution; 0 where the data can be interpolated.
+    interpolates : bool
+        Whether some predictor fits every sample, up to rounding.
+    """
+
+    X: Array
+    y: Array
+    basis: Array | None
+    unreachable_loss: float
+    interpolates: bool
+
+    @property
+    def rank(self) -> int:
+        """The rank of X, an integer from 0 to min(N, d)."""
+        return self.X.shape[0]
+
+    def __repr__(self) -> str:
+        kind = "interpolates" if self.interpolates else f"least squares, unreachable loss {self.unreachable_loss:.3g}"
+        return f"RowSpace(rank {self.rank}, {self.X.shape[1]} features, {kind})"
+
+
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class Problem:
+    """Least-squares regression data, checked once and never changed.
+
+    The loss is ``L(beta) = |X beta - y|^2 / (4 N)``, the mean over samples of ``r_i^2 / 4``. Anything that is a real
+    array is welcome (lists, integers, booleans, float32, read-only, strided or Fortran-ordered arrays): the problem
+    keeps its own C-contiguous read-only float64 copies. Two problems are equal only if they are the same object.
+
+    Parameters
+    ----------
+    X : array_like of shape (N, d)
+        One row per sample, one column per feature; N and d at least 1, every entry finite.
+    y : array_like of shape (N,) or (N, 1)
+        One finite target per sample.
+    name : str, optional
+        What tables and pictures call the data.
+    feature_names : sequence of str of length d, optional
+        Names of the columns.
+    truth : array_like of shape (d,), optional
+        The predictor that generated the data, where it is known.
+
+    Raises
+    ------
+    TypeError
+        If an array is complex, holds text or objects, or is sparse.
+    ValueError
+        If shapes do not match, an array is empty, or an entry is NaN, infinite, masked or too large for float64.
+    """
+
+    X: Array
+    y: Array
+    name: str | None
+    feature_names: tuple[str, ...] | None
+    truth: Array | None
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        name: str | None = None,
+        feature_names: Sequence[str] | None = None,
+        truth: ArrayLike | None = None,
+    ) -> None:
+        data, target = _matrix(X), _vector(y, "y")
+        n_samples, n_features = data.shape
+        if len(target) != n_samples:
+            raise ValueError(
+                f"y has {len(target)} values but X has shape {data.shape}: give one target per row of X"
+            )
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string or None, got {type(name).__name__}: {_shown(name)}")
+        if feature_names is not None:
+            if isinstance(feature_names, str):
+                raise TypeError(f"feature_names must be a sequence of strings, got one string: {_shown(feature_names)}")
+            feature_names = tuple(feature_names)
+            for j, feature in enumerate(feature_names):
+                if not isinstance(feature, str):
+                    kind = type(feature).__name__
+                    raise TypeError(f"feature_names[{j}] must be a string, got {kind}: {_shown(feature)}")
+            if len(feature_names) != n_features:
+                raise ValueError(f"feature_names has {len(feature_names)} names but X has {n_features} columns")
+        if truth is not None:
+            truth = _vector(truth, "truth")
+            if len(truth) != n_features:
+                raise ValueError(f"truth has {len(truth)} values but X has {n_features} columns")
+        fields = {"X": data, "y": target, "name": name, "feature_names": feature_names, "truth": truth}
+        for field, value in fields.items():
+            object.__setattr__(self, field, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor: a plain copy of the state would come back with writable arrays.
+        return _rebuild, (self.X, self.y, self.name, self.feature_names, self.truth)
+
+    def __repr__(self) -> str:
+        samples = f"{self.n_samples} sample{'s' * (self.n_samples != 1)}"
+        features = f"{self.n_features} feature{'s' * (self.n_features != 1)}"
+        return f"Problem({f'{self.name}: ' if self.name else ''}{samples}, {features})"
+
+    @property
+    def n_samples(self) -> int:
+        """The number of rows of X, N."""
+        return self.X.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """The number of columns of X, d."""
+        return self.X.shape[1]
+
+    def loss(self, beta: ArrayLike) -> float:
+        """Evaluate the loss of a predictor.
+
+        Parameters
+        ----------
+        beta : array_like of shape (d,)
+            The predictor.
+
+        Returns
+        -------
+        float
+            ``|X beta - y|^2 / (4 N)``.
+
+        Raises
+        ------
+        ValueError
+            If `beta` has another shape.
+        """
+        with np.errstate(over="ignore"):  # a loss beyond 1e308 is inf, which is the right answer in float64
+            residual = self._residual(beta)
+            return float(residual @ residual) / (4 * self.n_samples)
+
+    def gradient(self, beta: ArrayLike) -> Array:
+        """Evaluate the gradient of the loss with respect to the predictor.
+
+        Parameters
+        ----------
+        beta : array_like of shape (d,)
+            The predictor.
+
+        Returns
+        -------
+        ndarray of shape (d,)
+            ``X.T @ (X beta - y) / (2 N)``, a vector in the row space of X.
+
+        Raises
+        ------
+        ValueError
+            If `beta` has another shape.
+        """
+        with np.errstate(over="ignore"):
+            return self.X.T @ (self._residual(beta) / (2 * self.n_samples))
+
+    def _residual(self, beta: ArrayLike) -> Array:
+        beta = np.asarray(beta, dtype=np.float64)
+        if beta.shape != (self.n_features,):
+            raise ValueError(f"beta has shape {beta.shape}: give one value per column of X, shape ({self.n_features},)")
+        return self.X @ beta - self.y
+
+    @cached_property
+    def row_space(self) -> RowSpace:
+        """The reachable part of the problem, a `RowSpace`; computed at the first use, then kept."""
+        return _row_space(self.X, self.y)
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether some predictor fits every sample, up to rounding."""
+        return self.row_space.interpolates
+
+
+def _rebuild(
+    X: Array, y: Array, name: str | None, feature_names: tuple[str, ...] | None, truth: Array | None
+) -> Problem:
+    return Problem(X, y, name=name, feature_names=feature_names, truth=truth)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks at the door
+
+
+def _real_array(value: Any, name: str) -> Array:
+    """Copy `value` to a C-contiguous float64 array, or say what is wrong with it and where."""
+    if issparse(value):
+        raise TypeError(f"{name} is a sparse {type(value).__name__} of shape {value.shape}: pass {name}.toarray()")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        place = _first(np.ma.getmaskarray(value), name)
+        raise ValueError(f"{place} is masked: fill or drop masked entries before building the problem")
+    try:
+        raw = np.asarray(value)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(f"{name} is ragged{_ragged_place(value, name)}: rows must all have one length") from None
+    except OverflowError:  # a Python integer beyond float64 in the company of floats
+        raw = np.asarray(value, dtype=object)
+    if raw.dtype.kind not in "biuf":
+        raw = _numbers(raw, name)
+        if isinstance(value, np.ndarray):
+            raise TypeError(f"{name} is an array of objects, though all are numbers: pass {name}.astype(float)")
+    with np.errstate(over="ignore", invalid="ignore"):  # both are looked for, with their place, just below
+        array = np.array(raw, dtype=np.float64, order="C")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        place, entry = _first(bad, name), raw[np.unravel_index(int(np.argmax(bad)), bad.shape)]
+        if np.isfinite(entry):
+            raise ValueError(f"{place} = {entry!s} is too large for float64 (about 1.8e308): rescale {name}")
+        raise ValueError(f"{place} is {entry}: every entry must be finite; drop or impute it")
+    array.flags.writeable = False
+    return array
+
+
+def _numbers(raw: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Convert Python numbers that fit no common integer type; refuse what is not a real number, naming the first."""
+    if raw.dtype.kind == "c":
+        raise TypeError(f"{name} is complex ({raw.dtype}): every entry must be a real number, as in {name}.real")
+    if raw.dtype.kind not in "USO":
+        raise TypeError(f"{name} has dtype {raw.dtype}: every entry must be a real number")
+    for index, entry in np.ndenumerate(raw):
+        if not isinstance(entry, (int, float, np.integer, np.floating, np.bool_)):
+            what = f"{_place(name, index)} = {_shown(entry)} is of type {type(entry).__name__}"
+            raise TypeError(f"{what}: every entry must be a real number")
+        try:
+            float(entry)
+        except OverflowError:
+            digits = int(int(entry).bit_length() * math.log10(2)) + 1
+            what = f"{_place(name, index)} is an integer of {digits} digits"
+            raise ValueError(f"{what}, too large for float64 (about 1.8e308): rescale {name}") from None
+    return raw.astype(np.float64)
+
+
+def _shown(value: Any) -> str:
+    """Show a value in a message: on one line, and not much of it."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _matrix(value: ArrayLike) -> Array:
+    X = _real_array(value, "X")
+    if X.ndim != 2:
+        advice = "; use X.reshape(-1, 1) for one feature or X.reshape(1, -1) for one sample" if X.ndim == 1 else ""
+        raise ValueError(f"X must be 2-D, (samples, features), got shape {X.shape}{advice}")
+    if X.size == 0:
+        raise ValueError(f"X is empty, shape {X.shape}: give at least one sample and one feature")
+    return X
+
+
+def _vector(value: ArrayLike, name: str) -> Array:
+    vector = _real_array(value, name)
+    if vector.ndim == 2 and vector.shape[1] == 1:
+        vector = vector[:, 0]  # of one column: still contiguous and read-only
+    if vector.ndim != 1:
+        raise ValueError(f"{name} must be 1-D (or one column), got shape {vector.shape}: give one value each")
+    if vector.size == 0:
+        raise ValueError(f"{name} is empty, shape {vector.shape}: give at least one value")
+    return vector
+
+
+def _place(name: str, index: tuple[int, ...]) -> str:
+    return f"{name}[{', '.join(map(str, index))}]" if index else name
+
+
+def _first(bad: NDArray[np.bool_], name: str) -> str:
+    """Name the first place where `bad` is true."""
+    return _place(name, tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)))
+
+
+def _ragged_place(value: Any, name: str) -> str:
+    lengths = [len(row) if hasattr(row, "__len__") else None for row in value]
+    for i, length in enumerate(lengths):
+        if length != lengths[0]:
+            return f" ({name}[0] has length {lengths[0]}, {name}[{i}] has length {length})"
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Row space
+
+
+def _exponent(array: Array, axis: int | None = None) -> Any:
+    """Exponents e for which ``ldexp(array, -e)`` has largest modulus in [1/2, 1), or 0 for zeros.
+
+    A power of two is the one scale that costs no digits, so data scaled by a power of two give the same bits.
+    """
+    return np.frexp(np.abs(array).max(axis=axis, initial=0.0))[1]
+
+
+def _row_space(X: Array, y: Array) -> RowSpace:
+    if _has_full_row_rank(X):
+        return RowSpace(X, y, None, 0.0, True)
+    n_samples = len(y)
+    x_exponent, y_exponent = _exponent(X), _exponent(y)
+    scaled_X, scaled_y = np.ldexp(X, -x_exponent), np.ldexp(y, -y_exponent)
+    basis, singular, _ = np.linalg.svd(scaled_X, full_matrices=False)
+    noise = max(X.shape) * EPS
+    rank = int(np.count_nonzero(singular > noise * singular[0]))
+    if rank == n_samples:
+        return RowSpace(X, y, None, 0.0, True)
+    basis = np.ascontiguousarray(basis[:, :rank])
+    # Not diag(singular) @ Vt: this product keeps zero columns exactly zero, so that their weights never move.
+    reduced_X = basis.T @ scaled_X
+    reduced_y = basis.T @ scaled_y
+    rest = scaled_y - basis @ reduced_y
+    rest -= basis @ (basis.T @ rest)  # once more: the first pass leaves rounding of the size of y
+    # Singular vectors are only known up to rounding times the condition number.
+    condition = singular[0] / singular[rank - 1] if rank else 1.0
+    tolerance = min(10 * noise * condition, 1e-8)
+    interpolates = bool(np.linalg.norm(rest) <= tolerance * np.linalg.norm(scaled_y))
+    with np.errstate(over="ignore"):
+        unreachable = 0.0 if interpolates else float(np.ldexp(rest @ rest / (4 * n_samples), 2 * y_exponent))
+        reduced_X, reduced_y = np.ldexp(reduced_X, x_exponent), np.ldexp(reduced_y, y_exponent)
+    for name, array, original in (("X", reduced_X, X), ("y", reduced_y, y)):
+        if not np.isfinite(array).all():
+            largest = np.abs(original).max()
+            raise ValueError(f"{name} has an entry of modulus {largest:.3g}, too large to combine rows: rescale {name}")
+    for array in (basis, reduced_X, reduced_y):
+        array.flags.writeable = False
+    return RowSpace(reduced_X, reduced_y, basis, unreachable, interpolates)
+
+
+def _has_full_row_rank(X: Array) -> bool:
+    """Whether the rows are linearly independent, each judged on its own scale."""
+    n_samples, n_features = X.shape
+    if n_samples > n_features or not X.any(axis=1).all():
+        return False
+    rows = np.ldexp(X, -_exponent(X, axis=1)[:, None])
+    # The Gram matrix is several times cheaper than the singular values. It squares them, so only a clear yes counts.
+    eigenvalues = np.linalg.eigvalsh(rows @ rows.T)
+    if eigenvalues[0] > 1e-8 * eigenvalues[-1]:
+        return True
+    singular = np.linalg.svd(rows, compute_uv=False)
+    return bool(singular[-1] > n_features * EPS * singular[0])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+def load(path: str | os.PathLike[str], target: str | None = None) -> Problem:
+    """Read a problem from a CSV file with a header, or from an NPZ file with arrays X and y.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; what it holds decides its format, not its extension.
+    target : str, optional
+        CSV: the column to predict; all others are features. By default the column called "y" or "target".
+        NPZ: the array to predict, by default "y".
+
+    Returns
+    -------
+    Problem
+        Named after the file, with the header as feature names.
+
+    Raises
+    ------
+    OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If its content is not a table of finite numbers; the message has the file, the line and the column.
+    TypeError
+        If an argument or an array has the wrong type.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a string or a path, got {type(path).__name__}: {_shown(path)}")
+    if target is not None and not isinstance(target, str):
+        raise TypeError(f"target must be the name of a column, a string, got {type(target).__name__}: {_shown(target)}")
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory: give a CSV or NPZ file")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: give a CSV file with a header or an NPZ file with X and y")
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if magic == b"\x93NUMPY":
+        raise ValueError(f"{path} is an NPY file with one array: save both with numpy.savez(path, X=X, y=y)")
+    return _load_npz(path, target) if magic.startswith(b"PK") else _load_csv(path, target)
+
+
+def _load_npz(path: Path, target: str | None) -> Problem:
+    arrays = []
+    try:
+        # Opened here: NumPy leaves a file open whose archive it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            for name in ("X", target or "y"):
+                if name not in archive.files:
+                    hint = f"{_nearest(name, archive.files)}: {_listing(archive.files)}"
+                    raise ValueError(f"{path} has no array {name!r}{hint}")
+                try:
+                    arrays.append(archive[name])
+                except ValueError as error:
+                    if "pickle" not in str(error):
+                        raise ValueError(f"{path}: {name} cannot be read ({_shown(str(error))})") from None
+                    raise TypeError(f"{path}: {name} holds Python objects, which are refused: save numbers") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path} is not a readable NPZ file ({error}): save it again with numpy.savez") from None
+    try:
+        return Problem(*arrays, name=path.stem)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _load_csv(path: Path, target: str | None) -> Problem:
+    try:
+        # utf-8-sig: spreadsheets put a byte-order mark in front of the first name
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
+            filled = ((number, cells) for number, cells in lines if cells and cells != [""])
+            names = _header(path, next(filled, None))
+            column = _target_column(path, names, target)
+            numbers, rows = [], []
+            for number, cells in filled:
+                rows.append(_row(path, number, cells, names))
+                numbers.append(number)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8 ({error}): save it as comma-separated text") from None
+    if not rows:
+        raise ValueError(f"{path} has a header but no rows below it: give at least one sample")
+    table = np.array(rows)
+    features = [j for j in range(len(names)) if j != column]
+    return Problem(table[:, features], table[:, column], name=path.stem, feature_names=[names[j] for j in features])
+
+
+def _header(path: Path, first: tuple[int, list[str]] | None) -> list[str]:
+    if first is None:
+        raise ValueError(f"{path} is empty: give a header line and at least one row")
+    number, names = first
+    if all(_is_number(name) for name in names):
+        raise ValueError(f"{path}, line {number} holds numbers, not names: put a header with column names first")
+    for j, name in enumerate(names):
+        if not name:
+            raise ValueError(f"{path}, line {number}: column {j + 1} has no name; name it, or drop an index")
+        if name in names[:j]:
+            both = f"columns {names.index(name) + 1} and {j + 1}"
+            raise ValueError(f"{path}, line {number}: {both} are both called {name!r}; rename one")
+    if len(names) == 1:
+        raise ValueError(f"{path} has only one column, {names[0]!r}: give features and a target, with commas between")
+    return names
+
+
+def _target_column(path: Path, names: list[str], target: str | None) -> int:
+    if target is not None:
+        if target not in names:
+            raise ValueError(f"{path} has no target column {target!r}{_nearest(target, names)}: {_listing(names)}")
+        return names.index(target)
+    usual = [name for name in ("y", "target") if name in names]
+    if len(usual) != 1:
+        problem = "has both a column 'y' and a column 'target'" if usual else "has no column called 'y' or 'target'"
+        raise ValueError(f"{path} {problem}; name the target: {_listing(names)}")
+    return names.index(usual[0])
+
+
+def _row(path: Path, number: int, cells: list[str], names: list[str]) -> list[float]:
+    if len(cells) != len(names):
+        raise ValueError(f"{path}, line {number} has {len(cells)} cells but the header names {len(names)} columns")
+    try:
+        row = [float(cell) for cell in cells]
+    except ValueError:
+        row = []
+    # float() reads 1_000 as Python source does; in a table it is more likely a slip. The sum is not finite
+    # whenever an entry is not, and only then (or with giants) is it worth looking at each.
+    if row and math.isfinite(sum(row)) and "_" not in "".join(cells):
+        return row
+    for cell, name in zip(cells, names, strict=True):
+        place = f"{path}, line {number}, column {name!r}"
+        if not cell:
+            raise ValueError(f"{place} is empty: fill it, or drop the row")
+        if not _is_number(cell):
+            raise ValueError(f"{place}: {_shown(cell)} is not a number; encode or drop it")
+        if not math.isfinite(float(cell)):
+            what = "is too large for float64" if any(c.isdigit() for c in cell) else "is not finite"
+            raise ValueError(f"{place}: {cell} {what}; correct it, or drop the row")
+    return row
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def _listing(names: Sequence[str], limit: int = 20) -> str:
+    shown = ", ".join(itertools.islice(names, limit))
+    return f"it has {shown}" + (f", ... ({len(names)} in all)" if len(names) > limit else "")
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    lowered = {other.lower(): other for other in names}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f" (did you mean {lowered[close[0]]!r}?)" if close else ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Synthetic data
+
+
+def sparse_regression(
+    n_samples: int,
+    n_features: int,
+    n_nonzero: int,
+    *,
+    noise: float = 0.0,
+    correlation: float = 0.0,
+    column_mean: float = 0.0,
+    rng: Seed = None,
+) -> Problem:
+    """Draw Gaussian data from a sparse predictor of unit norm.
+
+    Parameters
+    ----------
+    n_samples, n_features : int
+        The shape of X, at least 1 each.
+    n_nonzero : int
+        How many coefficients of the truth are not zero, from 0 to `n_features`; each is ``+-1/sqrt(n_nonzero)``, at
+        random places with random signs.
+    noise : float, optional
+        Standard deviation of the Gaussian noise on y.
+    correlation : float, optional
+        Correlation of neighbouring columns, inside (-1, 1); columns i and j have correlation ``correlation**|i - j|``.
+    column_mean : float, optional
+        Mean of every column; the variance is 1.
+    rng : seed or numpy.random.Generator, optional
+        Source of randomness; the same seed gives the same X and truth whatever the noise.
+
+    Returns
+    -------
+    Problem
+        With the generating predictor in its attribute ``truth``, shape (d,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or is out of its range.
+
+    References
+    ----------
+    The setting is that of Woodworth et al., "Kernel and rich regimes in overparametrized models", COLT 2020; columns
+    with a mean are from Nacson et al., "Implicit bias of the step size in linear diagonal neural networks", ICML 2022.
+    """
+    n_samples = _integer(n_samples, "n_samples", 1)
+    n_features = _integer(n_features, "n_features", 1)
+    n_nonzero = _integer(n_nonzero, "n_nonzero", 0, n_features)
+    noise = _number(noise, "noise")
+    correlation = _number(correlation, "correlation")
+    column_mean = _number(column_mean, "column_mean")
+    if noise < 0:
+        raise ValueError(f"noise must be at least 0, got {noise}: it is a standard deviation")
+    if not -1 < correlation < 1:
+        raise ValueError(f"correlation must be inside (-1, 1), got {correlation}")
+    rng = np.random.default_rng(rng)
+    X = rng.standard_normal((n_samples, n_features))
+    for j in range(1, n_features if correlation else 0):
+        X[:, j] = correlation * X[:, j - 1] + math.sqrt(1 - correlation**2) * X[:, j]
+    X += column_mean
+    truth = np.zeros(n_features)
+    support = rng.choice(n_features, n_nonzero, replace=False)
+    truth[support] = rng.choice([-1.0, 1.0], n_nonzero) / math.sqrt(max(n_nonzero, 1))
+    y = X @ truth + noise * rng.standard_normal(n_samples)
+    return Problem(X, y, name=f"sparse regression {n_samples}x{n_features}", truth=truth)
+
+
+def _integer(value: Any, name: str, low: int, high: int | None = None) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {_shown(value)}")
+    if value < low or (high is not None and value > high):
+        allowed = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise ValueError(f"{name} must be {allowed}, got {value}")
+    return int(value)
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a real number, got {type(value).__name__}: {_shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is an integer too large for float64 (about 1.8e308)") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    return number

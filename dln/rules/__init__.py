@@ -1,0 +1,9 @@
+"""Training rules, one per file: each is its pair (p, q)."""
+
+from .base import Rule
+from .gradient_flow import GradientFlow
+from .gradient_regularization import GradientRegularization
+from .sam import SAM
+from .weight_decay import WeightDecay
+
+__all__ = ["SAM", "GradientFlow", "GradientRegularization", "Rule", "WeightDecay"]

@@ -1,0 +1,151 @@
+"""Gradient regularization (GR): the gradient of ``L + (gamma/2) |grad L|^2``, exact or by finite differences.
+
+With ``g_e`` the gradient at the perturbed *weights* ``theta + e grad L(theta)``, ``beta_e = beta + 4 e g size +
+4 e^2 g^2 beta``, so ``(g_e - g)/e = H (4 g size + 4 e g^2 beta)`` with ``H = X^T X/(2N)``: no difference of nearby
+numbers is ever taken, and any ascent step, however small, keeps all digits.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._jit import njit
+from .._linalg import matvec, residual, rmatvec
+from .base import CURVATURE, RULE, Rule, number
+
+SCHEMES = ("forward", "backward", "centered", "exact")
+_ONE_SIDED, _CENTERED, _EXACT = 0.0, 1.0, 2.0
+
+
+@njit()
+def gradient_norm(size, g):
+    """Return |grad L| in the weights: ``|grad L|^2 = 4 sum (u^2 + v^2) g^2``."""
+    largest = 0.0
+    for j in range(g.shape[0]):
+        largest = max(largest, abs(g[j]))
+    if not largest > 0.0:
+        return largest
+    total = 0.0
+    for j in range(g.shape[0]):
+        total += size[j] * (g[j] / largest) ** 2
+    return 2.0 * largest * math.sqrt(total)
+
+
+@njit()
+def perturbed_pair(X, c, beta, size, strength, step, centered, r, g, coef, q, work_d, work_n):
+    """Add the pair of GR to the plain one, given the residual r and g = c X^T r.
+
+    coef = c (r + strength X w) with ``w = 4 g size + 4 step g^2 beta``; ``q = 2 strength g g_step``, where
+    ``g_step = g + step H w``, or (`centered`) the mean of the gradients at both perturbed points,
+    ``g + H (4 step^2 g^2 beta)``.  `step` is signed: negative for a backward difference, 0 for the exact Hessian.
+    """
+    w = work_d[1]
+    change = work_d[2]
+    for j in range(g.shape[0]):
+        w[j] = 4.0 * g[j] * size[j]
+        if not centered:
+            w[j] += 4.0 * step * g[j] * g[j] * beta[j]
+    matvec(X, w, work_n[0])
+    for i in range(r.shape[0]):
+        coef[i] = c * (r[i] + strength * work_n[0, i])
+    if centered:
+        for j in range(g.shape[0]):
+            w[j] = 4.0 * (step * g[j]) * (step * g[j]) * beta[j]
+        matvec(X, w, work_n[0])
+        rmatvec(X, work_n[0], c, change)
+    else:
+        rmatvec(X, work_n[0], c * step, change)
+    for j in range(g.shape[0]):
+        q[j] = 2.0 * strength * g[j] * (g[j] + change[j])
+
+
+@njit(RULE)
+def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
+    gamma, epsilon, scheme, squared = params[0], params[1], params[2], params[3]
+    residual(X, beta, y, r)
+    g = work_d[0]
+    rmatvec(X, r, c, g)
+    if squared == 0.0:
+        size_of_gradient = gradient_norm(size, g)
+        gamma = gamma / size_of_gradient if size_of_gradient > 0.0 else 0.0
+    perturbed_pair(X, c, beta, size, gamma, epsilon, scheme == _CENTERED, r, g, coef, q, work_d, work_n)
+
+
+@njit(CURVATURE)
+def _curvature(X, c, beta, size, r, params, row_scale, work_d):
+    # d coef/d nu -> -(I + gamma K) K as g -> 0; the terms in g are not stiff.
+    gamma, squared = params[0], params[3]
+    for i in range(row_scale.shape[0]):
+        row_scale[i] = 1.0
+    if squared == 0.0:
+        rmatvec(X, r, c, work_d[0])
+        size_of_gradient = gradient_norm(size, work_d[0])
+        gamma = gamma / size_of_gradient if size_of_gradient > 0.0 else 0.0
+    return gamma
+
+
+@dataclass(frozen=True)
+class GradientRegularization(Rule):
+    """Gradient regularization by finite differences of the weight gradient, or with the exact Hessian.
+
+    The pair, with ``g_e`` the gradient at ``theta + epsilon grad L(theta)``:
+
+    ========= ======================================= ==========================
+    scheme    p                                       q
+    ========= ======================================= ==========================
+    forward   g + (gamma/epsilon) (g_e - g)           2 gamma g g_e
+    backward  g + (gamma/epsilon) (g - g_{-e})        2 gamma g g_{-e}
+    centered  g + (gamma/2 epsilon) (g_e - g_{-e})    gamma g (g_e + g_{-e})
+    exact     g + gamma Hess_beta (4 g (u^2 + v^2))   2 gamma g^2
+    ========= ======================================= ==========================
+
+    Parameters
+    ----------
+    gamma : float
+        Strength, at least 0: the rule descends ``L + (gamma/2) |grad L|^2``.
+    epsilon : float
+        Ascent step, above 0; required by the three finite differences, refused by ``"exact"``.
+    scheme : {"forward", "backward", "centered", "exact"}
+    squared : bool
+        If False, the penalty is ``gamma |grad L|``: gamma is divided by the norm of the gradient (0 where that is 0).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If gamma is negative, epsilon missing or not positive, or the scheme unknown.
+
+    References
+    ----------
+    Karakida et al. (2023), Understanding gradient regularization in deep learning: efficient finite-difference
+    computation and implicit bias.
+    """
+
+    gamma: float
+    epsilon: float | None = None
+    scheme: str = "forward"
+    squared: bool = True
+
+    name = "gr"
+    kernel = staticmethod(_kernel)
+    curvature = staticmethod(_curvature)
+
+    def __post_init__(self):
+        object.__setattr__(self, "gamma", number("gamma", self.gamma, minimum=0.0))
+        if self.scheme not in SCHEMES:
+            from .._suggest import unknown
+
+            raise ValueError(unknown("scheme", self.scheme, SCHEMES))
+        if self.scheme == "exact":
+            if self.epsilon is not None:
+                raise ValueError(f"scheme 'exact' takes no epsilon, got epsilon={self.epsilon}; leave it out")
+        elif self.epsilon is None:
+            raise ValueError(f"scheme {self.scheme!r} needs an ascent step: give epsilon > 0, or use scheme='exact'")
+        else:
+            object.__setattr__(self, "epsilon", number("epsilon", self.epsilon, minimum=0.0, strict=True))
+
+    def parameters(self, n_features, t=0.0):
+        """Return (gamma, signed ascent step, kind of scheme, squared)."""
+        step = 0.0 if self.epsilon is None else self.epsilon
+        kind = {"centered": _CENTERED, "exact": _EXACT}.get(self.scheme, _ONE_SIDED)
+        return np.array([self.gamma, -step if self.scheme == "backward" else step, kind, float(self.squared)])
