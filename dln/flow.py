@@ -235,12 +235,11 @@ class _Integration:
         self.beta, self.size, self.r = np.zeros(d), np.zeros(d), np.zeros(n)
         self.clock = np.zeros(10)
         self.count = np.zeros(7, dtype=np.int64)
-        self.settings = np.zeros(8)
+        self.settings = np.zeros(9)
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
         self.residual_tol = residual_tol
         self.methods: list[str] = []
-        self.switches = 0
         self.kept: list[tuple] = []
 
     # --- setting up ---------------------------------------------------------------------------------------------------
@@ -260,6 +259,7 @@ class _Integration:
         s[stepping.LOG_CEILING] = max(log_scale, top) + 100.0
         s[stepping.SWITCHING] = float(self.method_asked == "auto")
         s[stepping.H_INITIAL_FACTOR] = 0.01
+        s[stepping.CALM_STRETCH] = 10.0
 
     def _use(self, method):
         self.methods.append(method)
@@ -347,11 +347,8 @@ class _Integration:
                     return reason
             reason = self._call(kernels, self._parameters(break_before), attempts)
             if reason in (st.FOUND_STIFF, st.FOUND_CALM):
-                self.switches += 1
-                if self.switches >= 20:  # neither method gains: stay with this one
-                    self.settings[stepping.SWITCHING] = 0.0
-                else:
-                    self._use("rosenbrock" if reason == st.FOUND_STIFF else "explicit")
+                self._use("rosenbrock" if reason == st.FOUND_STIFF else "explicit")
+                self.settings[stepping.CALM_STRETCH] *= 2.0 if reason == st.FOUND_CALM else 1.0
             elif reason != st.RUNNING:
                 return reason
 
@@ -402,10 +399,15 @@ class _Integration:
             success=status in (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY), status=status, message=message,
             error_estimate=error, n_steps=int(self.count[st.ACCEPTED]), n_rejected=int(self.count[st.REJECTED]),
             n_rhs=int(self.count[st.RHS]), n_factorizations=int(self.count[st.FACTORIZATIONS]),
-            method=" -> ".join(self.methods), times=np.array(times), betas=np.array(betas).reshape(-1, d),
+            method=self._methods(), times=np.array(times), betas=np.array(betas).reshape(-1, d),
             log_us=np.array(log_us).reshape(-1, d), log_vs=np.array(log_vs).reshape(-1, d), losses=np.array(losses),
             problem=self.problem, rule=self.rule, log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio,
             rtol=self.rtol)
+
+    def _methods(self):
+        if len(self.methods) <= 3:
+            return " -> ".join(self.methods)
+        return f"{self.methods[0]} -> ... -> {self.methods[-1]} ({len(self.methods) - 1} switches)"
 
     def _verdict(self, reason, residual, error):
         t, h, steps = self.clock[st.T], self.clock[st.H], int(self.count[st.ACCEPTED])

@@ -1,13 +1,15 @@
 """One attempted step of a Rosenbrock method in dual coordinates: one Gram product and one N x N Cholesky.
 
-The Jacobian of nu is close to ``-S (K + kappa K^2)`` with ``K = (2/N) X diag(u^2+v^2) X^T`` (see `dln.rules.base`); that
-of Q is taken as 0.  With gradient flow it is exact and Rodas5P applies; otherwise the W-method keeps its order.
+The Jacobian of nu' is close to ``-S (K + kappa K^2)`` in nu, with ``K = (2/N) X diag(u^2+v^2) X^T`` (see
+`dln.rules.base`), and to ``-4 c S (I + kappa K) X diag(beta)`` in Q: as Q drifts, active weights must follow.  That of Q' is
+taken as 0, so Q is found first.  With gradient flow the Jacobian is exact and Rodas5P applies; otherwise the W-method keeps
+its order.
 """
 
 import numpy as np
 
 from .._jit import njit
-from .._linalg import cholesky, cholesky_solve, gram, symmetric_square_into
+from .._linalg import cholesky, cholesky_solve, gram, matvec, symmetric_square_into
 from .state import evaluate, log_weight_error
 
 
@@ -42,6 +44,8 @@ def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not cholesky(M):
         return np.inf, stiffness
+    beta_start = weights[7]
+    beta_start[:] = beta
     for i in range(stages):
         k_i = K[i]
         if i == 0:
@@ -62,8 +66,17 @@ def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h
                         k_i[k] += weight * K[j, k]
         for k in range(n):
             k_i[k] *= tau * row_scale[k]
-        for k in range(n, total):
-            k_i[k] *= tau
+        if total > n:
+            for k in range(d):
+                k_i[n + k] *= tau
+                weights[2, k] = (-4.0 * c * tau) * beta_start[k] * k_i[n + k]
+            matvec(X, weights[2], work_n[0])
+            for k in range(n):
+                k_i[k] += work_n[0, k]
+            if kappa != 0.0:
+                matvec(gram_matrix, work_n[0], work_n[1])
+                for k in range(n):
+                    k_i[k] += kappa * work_n[1, k]
         cholesky_solve(M, k_i[:n])
     z_new[:] = z
     local[:] = 0.0

@@ -23,7 +23,7 @@ RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, 
 def evaluate(rule, X, y, c, log_product, log_ratio, z, params, beta, size, r, f, work_d, work_n, weights):
     """Evaluate ``f = dz/dt`` with beta, size, r at state z.
 
-    `weights` is (7, d): the two logarithms and work.  False if the weights would overflow.
+    `weights` is (8, d): the two logarithms, work, and (row 7) space of the caller's own.  False if the weights would overflow.
     """
     n, d = X.shape
     shrinks = z.shape[0] > n

@@ -40,10 +40,11 @@ from .state import (
 )
 
 # Settings: a float vector.
-(RTOL, DORMANT, RESIDUAL_TARGET, GRADIENT_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, H_INITIAL_FACTOR) = range(8)
+(RTOL, DORMANT, RESIDUAL_TARGET, GRADIENT_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, H_INITIAL_FACTOR,
+ CALM_STRETCH) = range(9)
 
 _LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
-_ROUNDING = 1e-15  # log weights as large as `reach` cannot be known better than this times reach
+_ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
 
 ADVANCE = types.int64(
@@ -80,7 +81,7 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
     row_scale = np.ones(n)
     work_d = np.zeros((4, d))
     work_n = np.empty((2, n))
-    weights = np.empty((7, d))
+    weights = np.empty((8, d))
     per_stage = params.shape[0] > 1
     if clock[STARTED] == 0.0:
         if not evaluate(rule, X, y, c, log_product, log_ratio, z, params[0], beta, size, r, f, work_d, work_n, weights):
@@ -147,19 +148,19 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
         if at_stop:
             return AT_STOP
         if settings[SWITCHING] > 0.0:
-            reason = _notice_stiffness(stiff_method, stiffness, clock, count)
+            reason = _notice_stiffness(stiff_method, stiffness, clock, count, settings)
             if reason != RUNNING:
                 return reason
     return RUNNING
 
 
 @njit()
-def _notice_stiffness(stiff_method, stiffness, clock, count):
-    # Three stiff steps in a row leave the explicit method; ten calm ones return to it.
+def _notice_stiffness(stiff_method, stiffness, clock, count, settings):
+    # Three stiff steps in a row leave the explicit method; a stretch of calm ones, longer each time, returns to it.
     remaining = (clock[STOP] - clock[T]) / clock[H]
     if stiff_method:
         count[CALM] = count[CALM] + 1 if stiffness < 0.5 * _STABLE else 0
-        if count[CALM] >= 10 and remaining > 3.0:
+        if count[CALM] >= settings[CALM_STRETCH] and remaining > 3.0:
             count[CALM] = 0
             return FOUND_CALM
     else:
@@ -212,6 +213,8 @@ def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settin
         largest_q = max(largest_q, abs(q))
         growing = max(growing, abs(p[j]) - q)
     clock[REACH] = reach
+    if landing < np.inf:
+        count[BEST_AT] = count[ACCEPTED]  # a dormant weight is growing: however flat the loss, the flow is on its way
     if largest_top > settings[LOG_CEILING]:
         return DIVERGED
     tol = settings[STATIONARY_TOL]
