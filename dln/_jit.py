@@ -9,11 +9,13 @@ import functools
 import hashlib
 import os
 import tempfile
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import numba
 from numba import types
+from numba.core.errors import NumbaExperimentalFeatureWarning
 
 #: Flags for reductions only: sums may be reordered into vector lanes and fused.  NaN and Inf keep their meaning.
 REDUCTION = {"reassoc", "contract"}
@@ -100,6 +102,9 @@ def ready(compiled):
     """Compile `compiled` for its declared signature, once, and return it."""
     signature = _SIGNATURES.pop(compiled, None) if not numba.config.DISABLE_JIT else None
     if signature is not None:
-        compiled.compile(signature)
+        with warnings.catch_warnings():
+            # Rules are passed as first-class functions, which numba still calls experimental; the tests cover our use.
+            warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
+            compiled.compile(signature)
         compiled.disable_compile()
     return compiled

@@ -141,7 +141,8 @@ def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, init
         The positive initial weights ``(u0, v0)``.
     t_end : float, optional
         Final time.  By default the run goes on until it has converged: until the reachable part of the residual
-        ``X beta - y`` has norm at most `residual_tol` times that of y.
+        ``X beta - y`` has norm at most `residual_tol` times that of y (or 2e-15 times the
+        largest logarithm of a weight that counts, where that is more).
     save_at : array_like (K,), optional
         Times, from 0 on, increasing, at which the trajectory is kept; the integrator stops exactly there.
     rtol : float
@@ -233,9 +234,9 @@ class _Integration:
         self.f = np.zeros_like(self.z)
         self.error = np.zeros_like(self.z)
         self.beta, self.size, self.r = np.zeros(d), np.zeros(d), np.zeros(n)
-        self.clock = np.zeros(10)
+        self.clock = np.zeros(11)
         self.count = np.zeros(7, dtype=np.int64)
-        self.settings = np.zeros(9)
+        self.settings = np.zeros(11)
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
         self.residual_tol = residual_tol
@@ -254,7 +255,10 @@ class _Integration:
         log_scale = math.log(beta_scale) if beta_scale > 0.0 else -math.inf
         s = self.settings
         s[stepping.RTOL] = self.rtol
+        s[stepping.RESIDUAL_TOL] = self.residual_tol
         s[stepping.DORMANT] = log_scale + math.log(1e-8)
+        # How large log(u/v) becomes at least, if beta is to reach its scale: small in the kernel regime.
+        s[stepping.KERNEL_RATIO] = math.exp(min(0.0, log_scale - top)) if beta_scale > 0.0 else 1.0
         s[stepping.GRADIENT_SCALE] = self.c * np.max(np.abs(self.y @ self.X), initial=0.0)
         s[stepping.LOG_CEILING] = max(log_scale, top) + 100.0
         s[stepping.SWITCHING] = float(self.method_asked == "auto")
@@ -265,10 +269,11 @@ class _Integration:
         self.methods.append(method)
         tableau = DOP853 if method == "explicit" else RODAS5P if self.rule.exact_curvature else W6
         if method == "explicit":
-            self.tableau = (tableau.A, _EMPTY, tableau.b, tableau.error_high, tableau.error_low, 0.0, 8)
+            self.tableau = (tableau.A, _EMPTY, tableau.b, tableau.error_high, tableau.error_low, 0.0, 8, False)
             flops = 4.0 * len(tableau.b) * self.X.size
         else:
-            self.tableau = (tableau.A, tableau.C, tableau.m, tableau.e, np.empty(0), tableau.gamma, tableau.order)
+            self.tableau = (tableau.A, tableau.C, tableau.m, tableau.e, np.empty(0), tableau.gamma, tableau.order,
+                            not tableau.stiff_error)
             flops = (self.X.shape[0] + 4.0 * len(tableau.m)) * self.X.size
         self.nodes = np.append(tableau.c, 1.0)
         # A call to the kernel lasts a fraction of a second, so that Ctrl-C is heard.
@@ -305,8 +310,8 @@ class _Integration:
         for stop in stops:
             # Convergence ends a run only where no wish is left open, and not before the parameters have settled.
             free = self.t_end is None and self.clock[st.T] >= max((last_save, *self.rule.breakpoints))
-            self.settings[stepping.RESIDUAL_TARGET] = self.residual_tol * self.scale if free else -1.0
-            self.settings[stepping.STATIONARY_TOL] = 1e-9 if free and not self.rule.time_dependent else -1.0
+            self.settings[stepping.RESIDUAL_SCALE] = self.scale if free else -1.0
+            self.settings[stepping.STATIONARY_TOL] = 1e-6 if free and not self.rule.time_dependent else -1.0
             self.clock[st.STOP] = stop
             reason = self._to_stop(kernels, position)
             if reason != st.AT_STOP:
@@ -326,7 +331,7 @@ class _Integration:
         """Evaluate the first right-hand side, and the scale against which residuals are measured."""
         first = float(np.nextafter(0.0, 1.0)) if self.rule.time_dependent else 0.0
         self.clock[st.STOP] = np.inf
-        self.settings[stepping.RESIDUAL_TARGET] = self.settings[stepping.STATIONARY_TOL] = -1.0
+        self.settings[stepping.RESIDUAL_SCALE] = self.settings[stepping.STATIONARY_TOL] = -1.0
         self._call(kernels, self.rule.parameters(self.problem.n_features, first)[None, :], 0)
         if self.clock[st.STARTED] == 0.0:
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
@@ -419,12 +424,12 @@ class _Integration:
         if reason == st.CONVERGED:
             least = "" if self.unreachable <= 1e-24 * self.scale**2 else (
                 f"; the data are not an interpolator: converged to least squares, loss {self.unreachable:.6g}")
-            return Status.CONVERGED, f"relative residual {residual:.1e} <= {self.residual_tol:.0e} {at}{least}"
+            return Status.CONVERGED, f"relative residual {residual:.1e} {at}{least}"
         if reason == st.STATIONARY:
             return Status.STATIONARY, f"no weight moves any more {at}; relative residual {residual:.1e}, not an interpolator"
         if reason == st.AT_STOP:
             return Status.REACHED_T_END, f"reached t_end = {t:.6g} in {steps} steps; relative residual {residual:.1e}"
-        if reason == st.DIVERGED:
+        if reason == st.DIVERGED or (reason == st.STEP_TOO_SMALL and residual > 1e6):
             return Status.DIVERGED, (f"the weights grow without bound {at}; this flow has no limit (gamma or epsilon too "
                                      f"large for these data?)")
         if reason == st.STEP_TOO_SMALL:

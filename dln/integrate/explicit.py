@@ -5,11 +5,12 @@ import math
 import numpy as np
 
 from .._jit import njit
+from .._linalg import norm
 from .state import evaluate, log_weight_error
 
 
 @njit()
-def explicit_attempt(rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, params, A, b, error_high, error_low,
+def explicit_attempt(rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
                      z_new, f_new, beta, size, r, local, K, work_d, work_n, weights):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h rho).
 
@@ -37,18 +38,18 @@ def explicit_attempt(rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, 
             return np.inf, 0.0
     f_new[:] = K[stages]
     # Stiffness: |f(z_new) - f(last stage)| / |z_new - last stage|, both at t + h (Hairer & Wanner, IV.2).
-    top = 0.0
-    bottom = 0.0
     for k in range(n):
-        top += (K[stages, k] - K[stages - 1, k]) ** 2
-        bottom += (z_new[k] - local[k]) ** 2
-    stiffness = h * math.sqrt(top / bottom) if bottom > 0.0 else 0.0
+        local[k] = z_new[k] - local[k]
+    bottom = norm(local)
+    for k in range(n):
+        local[k] = K[stages, k] - K[stages - 1, k]
+    stiffness = h * (norm(local) / bottom) if bottom > 0.0 else 0.0
     low = _weighted(K, error_low, h, local)
-    low_size = log_weight_error(X, local, weights[2])
+    low_size = log_weight_error(X, local, ratio_scale, weights[2])
     high_size = low_size
     if low_size > 0.0:
         _weighted(K, error_high, h, local)
-        high_size = log_weight_error(X, local, weights[2])
+        high_size = log_weight_error(X, local, ratio_scale, weights[2])
         if not math.isfinite(low + high_size):
             return np.inf, stiffness
         # The estimate of order 5 is corrected by that of order 3, as in DOP853; the vector is scaled alike.

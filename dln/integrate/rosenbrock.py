@@ -14,11 +14,12 @@ from .state import evaluate, log_weight_error
 
 
 @njit()
-def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, params, A, C, m, e, gamma,
+def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
                        z_new, f_new, beta, size, r, local, K, M, gram_matrix, row_scale, work_d, work_n, weights):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
-    beta, size, r hold the values at z on entry and those at the new point on return.  M keeps the Cholesky factor of
+    The local error of nu is `filtered` through the step's matrix where the method's own estimate does not vanish for infinitely
+    stiff components (Hairer & Wanner, IV.8).  beta, size, r hold the values at z on entry and those at the new point on return.  M keeps the Cholesky factor of
     ``S^-1 + h gamma (K + kappa K^2)``.  An attempt that overflows, or whose matrix does not factor, returns an infinite error.
     """
     stages = A.shape[0]
@@ -87,7 +88,9 @@ def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h
     if not evaluate(rule, X, y, c, log_product, log_ratio, z_new, params[last], beta, size, r, f_new,
                     work_d, work_n, weights):
         return np.inf, stiffness
-    return log_weight_error(X, local, weights[2]) / tolerance, stiffness
+    if filtered:
+        contract(M, row_scale, local)
+    return log_weight_error(X, local, ratio_scale, weights[2]) / tolerance, stiffness
 
 
 @njit()

@@ -12,7 +12,7 @@ from .._linalg import rmatvec
 from ..network import evaluate_weights
 
 # Slots of the float array `clock`.
-T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, RESIDUAL_NORM, REACH, LANDING_CAP, STARTED = range(10)
+T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, RESIDUAL_NORM, REACH, LANDING_CAP, STARTED, RATIO_SCALE = range(11)
 # Slots of the integer array `count`.
 ACCEPTED, REJECTED, RHS, FACTORIZATIONS, BEST_AT, STIFF, CALM = range(7)
 # What `advance` reports.
@@ -41,10 +41,14 @@ def evaluate(rule, X, y, c, log_product, log_ratio, z, params, beta, size, r, f,
 
 
 @njit()
-def log_weight_error(X, error, work):
-    """Return the largest error of a log weight: ``2 |X^T e_nu|_j + 2 |e_Q|_j``; `work` is (d,)."""
+def log_weight_error(X, error, ratio_scale, work):
+    """Return the largest ``2 |X^T e_nu|_j / ratio_scale + 2 |e_Q|_j``, an error of log weights; `work` is (d,).
+
+    Where all of ``log(u/v)`` is small (the kernel regime), ``beta = 2 u v sinh(log(u/v))`` is only as accurate as that is
+    relative to itself: hence `ratio_scale`, at most 1.
+    """
     n, d = X.shape
-    rmatvec(X, error[:n], 2.0, work)
+    rmatvec(X, error[:n], 2.0 / ratio_scale, work)
     largest = 0.0
     shrinks = error.shape[0] > n
     for j in range(d):

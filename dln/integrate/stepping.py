@@ -24,6 +24,7 @@ from .state import (
     FOUND_STIFF,
     H_CONTROL,
     LANDING_CAP,
+    RATIO_SCALE,
     REACH,
     REJECTED,
     RESIDUAL_NORM,
@@ -40,23 +41,26 @@ from .state import (
 )
 
 # Settings: a float vector.
-(RTOL, DORMANT, RESIDUAL_TARGET, GRADIENT_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, H_INITIAL_FACTOR,
- CALM_STRETCH) = range(9)
+(RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, GRADIENT_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, H_INITIAL_FACTOR,
+ CALM_STRETCH, KERNEL_RATIO) = range(11)
 
 _LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
 _ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
+_RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
 
 ADVANCE = types.int64(
     types.FunctionType(RULE), types.FunctionType(CURVATURE), types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
     VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
-    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.int64,
+    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
+    types.int64,
 )
 
 
 @njit(ADVANCE)
 def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f, beta, size, r, error, clock, count,
-            settings, params, A, C, b, error_high, error_low, gamma, order, attempts):
+            settings, params, A, C, b, error_high, error_low, gamma, order, filtered,
+            attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
@@ -97,18 +101,19 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             # Parameters may have jumped since the last step ended here.
             evaluate(rule, X, y, c, log_product, log_ratio, z, params[0], beta, size, r, f, work_d, work_n, weights)
             count[RHS] += 1
-        tolerance = settings[RTOL] + _ROUNDING * clock[REACH]
+        tolerance = settings[RTOL] + min(1e-6, _ROUNDING * clock[REACH])
+        ratio_scale = clock[RATIO_SCALE]
         if stiff_method:
             beta_new[:] = beta
             size_new[:] = size
             r_new[:] = r
             scaled, stiffness = rosenbrock_attempt(
-                rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, params, A, C, b, error_high, gamma,
+                rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
                 z_new, f_new, beta_new, size_new, r_new, local, K, M, gram_matrix, row_scale, work_d, work_n, weights)
             count[FACTORIZATIONS] += 1
         else:
             scaled, stiffness = explicit_attempt(
-                rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, params, A, b, error_high, error_low,
+                rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
                 z_new, f_new, beta_new, size_new, r_new, local, K, work_d, work_n, weights)
         count[RHS] += stages
         if not scaled <= 1.0:  # NaN included
@@ -180,8 +185,6 @@ def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settin
     clock[RESIDUAL_NORM] = residual_norm
     if not math.isfinite(residual_norm):
         return DIVERGED
-    if residual_norm <= settings[RESIDUAL_TARGET]:
-        return CONVERGED
     if residual_norm < 0.999 * clock[BEST_RESIDUAL]:
         clock[BEST_RESIDUAL] = residual_norm
         count[BEST_AT] = count[ACCEPTED]
@@ -191,36 +194,45 @@ def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settin
     landing = np.inf
     clock[LANDING_CAP] = np.inf
     reach = 0.0
+    active_reach = 0.0
     largest_rate = 0.0
     largest_top = -np.inf
     largest_q = 0.0
+    largest_ratio = settings[KERNEL_RATIO]
     growing = 0.0
     for j in range(d):
         q = f[n + j] if shrinks else 0.0
         product = log_product[j] - (4.0 * z[n + j] if shrinks else 0.0)
         ratio = log_ratio[j] - weights[1, j]
+        largest_ratio = max(largest_ratio, abs(ratio))
         for sign in (1.0, -1.0):
             top = product + sign * ratio  # log u^2, then log v^2
             rate = -4.0 * (q + sign * p[j])
             reach = max(reach, abs(top))
+            if top > settings[DORMANT]:
+                active_reach = max(active_reach, abs(product) + abs(ratio))
             largest_top = max(largest_top, top)
             largest_rate = max(largest_rate, abs(rate))
+            if top <= settings[DORMANT]:
+                growing = max(growing, 0.25 * rate)
             if top <= settings[DORMANT] and rate > 0.0:
                 arrival = (settings[DORMANT] + _LANDING - top) / rate
                 if arrival < landing:
                     landing = arrival
                     clock[LANDING_CAP] = _LANDING / rate
         largest_q = max(largest_q, abs(q))
-        growing = max(growing, abs(p[j]) - q)
     clock[REACH] = reach
+    clock[RATIO_SCALE] = min(1.0, largest_ratio)
+    if residual_norm <= settings[RESIDUAL_SCALE] * max(settings[RESIDUAL_TOL], _RESIDUAL_ROUNDING * active_reach):
+        return CONVERGED
     if landing < np.inf:
         count[BEST_AT] = count[ACCEPTED]  # a dormant weight is growing: however flat the loss, the flow is on its way
     if largest_top > settings[LOG_CEILING]:
         return DIVERGED
     tol = settings[STATIONARY_TOL]
     if largest_q > 0.0 and growing <= tol * largest_q:
-        # Nothing grows: settled once the weights that are still there have stopped moving too.
-        biggest = 0.0
+        # No dormant weight grows: settled once the others have stopped moving too.
+        biggest = math.exp(settings[DORMANT])
         moving = 0.0
         for j in range(d):
             q = f[n + j]

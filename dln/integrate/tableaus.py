@@ -25,7 +25,8 @@ class Rosenbrock:
     """A Rosenbrock method in the transformed form of Hairer & Wanner (Solving ODEs II, IV.7).
 
     Stage i solves ``(I/(h gamma) - J) k_i = f(z + sum_j A_ij k_j) + sum_j (C_ij/h) k_j``; then
-    ``z_new = z + sum_i m_i k_i`` with error estimate ``sum_i e_i k_i`` one order lower.
+    ``z_new = z + sum_i m_i k_i`` with error estimate ``sum_i e_i k_i`` one order lower.  `stiff_error` says whether that
+    estimate tends to 0 for infinitely stiff components.
     """
 
     order: int
@@ -34,6 +35,7 @@ class Rosenbrock:
     m: np.ndarray
     e: np.ndarray
     gamma: float
+    stiff_error: bool
 
     @property
     def c(self):
@@ -130,6 +132,7 @@ RODAS5P = Rosenbrock(
     ]),
     e=np.array([0, 0, 0, 0, 0, 0, 0, 1.0]),
     gamma=0.21193756319429014,
+    stiff_error=True,
 )
 
 # W-method of order 4 for *any* Jacobian, L-stable: Rahunanthan & Stanescu (2010), J. Comput. Appl. Math. 233, 3031.
@@ -160,4 +163,5 @@ W6 = Rosenbrock(
         1.2419874049296569,
     ]),
     gamma=0.25,
+    stiff_error=False,
 )
