@@ -1,0 +1,190 @@
+"""Every theorem passes on data of all kinds, by both routes, and says so; what cannot be checked has not passed."""
+
+import dataclasses
+import functools
+import json
+import math
+
+import numpy as np
+import pytest
+
+import theory
+from theory._engine import stand_in
+from theory._exact import DISCREPANCIES, ExactLaw
+from theory._setting import Data, Setting, default_data
+
+SMALL = default_data(2)[1]
+EXACT = ["T1", "T2", "T4", "T8", "T16"]
+
+
+@functools.cache
+def check_small(key):
+    return theory.get(key).check(SMALL)
+
+
+@pytest.mark.parametrize("key", theory.theorems)
+def test_theorem_passes_on_a_small_problem(key):
+    check = check_small(key)
+    assert check.passed, check.message
+    assert check.discrepancy <= check.tolerance
+    assert check.data == SMALL.name
+    assert "errors" not in check.details
+
+
+@pytest.mark.parametrize("key", theory.theorems)
+def test_default_data_are_several_problems_with_fewer_samples_than_features(key):
+    check = theory.get(key).check()
+    assert check.passed, check.message
+    assert len(check.details) == 3
+    assert check.data == "3 synthetic problems"
+    assert all(data.X.shape[0] < data.X.shape[1] for data in default_data())
+
+
+@pytest.mark.parametrize("key", EXACT)
+def test_exact_laws_are_met_far_below_their_tolerance_at_four_times(key):
+    check = check_small(key)
+    assert check.tolerance == 1e-9
+    for part in check.details[SMALL.name].values():
+        for name in DISCREPANCIES:
+            assert len(part[name]) == 4
+            assert max(part[name]) < 1e-11
+        assert max(part["argmin_stationarity"]) < 1e-12
+        assert max(part["argmin_infeasibility"]) < 1e-12
+
+
+@pytest.mark.parametrize("key", EXACT)
+@pytest.mark.parametrize(("of_x", "of_y"), [(1e-6, 1.0), (1e6, 1e12)])
+def test_scaling_the_data_changes_no_verdict(key, of_x, of_y):
+    check = theory.get(key).check(Data(of_x * SMALL.X, of_y * SMALL.y, "scaled"))
+    assert check.passed, check.message
+
+
+@pytest.mark.parametrize("key", EXACT)
+@pytest.mark.parametrize("kind", ["more samples than features", "duplicate rows", "zero column", "opposite columns"])
+def test_exact_laws_hold_where_y_cannot_be_interpolated_and_where_columns_are_degenerate(key, kind):
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((4, 6)), rng.standard_normal(4)
+    if kind == "more samples than features":
+        X, y = rng.standard_normal((7, 3)), rng.standard_normal(7)
+    elif kind == "duplicate rows":
+        X[1] = X[0]
+    elif kind == "zero column":
+        X[:, 2] = 0
+    else:
+        X[:, 3] = -X[:, 2]
+    check = theory.get(key).check(Data(X, y, kind))
+    assert check.passed, check.message
+
+
+def test_the_stand_in_engine_passes_with_the_right_pair():
+    """Else the mutants made with it would be rejected for the wrong reason."""
+    setting = Setting(SMALL)
+    for key in theory.theorems:
+        for part in theory.get(key).parts(setting):
+            if isinstance(part, ExactLaw):
+                finding = dataclasses.replace(part, engine=stand_in(part.pair)).measure(setting)
+                assert finding.passed, (key, part.name, finding.discrepancy)
+
+
+@pytest.mark.parametrize("key", theory.theorems)
+@pytest.mark.parametrize("target", ["zero", "orthogonal to every column"])
+def test_a_check_with_nothing_to_check_has_not_passed(key, target):
+    X = np.array([[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    check = theory.get(key).check(Data(X, np.array([0.0, float(target != "zero")]), target))
+    assert not check.passed
+    assert check.discrepancy == math.inf
+    assert "nothing to check" in check.message
+
+
+def test_orders_need_a_choice_among_minimisers():
+    """With more samples than features all schemes share one limit: T5 says nothing, and does not pass."""
+    rng = np.random.default_rng(0)
+    check = theory.get("T5").check(Data(rng.standard_normal((6, 2)), rng.standard_normal(6), "tall"))
+    assert not check.passed
+
+
+def test_a_failing_engine_is_a_failure(monkeypatch):
+    import dln
+
+    monkeypatch.setattr(dln, "flow", lambda *args, **kwargs: (_ for _ in ()).throw(ValueError("out of order")))
+    check = theory.get("T1").check(SMALL)
+    assert not check.passed
+    assert "out of order" in check.message
+
+
+def test_an_unproved_derivation_is_a_failure():
+    def derive():
+        raise theory.DerivationError("T1, step 'x': not proved")
+
+    check = dataclasses.replace(theory.get("T1"), derive=derive).check(SMALL)
+    assert not check.passed
+    assert "not proved" in check.message
+
+
+def test_nan_is_a_failure():
+    setting = Setting(SMALL)
+    part = theory.get("T1").parts(setting)[0]
+
+    def broken(data, alpha, log_ratio, times):
+        run = part.engine(data, alpha, log_ratio, times)
+        run.betas[1, 0] = np.nan
+        return run
+
+    finding = dataclasses.replace(part, engine=broken).measure(setting)
+    assert not finding.passed
+    assert finding.discrepancy == math.inf
+
+
+def test_all_theorems_of_the_slice_are_there_in_order():
+    assert list(theory.theorems) == ["T1", "T2", "T4", "T5", "T7", "T8", "T16"]
+    for key, theorem in theory.theorems.items():
+        assert theorem.key == key
+        assert theorem.kind in ("exact", "limit", "empirical")
+        assert "\n" not in theorem.statement
+        assert len(theorem.mutants) >= 3
+
+
+@pytest.mark.parametrize(("key", "hint"),
+                         [("T44", "did you mean 'T4'"), ("T166", "did you mean 'T16'"), ("sam", "known: T1")])
+def test_an_unknown_theorem_is_answered_with_the_nearest(key, hint):
+    with pytest.raises(ValueError, match=f"unknown theorem '{key}'; {hint}"):
+        theory.get(key)
+
+
+def test_keys_may_be_lower_case():
+    assert theory.get("t16") is theory.theorems["T16"]
+
+
+def test_an_unknown_mutant_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'centre dropped'"):
+        theory.get("T2").check(SMALL, mutant="center dropped")
+
+
+def test_a_key_is_taken_once():
+    with pytest.raises(ValueError, match="'T1' is already there"):
+        theory.theorems.add(theory.get("T1"))
+
+
+def test_verify_shows_progress_and_keeps_the_order():
+    seen = []
+    checks = theory.verify(["T8", "T1"], SMALL, progress=lambda chosen: seen.extend(chosen) or chosen)
+    assert [theorem.key for theorem in seen] == [check.key for check in checks] == ["T8", "T1"]
+
+
+def test_tables_and_json_hold_every_check():
+    checks = theory.verify(["T1", "T8"], SMALL)
+    broken = dataclasses.replace(checks[1], passed=False, discrepancy=math.inf)
+    text = theory.table([checks[0], broken])
+    assert "passed" in text.splitlines()[2]
+    assert "FAILED" in text.splitlines()[3]
+    assert text.endswith("s.") and "1 of 2 theorems passed" in text
+    markdown = theory.table(checks, format="markdown").splitlines()
+    assert len(markdown) == 4
+    assert all(line.startswith("| ") and line.endswith(" |") for line in markdown)
+    read = json.loads(theory.to_json([checks[0], broken]))
+    assert read[0]["passed"] is True
+    assert read[1]["discrepancy"] is None
+    assert len(read[0]["details"][SMALL.name]["u0 = v0 = alpha"]["law"]) == 4
+    with pytest.raises(ValueError, match="'text' or 'markdown', got 'html'"):
+        theory.table(checks, format="html")
+    assert "T1 passed on" in str(checks[0])

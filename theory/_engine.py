@@ -1,0 +1,89 @@
+"""The side under test: the library's engine, and a stand-in that a mutant can make wrong.
+
+This is the only file of the folder that imports the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from ._network import Array
+from ._raw_route import RouteError
+from ._setting import Data
+
+__all__ = ["Engine", "EngineRun", "Pair", "library", "stand_in"]
+
+RTOL = 1e-12
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """What the engine claims at the times asked for: arrays of shape (K, d)."""
+
+    betas: Array
+    log_scales: Array
+
+
+Engine = Callable[[Data, Array, Array, Array], EngineRun]
+Pair = Callable[[float, Array, Array], tuple[Array, Array]]
+
+
+def library(make_rule: Callable[[Any], Any]) -> Engine:
+    """Make an engine of the library's `flow` with a rule, at tolerance 1e-12.
+
+    Parameters
+    ----------
+    make_rule : callable
+        Given the library, returns its rule.
+    """
+
+    def run(data: Data, alpha: Array, log_ratio: Array, times: Array) -> EngineRun:
+        import dln
+
+        result = dln.flow(dln.Problem(data.X, data.y), make_rule(dln), alpha=alpha, log_ratio=log_ratio,
+                          t_end=float(times[-1]), save_at=times, rtol=RTOL)
+        if len(result.times) != len(times) or not np.all(np.isfinite(result.betas)):
+            raise RouteError(f"the engine stopped at t = {result.t:.6g}: {result.message}")
+        return EngineRun(result.betas, (result.log_us + result.log_vs) / 2)
+
+    return run
+
+
+def library_limit(make_rule: Callable[[Any], Any], data: Data, alpha: Array, log_ratio: Array) -> Array:
+    """Run the library's `flow` until it converges and return beta."""
+    import dln
+
+    result = dln.flow(dln.Problem(data.X, data.y), make_rule(dln), alpha=alpha, log_ratio=log_ratio, rtol=RTOL,
+                      residual_tol=1e-12)
+    if not result.success:
+        raise RouteError(f"the engine did not converge: {result.message}")
+    return np.asarray(result.beta)
+
+
+def stand_in(pair: Pair) -> Engine:
+    """Make an engine of any pair (p, q), right or wrong, with SciPy in log coordinates.
+
+    With the right pair it passes every check, with a wrong one it must fail: that is what it is for.
+    """
+
+    def run(data: Data, alpha: Array, log_ratio: Array, times: Array) -> EngineRun:
+        size = alpha.size
+
+        def field(t: float, state: Array) -> Array:
+            p, q = pair(t, np.exp(state[:size]), np.exp(state[size:]))
+            return np.concatenate([-2 * (p + q), 2 * (p - q)])
+
+        start = np.concatenate([np.log(alpha) + log_ratio / 2, np.log(alpha) - log_ratio / 2])
+        end = float(times[-1])
+        result = solve_ivp(field, (0.0, end), start, method="DOP853", t_eval=times, rtol=1e-12, atol=1e-13)
+        if not result.success:
+            raise RouteError(f"the stand-in engine stopped at t = {result.t[-1]:.6g}: {result.message}")
+        log_u, log_v = result.y[:size].T, result.y[size:].T
+        return EngineRun(2 * np.exp(log_u + log_v) * np.sinh(log_u - log_v), (log_u + log_v) / 2)
+
+    return run

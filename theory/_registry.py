@@ -1,0 +1,221 @@
+"""What a theorem is, what a check returns, and the table of all theorems.
+
+A theorem is one `Theorem` object in the file of its family. It names its statement and its source, builds its
+derivation, and lists the *parts* that a check measures on given data. A mutant is a function that spoils a part: the
+claim or the engine. A check that passes a mutant would prove nothing, so every mutant must be rejected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Protocol
+
+from ._derivation import Derivation, DerivationError
+from ._raw_route import RouteError
+from ._setting import Setting, default_data
+
+__all__ = ["Check", "Finding", "Part", "Registry", "Theorem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What measuring one part gave: a discrepancy, what it may be at most, and every number behind it."""
+
+    discrepancy: float
+    tolerance: float
+    passed: bool
+    details: Mapping[str, Any]
+
+    @property
+    def ratio(self) -> float:
+        """Discrepancy in units of the tolerance: parts of unlike kinds are compared by it."""
+        return self.discrepancy / self.tolerance if self.tolerance > 0 else float("inf")
+
+
+class Part(Protocol):
+    """A piece of a check: one training rule and an exact law, or one ladder of steps and a slope."""
+
+    @property
+    def name(self) -> str:
+        """Which rule or which slope."""
+
+    def measure(self, setting: Setting) -> Finding:
+        """Run both routes and compare."""
+
+
+#: Spoils a part, or returns None for a part that it does not concern.
+Mutant = Callable[[Any, Setting], Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict on a theorem.
+
+    Attributes
+    ----------
+    key, statement, data : str
+        The theorem and the data it was checked on.
+    discrepancy, tolerance : float
+        Those of the worst part. For an exact law: the largest relative difference between the routes; for a limit: how
+        far the slope is from the claimed one, and the half-width of its confidence band. Slopes that come with an exact
+        theorem must pass too, but speak here only if they fail.
+    passed : bool
+        Whether every part on all the data kept its tolerance, and the derivation was proved.
+    seconds : float
+        Wall clock of the numeric check.
+    details : dict
+        Every number measured: `details[data name][part name]`.
+    message : str
+        The worst part in words, or what went wrong.
+    """
+
+    key: str
+    statement: str
+    data: str
+    discrepancy: float
+    tolerance: float
+    passed: bool
+    seconds: float
+    details: Mapping[str, Any] = field(repr=False)
+    message: str = ""
+
+    def __str__(self) -> str:
+        verdict = "passed" if self.passed else "FAILED"
+        return (f"{self.key} {verdict} on {self.data}: discrepancy {self.discrepancy:.1e}, "
+                f"tolerance {self.tolerance:.1e}, {self.seconds:.1f} s. {self.message}")
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """A statement about the bias of a training rule, with its derivation and its check.
+
+    Attributes
+    ----------
+    key, title : str
+    statement : str
+        In one line.
+    source : str
+        The paper it is from.
+    kind : {"exact", "limit", "empirical"}
+    tolerance : float
+        For an exact law its largest relative discrepancy; for a limit the widest confidence band of a slope that still
+        counts as a measurement.
+    derive : callable
+        Builds the derivation; raises `DerivationError` if sympy does not prove a step.
+    parts : callable
+        Given a `Setting`, lists what the check measures.
+    mutants : mapping of str to callable
+        Named wrong versions of the claim and of the engine.
+    """
+
+    key: str
+    title: str
+    statement: str
+    source: str
+    kind: str
+    tolerance: float
+    derive: Callable[[], Derivation] = field(repr=False)
+    parts: Callable[[Setting], Sequence[Part]] = field(repr=False)
+    mutants: Mapping[str, Mutant] = field(repr=False)
+
+    def check(self, problem: Any = None, *, mutant: str | None = None) -> Check:
+        """Check the theorem, or a wrong version of it, on data.
+
+        Parameters
+        ----------
+        problem : object with `X` and `y`, optional
+            By default several seeded synthetic problems.
+        mutant : str, optional
+            The name of a mutant; then only the parts that it spoils are measured.
+
+        Returns
+        -------
+        Check
+            A check that could not be run has not passed; its message says why.
+        """
+        if mutant is not None and mutant not in self.mutants:
+            raise ValueError(_unknown(f"mutant of {self.key}", mutant, self.mutants))
+        problems = default_data() if problem is None else [problem]
+        begin = time.perf_counter()
+        findings: list[tuple[str, str, Finding]] = []
+        errors: list[str] = []
+        for data in problems:
+            try:
+                setting = Setting(data)
+                for part in self._parts(setting, mutant):
+                    findings.append((setting.data.name, part.name, part.measure(setting)))
+            except (RouteError, ValueError, ArithmeticError) as error:
+                where = getattr(data, "name", None) or "the data"
+                errors.append(f"{self.key} could not be checked on {where}: {error}")
+        seconds = time.perf_counter() - begin
+        if mutant is None:
+            try:
+                _prove(self.derive)
+            except DerivationError as error:
+                errors.append(str(error))
+        return self._verdict(problems, findings, errors, seconds)
+
+    def _parts(self, setting: Setting, mutant: str | None) -> list[Part]:
+        parts = list(self.parts(setting))
+        if mutant is None:
+            return parts
+        return [spoilt for part in parts if (spoilt := self.mutants[mutant](part, setting)) is not None]
+
+    def _verdict(self, problems: list[Any], findings: list[tuple[str, str, Finding]], errors: list[str],
+                 seconds: float) -> Check:
+        names = list(dict.fromkeys(name for name, _, _ in findings))
+        data = f"{len(problems)} synthetic problems"
+        if len(problems) == 1:
+            data = names[0] if names else str(getattr(problems[0], "name", None) or "data")
+        details: dict[str, Any] = {name: {} for name in names}
+        for name, part, finding in findings:
+            details[name][part] = {"discrepancy": finding.discrepancy, "tolerance": finding.tolerance,
+                                   "passed": finding.passed, **finding.details}
+        if errors:
+            details["errors"] = errors
+        if not findings:
+            return Check(self.key, self.statement, data, float("inf"), self.tolerance, False, seconds, details,
+                         "; ".join(errors) or "nothing was measured")
+        # Failures first; then, of an exact theorem, its laws before the slopes that come with them.
+        name, part, worst = max(findings, key=lambda entry: (not entry[2].passed, entry[2].tolerance == self.tolerance,
+                                                             entry[2].ratio))
+        passed = not errors and all(finding.passed for _, _, finding in findings)
+        message = "; ".join(errors) or f"worst: {part}" + (f" on {name}" if len(names) > 1 else "")
+        discrepancy = worst.discrepancy if not errors else float("inf")
+        return Check(self.key, self.statement, data, discrepancy, worst.tolerance, passed, seconds, details, message)
+
+
+@cache
+def _prove(derive: Callable[[], Derivation]) -> None:
+    """Build a derivation once per process; a failure is not remembered."""
+    derive()
+
+
+def _unknown(kind: str, value: str, known: Iterable[str]) -> str:
+    names = list(known)
+    folded = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(value).lower(), folded, n=1, cutoff=0.3)
+    hint = f"did you mean {folded[near[0]]!r}?" if near else f"known: {', '.join(names)}"
+    return f"unknown {kind} {value!r}; {hint}"
+
+
+class Registry(dict[str, Theorem]):
+    """Theorems by key, in order."""
+
+    def add(self, *theorems: Theorem) -> None:
+        """Add theorems; a key may be taken only once."""
+        for theorem in theorems:
+            if theorem.key in self:
+                raise ValueError(f"theorem {theorem.key!r} is already there")
+            self[theorem.key] = theorem
+
+    def find(self, key: str) -> Theorem:
+        """Look a theorem up; an unknown key raises `ValueError` and names the nearest."""
+        for known, theorem in self.items():
+            if known.lower() == str(key).lower():
+                return theorem
+        raise ValueError(_unknown("theorem", key, self))
