@@ -7,7 +7,8 @@ The dual is smooth, unconstrained and of dimension N:
 Along a step p its third derivative is at most ``D = max_j |4 x_j.p|`` times its second, so that the damped Newton step
 ``log(1 + D)/D`` always descends (generalised self-concordance: Sun & Tran-Dinh 2019, Math. Programming 178, 145); a line
 search starts there.  At small scales the solution is followed from a large scale down: in the rich regime the path is
-linear in log alpha between the coordinates that wake, and a few tangents reach alpha = 1e-300.
+linear in log alpha between the coordinates that wake, and a few tangents reach alpha = 1e-300.  All coordinates start from
+the scale of the solution, at which the problem is nearly quadratic, and fall at their own speeds.
 """
 
 import math
@@ -22,7 +23,7 @@ _MAX_TOTAL = 5000
 
 
 class DualProblem:
-    """The dual problem at scale ``exp(log_alpha + raised)``: damped Newton steps, tangents, and the path between scales.
+    """The dual problem at scale ``exp(log_alpha + raised * speed)``: Newton steps, tangents, and the path between scales.
 
     A point is ``(nu, w, correction)`` with ``4 X^T nu + log(u0/v0) = w + correction``.  At small scales |w| is large and an
     active ``log|b| = 2 log alpha + |w|`` is not: Newton's late corrections are added to the latter, which keeps the
@@ -32,8 +33,13 @@ class DualProblem:
     def __init__(self, X, y, log_alpha, ratio):
         self.X, self.y, self.log_alpha, self.ratio = X, y, log_alpha, ratio
         self.raised = 0.0
+        self.speed = np.zeros_like(log_alpha)
         self.scale = max(float(np.linalg.norm(y)), float(np.linalg.norm(X @ difference_of_squares(2.0 * log_alpha, ratio))))
         self.n_iterations = 0
+
+    def log_scale(self):
+        """Return log alpha^2 at this point of the path, shape (d,)."""
+        return 2.0 * (self.log_alpha + self.raised * self.speed)
 
     def mirror_image(self, nu):
         return self.ratio + 4.0 * (nu @ self.X)
@@ -42,7 +48,7 @@ class DualProblem:
         """Return log(u^2 + v^2), b and X b - y; not finite where the weights overflow."""
         moved = w + correction
         same = np.sign(moved) == np.sign(w)
-        log_scale = 2.0 * (self.log_alpha + self.raised)
+        log_scale = self.log_scale()
         top = np.where(same, (log_scale + np.abs(w)) + np.sign(w) * correction, log_scale + np.abs(moved))
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             decay = np.expm1(-2.0 * np.abs(moved))
@@ -78,7 +84,7 @@ class DualProblem:
         raise LinAlgError("the Gram matrix of the dual problem does not factor")
 
     def tangent(self, w, log_sizes):
-        """Return d nu / d log alpha along the path ``X b = y``: ``4 X^T nu' = -2 tanh(w)`` in least squares weighted by sizes.
+        """Return d nu / d raised along ``X b = y``: ``4 X^T nu' = -2 speed tanh(w)`` in least squares weighted by sizes.
 
         The weights span hundreds of decades.  Householder QR with column pivoting on rows sorted by weight is accurate row
         by row (Cox & Higham 1998, Numer. Algorithms 19, 23); where even their logarithms span too much, they are compressed,
@@ -90,7 +96,7 @@ class DualProblem:
         weight = np.exp(0.5 * levels)
         rows = self.X.T[order] * weight[:, None]
         # Only as many rows count as columns can be spanned, but which ones is what the pivoting decides.
-        (right, R), pivots = _qr_apply(rows, -0.5 * np.tanh(w[order]) * weight)
+        (right, R), pivots = _qr_apply(rows, -0.5 * self.speed[order] * np.tanh(w[order]) * weight)
         diagonal = np.abs(np.diag(R))
         if diagonal.size == 0 or diagonal[-1] == 0.0:
             return None
@@ -99,8 +105,8 @@ class DualProblem:
         return nu
 
     def landing(self, w, log_sizes, tangent, dormant):
-        """Return how far log alpha may fall before a dormant coordinate wakes: it is not to overshoot by more than e^3."""
-        rate = -(2.0 + np.sign(w) * 4.0 * (tangent @ self.X))
+        """Return how far `raised` may fall before a dormant coordinate wakes: it is not to overshoot by more than e^3."""
+        rate = -(2.0 * self.speed + np.sign(w) * 4.0 * (tangent @ self.X))
         rising = (log_sizes < dormant) & (rate > 0.0)
         return float(np.min((dormant + 3.0 - log_sizes[rising]) / rate[rising], initial=math.inf))
 
@@ -143,11 +149,13 @@ class DualProblem:
         along = 0.25 * change  # x_j . p
         constant = float(self.y @ p)
 
+        log_scale = self.log_scale()
+
         def slope(t):
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 moved = w + t * change
                 size = np.abs(moved)
-                b = np.sign(moved) * np.exp(2.0 * (self.log_alpha + self.raised) + size) * -np.expm1(-2.0 * size)
+                b = np.sign(moved) * np.exp(log_scale + size) * -np.expm1(-2.0 * size)
                 return float(np.sum(b * along)) - constant
 
         start = slope(0.0)
@@ -174,19 +182,22 @@ class DualProblem:
             single = np.abs(y @ X) / np.einsum("ij,ij->j", X, X)
         beta_scale = np.max(single, initial=0.0, where=np.isfinite(single))
         top = 0.5 * math.log(beta_scale) if beta_scale > 0.0 else -math.inf
-        self.raised = max(0.0, top - float(np.min(self.log_alpha)))
+        fall = np.maximum(0.0, top - self.log_alpha)
+        self.raised = float(np.max(fall))
         if self.raised < 1.0:
             self.raised = 0.0
+        else:
+            self.speed = fall / self.raised
         rough = 1e-3
         dormant = 2.0 * top + math.log(1e-8)
         point, residual, _ = self.newton(np.zeros(len(y)), tol if self.raised == 0.0 else rough, _MAX_NEWTON)
         step = 3.0
         while self.raised > 0.0 and self.n_iterations < _MAX_TOTAL:
             nu, w, correction = point
-            log_sizes, _, _ = self.evaluate(w, correction)
+            log_sizes, b, _ = self.evaluate(w, correction)
             tangent = self.tangent(w + correction, log_sizes)
             if tangent is None:
-                tangent = self.solve(log_sizes, -2.0 * y)
+                tangent = self.solve(log_sizes, -2.0 * (X @ (self.speed * b)))
             before = self.raised
             self.raised = max(0.0, before - min(step, self.landing(w + correction, log_sizes, tangent, dormant)))
             trial, residual, used = self.newton(nu + (self.raised - before) * tangent, rough, 30)

@@ -12,10 +12,13 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba import types
 from numba.core.errors import NumbaExperimentalFeatureWarning
+
+_numba_settings: Any = numba.config
 
 #: Flags for reductions only: sums may be reordered into vector lanes and fused.  NaN and Inf keep their meaning.
 REDUCTION = {"reassoc", "contract"}
@@ -62,12 +65,12 @@ def cache_folder():
 @contextmanager
 def _cache_at(folder):
     # Numba reads the folder once, when a function is decorated; other packages' kernels must not see ours.
-    previous = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = folder
+    previous = _numba_settings.CACHE_DIR
+    _numba_settings.CACHE_DIR = folder
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = previous
+        _numba_settings.CACHE_DIR = previous
 
 
 def njit(signature=None, *, fastmath=False):
@@ -87,7 +90,7 @@ def njit(signature=None, *, fastmath=False):
         folder = cache_folder()
         with _cache_at(folder or ""):
             compiled = numba.njit(cache=folder is not None, nogil=True, error_model="numpy", fastmath=fastmath)(function)
-        if signature is None or numba.config.DISABLE_JIT:
+        if signature is None or _numba_settings.DISABLE_JIT:
             return compiled
         _SIGNATURES[compiled] = signature
         return compiled
@@ -100,7 +103,7 @@ _SIGNATURES: dict = {}
 
 def ready(compiled):
     """Compile `compiled` for its declared signature, once, and return it."""
-    signature = _SIGNATURES.pop(compiled, None) if not numba.config.DISABLE_JIT else None
+    signature = _SIGNATURES.pop(compiled, None) if not _numba_settings.DISABLE_JIT else None
     if signature is not None:
         with warnings.catch_warnings():
             # Rules are passed as first-class functions, which numba still calls experimental; the tests cover our use.

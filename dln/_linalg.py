@@ -169,21 +169,22 @@ def gram(X, weight, out):
 
 
 @njit(fastmath=REDUCTION)
-def symmetric_square_into(K, weight, out):
-    """Add weight * K K to the lower triangle of out, K symmetric."""
+def symmetric_square_into(K, root_weight, out):
+    """Add ``(root_weight K)^2`` to the lower triangle of out, K symmetric; the square of K alone could overflow."""
     rows = K.shape[0]
     if rows * rows * rows > _BLAS_FROM:
-        square = np.dot(K, K)
+        scaled = K * root_weight
+        square = np.dot(scaled, scaled)
         for i in range(rows):
             for k in range(i + 1):
-                out[i, k] += weight * square[i, k]
+                out[i, k] += square[i, k]
         return
     for i in range(rows):
         for k in range(i + 1):
             total = 0.0
             for j in range(rows):
-                total += K[i, j] * K[k, j]
-            out[i, k] += weight * total
+                total += (root_weight * K[i, j]) * (root_weight * K[k, j])
+            out[i, k] += total
 
 
 @njit(fastmath=REDUCTION)

@@ -241,6 +241,8 @@ class _Integration:
         self.clock[st.ERROR_OLD] = 1.0
         self.residual_tol = residual_tol
         self.methods: list[str] = []
+        self.tableau: tuple
+        self.nodes: np.ndarray
         self.kept: list[tuple] = []
 
     # --- setting up ---------------------------------------------------------------------------------------------------
@@ -267,15 +269,15 @@ class _Integration:
 
     def _use(self, method):
         self.methods.append(method)
-        tableau = DOP853 if method == "explicit" else RODAS5P if self.rule.exact_curvature else W6
         if method == "explicit":
-            self.tableau = (tableau.A, _EMPTY, tableau.b, tableau.error_high, tableau.error_low, 0.0, 8, False)
-            flops = 4.0 * len(tableau.b) * self.X.size
+            self.tableau = (DOP853.A, _EMPTY, DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False)
+            self.nodes = np.append(DOP853.c, 1.0)
+            flops = 4.0 * len(DOP853.b) * self.X.size
         else:
-            self.tableau = (tableau.A, tableau.C, tableau.m, tableau.e, np.empty(0), tableau.gamma, tableau.order,
-                            not tableau.stiff_error)
-            flops = (self.X.shape[0] + 4.0 * len(tableau.m)) * self.X.size
-        self.nodes = np.append(tableau.c, 1.0)
+            t = RODAS5P if self.rule.exact_curvature else W6
+            self.tableau = (t.A, t.C, t.m, t.e, np.empty(0), t.gamma, t.order, not t.stiff_error)
+            self.nodes = np.append(t.c, 1.0)
+            flops = (self.X.shape[0] + 4.0 * len(t.m)) * self.X.size
         # A call to the kernel lasts a fraction of a second, so that Ctrl-C is heard.
         self.attempts = int(min(2000, max(1, 1e8 // (flops + 1000))))
 
@@ -310,7 +312,7 @@ class _Integration:
         for stop in stops:
             # Convergence ends a run only where no wish is left open, and not before the parameters have settled.
             free = self.t_end is None and self.clock[st.T] >= max((last_save, *self.rule.breakpoints))
-            self.settings[stepping.RESIDUAL_SCALE] = self.scale if free else -1.0
+            self.settings[stepping.RESIDUAL_SCALE] = self.scale if free and self.rule.settles else -1.0
             self.settings[stepping.STATIONARY_TOL] = 1e-6 if free and not self.rule.time_dependent else -1.0
             self.clock[st.STOP] = stop
             reason = self._to_stop(kernels, position)

@@ -10,8 +10,8 @@ from .state import evaluate, log_weight_error
 
 
 @njit()
-def explicit_attempt(rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
-                     z_new, f_new, beta, size, r, local, K, work_d, work_n, weights):
+def explicit_attempt(rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params,
+                     A, b, error_high, error_low, z_new, f_new, beta, size, r, local, K, work_d, work_n, weights):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h rho).
 
     Fills z_new, f_new, beta, size, r at the new point, and `local`, the estimate of the local error of z.  An attempt

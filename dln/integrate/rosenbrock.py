@@ -6,6 +6,8 @@ taken as 0, so Q is found first.  With gradient flow the Jacobian is exact and R
 its order.
 """
 
+import math
+
 import numpy as np
 
 from .._jit import njit
@@ -14,13 +16,15 @@ from .state import evaluate, log_weight_error
 
 
 @njit()
-def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
-                       z_new, f_new, beta, size, r, local, K, M, gram_matrix, row_scale, work_d, work_n, weights):
+def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params,
+                       A, C, m, e, gamma, filtered, z_new, f_new, beta, size, r, local, K, M, gram_matrix, row_scale,
+                       work_d, work_n, weights):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
-    The local error of nu is `filtered` through the step's matrix where the method's own estimate does not vanish for infinitely
-    stiff components (Hairer & Wanner, IV.8).  beta, size, r hold the values at z on entry and those at the new point on return.  M keeps the Cholesky factor of
-    ``S^-1 + h gamma (K + kappa K^2)``.  An attempt that overflows, or whose matrix does not factor, returns an infinite error.
+    beta, size, r hold the values at z on entry and those at the new point on return.  M keeps the Cholesky factor of
+    ``S^-1 + h gamma (K + kappa K^2)``.  The estimate of the local error of nu is `filtered` through it where the method's
+    own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).  An attempt that overflows, or whose
+    matrix does not factor, returns an infinite error.
     """
     stages = A.shape[0]
     n, d = X.shape
@@ -41,7 +45,7 @@ def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h
         largest_row = max(largest_row, row)
         M[i, i] += row_scale[i]
     if kappa != 0.0:
-        symmetric_square_into(gram_matrix, tau * kappa, M)
+        symmetric_square_into(gram_matrix, math.sqrt(tau) * math.sqrt(kappa), M)
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not cholesky(M):
         return np.inf, stiffness

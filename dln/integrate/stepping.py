@@ -108,8 +108,9 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             size_new[:] = size
             r_new[:] = r
             scaled, stiffness = rosenbrock_attempt(
-                rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
-                z_new, f_new, beta_new, size_new, r_new, local, K, M, gram_matrix, row_scale, work_d, work_n, weights)
+                rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params,
+                A, C, b, error_high, gamma, filtered, z_new, f_new, beta_new, size_new, r_new, local,
+                K, M, gram_matrix, row_scale, work_d, work_n, weights)
             count[FACTORIZATIONS] += 1
         else:
             scaled, stiffness = explicit_attempt(

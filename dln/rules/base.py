@@ -6,6 +6,7 @@ the row space of X.  It hands p over as its N coefficients, ``p = X^T coef``, an
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -45,14 +46,18 @@ class Rule(ABC):
         Whether q can differ from 0.
     uses_samples : bool
         Whether the rule sees single samples; otherwise (X, y) may be reduced to the row space.
+    settles : bool
+        Whether (p, q) tends to 0 as the residual does: otherwise weights keep moving on an interpolator, and a small
+        residual is not convergence.
     """
 
     name: str
-    kernel: object
-    curvature = staticmethod(plain_curvature)
-    exact_curvature = False
-    shrinks = True
-    uses_samples = False
+    kernel: Any
+    curvature: Any = staticmethod(plain_curvature)
+    exact_curvature: bool = False
+    shrinks: bool = True
+    uses_samples: bool = False
+    settles: bool = True
 
     @property
     def time_dependent(self):

@@ -122,9 +122,14 @@ class SAM(Rule):
         return _per_sample_curvature if self.per_sample else _full_batch_curvature
 
     @property
-    def uses_samples(self):
+    def uses_samples(self):  # type: ignore[override]
         """True for one sample at a time."""
         return self.per_sample
+
+    @property
+    def settles(self):  # type: ignore[override]
+        """False with a normalised radius: the ascent step keeps its length at an interpolator."""
+        return not self.normalized
 
     def parameters(self, n_features, t=0.0):
         """Return (rho, normalized)."""

@@ -1,0 +1,73 @@
+"""The error estimate of a flow against its true error, over random problems; the numbers quoted in docs/accuracy.md.
+
+``python tests/benchmarks/accuracy.py [PROBLEMS]``.  The true error is that of beta (relative, 2-norm) or of alpha_eff
+(relative, largest), whichever is more, against a run at rtol 1e-12.
+"""
+
+import sys
+
+import numpy as np
+
+import dln
+
+RTOLS = (1e-4, 1e-6, 1e-8)
+METHODS = ("auto", "explicit", "rosenbrock")
+
+
+def draw(rng):
+    """Return (problem, rule, keywords) of one random run."""
+    n, d = int(rng.integers(1, 31)), int(rng.integers(1, 61))
+    X = rng.standard_normal((n, d)) + rng.uniform(-1, 1)
+    problem = dln.Problem(X, X @ (rng.standard_normal(d) * (rng.random(d) < 0.3)) + 0.1 * rng.standard_normal(n))
+    gamma, epsilon = rng.uniform(0.001, 0.02), rng.uniform(0.01, 0.1)
+    rule = [
+        dln.GradientFlow(),
+        dln.GradientRegularization(gamma, epsilon),
+        dln.GradientRegularization(gamma, epsilon, scheme="centered"),
+        dln.GradientRegularization(gamma, scheme="exact"),
+        dln.SAM(epsilon),
+        dln.WeightDecay(gamma),
+    ][rng.integers(6)]
+    return problem, rule, {"alpha": 10.0 ** rng.uniform(-6, 0), "t_end": 10.0 ** rng.uniform(0, 3)}
+
+
+def true_error(run, reference):
+    norm = np.linalg.norm(reference.beta)
+    of_beta = np.linalg.norm(run.beta - reference.beta) / norm if norm > 0 else 0.0
+    return max(of_beta, np.abs(np.expm1(run.log_effective_alpha - reference.log_effective_alpha)).max())
+
+
+def measure(n_problems=40, seed=0):
+    """Return rows (method, rtol, true error, estimate, rule) of runs that ended well."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n_problems):
+        problem, rule, keywords = draw(rng)
+        reference = dln.flow(problem, rule, rtol=1e-12, **keywords)
+        if not reference.success:
+            continue
+        for method in METHODS:
+            for rtol in RTOLS:
+                run = dln.flow(problem, rule, rtol=rtol, method=method, max_steps=20_000, **keywords)
+                if run.success:
+                    rows.append((method, rtol, true_error(run, reference), run.error_estimate, rule.name))
+    return rows
+
+
+def table(rows):
+    lines = ["| method | rtol | runs | true error / rtol: median | max | estimate / true: min | median | max | estimate too small |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    for method in METHODS:
+        for rtol in RTOLS:
+            group = [(true, estimate) for m, tol, true, estimate, _ in rows if (m, tol) == (method, rtol)]
+            true, estimate = np.array(group).T
+            known = true > 1e-12  # below, the reference is no better
+            ratio = estimate[known] / true[known]
+            lines.append(f"| {method} | {rtol:.0e} | {len(true)} | {np.median(true) / rtol:.2g} | {true.max() / rtol:.2g} | "
+                         f"{ratio.min():.2g} | {np.median(ratio):.2g} | {ratio.max():.2g} | "
+                         f"{np.count_nonzero(ratio < 1)} of {known.sum()} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 40)))
