@@ -10,7 +10,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import dln
-from dln import GradientFlow, GradientRegularization, SAM, Status, WeightDecay
+from dln import SAM, GradientFlow, GradientRegularization, Status, WeightDecay
 
 REFERENCE = [
     case
@@ -459,7 +459,7 @@ def test_bad_input_is_one_clear_line(ordinary, arguments, message):
 
 def test_problem_must_be_a_problem():
     """Reference: the documented message."""
-    with pytest.raises(TypeError, match="problem must be a dln.Problem, got ndarray"):
+    with pytest.raises(TypeError, match=r"problem must be a dln\.Problem, got ndarray"):
         dln.flow(np.eye(2), alpha=0.1)
 
 
