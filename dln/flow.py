@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from ._jit import ready
+from ._jit import entry_point, function_pointer
 from .integrate import state as st
 from .integrate import stepping
 from .integrate.tableaus import DOP853, RODAS5P, W6
@@ -254,6 +254,10 @@ class _Integration:
             single = np.abs(self.y @ self.X) / squares
         beta_scale = np.max(single, initial=0.0, where=np.isfinite(single))
         top = np.max(self.log_product + np.abs(self.log_ratio))
+        if top > 600.0:
+            raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
+        start = self.X @ difference_of_squares(self.log_product, self.log_ratio) - self.y
+        self.scale = float(max(np.linalg.norm(self.y), np.linalg.norm(start)))
         log_scale = math.log(beta_scale) if beta_scale > 0.0 else -math.inf
         s = self.settings
         s[stepping.RTOL] = self.rtol
@@ -298,8 +302,7 @@ class _Integration:
         """Integrate to the end and return the result."""
         self._scales()
         self._use("rosenbrock" if self.method_asked == "rosenbrock" else "explicit")
-        kernels = tuple(ready(k) for k in (stepping.advance, self.rule.kernel, self.rule.curvature))
-        self._start(kernels)
+        kernels = (entry_point(stepping.advance), function_pointer(self.rule.kernel), function_pointer(self.rule.curvature))
         last_save = self.saved[-1] if self.saved.size else 0.0
         stops = sorted({*self.saved.tolist(), *(b for b in self.rule.breakpoints if b > 0.0)} - {0.0})
         if self.t_end is not None:
@@ -328,16 +331,6 @@ class _Integration:
         return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.log_product,
                       self.log_ratio, self.z, self.f, self.beta, self.size, self.r, self.error, self.clock, self.count,
                       self.settings, params, *self.tableau, attempts)
-
-    def _start(self, kernels):
-        """Evaluate the first right-hand side, and the scale against which residuals are measured."""
-        first = float(np.nextafter(0.0, 1.0)) if self.rule.time_dependent else 0.0
-        self.clock[st.STOP] = np.inf
-        self.settings[stepping.RESIDUAL_SCALE] = self.settings[stepping.STATIONARY_TOL] = -1.0
-        self._call(kernels, self.rule.parameters(self.problem.n_features, first)[None, :], 0)
-        if self.clock[st.STARTED] == 0.0:
-            raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
-        self.scale = float(max(np.linalg.norm(self.y), np.linalg.norm(self.r)))
 
     def _to_stop(self, kernels, break_before):
         """Integrate to ``clock[STOP]``; return the kernel's reason, or RUNNING if a limit of this run is used up."""

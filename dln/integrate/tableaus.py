@@ -4,6 +4,7 @@ Each is checked in the tests: rows of A sum to c, the order conditions hold, the
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Rosenbrock:
     gamma: float
     stiff_error: bool
 
-    @property
+    @cached_property
     def c(self):
         """Nodes: the row sums of ``A Gamma`` with ``Gamma = (I/gamma - C)^-1``."""
         return self.A @ np.linalg.solve(np.eye(len(self.m)) / self.gamma - self.C, np.ones(len(self.m)))
