@@ -9,8 +9,7 @@ BIN := .venv/bin
 run: .venv/stamp-run
 	$(BIN)/dln verify --data diabetes
 	mkdir -p build
-	$(BIN)/dln figure phase-diagram --out build/phase_diagram.png
-	$(BIN)/dln figure phase-diagram --out build/phase_diagram.pdf
+	$(BIN)/dln figure phase-diagram --out build/phase_diagram.png --out build/phase_diagram.pdf
 
 test: .venv/stamp-test
 	$(BIN)/python -m pytest

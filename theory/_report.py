@@ -11,16 +11,16 @@ from ._registry import Check
 
 __all__ = ["table", "to_json"]
 
-HEADER = ("theorem", "verdict", "discrepancy", "tolerance", "seconds", "data", "statement")
+HEADER = ("theorem", "statement", "data", "discrepancy", "tolerance", "passed", "seconds")
 
 
 def _row(check: Check) -> tuple[str, ...]:
-    return (check.key, "passed" if check.passed else "FAILED", f"{check.discrepancy:.1e}", f"{check.tolerance:.1e}",
-            f"{check.seconds:.1f}", check.data, check.statement)
+    return (check.key, check.statement, check.data, f"{check.discrepancy:.1e}", f"{check.tolerance:.1e}",
+            "yes" if check.passed else "NO", f"{check.seconds:.1f}")
 
 
 def table(checks: Sequence[Check], format: str = "text") -> str:
-    """Lay checks out in a table, one line each; the statement comes last because it is long.
+    """Lay checks out in a table, one line each: what is claimed, on which data, by how much the two routes differ.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ def table(checks: Sequence[Check], format: str = "text") -> str:
         return "\n".join("| " + " | ".join(cells) + " |" for cells in ([*HEADER], ["---"] * len(HEADER), *escaped))
     if format != "text":
         raise ValueError(f"format must be 'text' or 'markdown', got {format!r}")
-    widths = [max(len(row[column]) for row in (HEADER, *rows)) for column in range(len(HEADER) - 1)]
-    lines = ["  ".join([*(f"{cell:<{width}}" for cell, width in zip(row[:-1], widths, strict=True)), row[-1]])
+    widths = [max(len(row[column]) for row in (HEADER, *rows)) for column in range(len(HEADER))]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in (HEADER, *rows)]
     passed = sum(check.passed for check in checks)
-    lines.insert(1, "  ".join("-" * width for width in (*widths, len(HEADER[-1]))))
+    lines.insert(1, "  ".join("-" * width for width in widths))
     lines.append(f"{passed} of {len(checks)} theorems passed in {sum(check.seconds for check in checks):.1f} s.")
     return "\n".join(lines)
 

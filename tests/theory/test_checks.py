@@ -175,8 +175,8 @@ def test_tables_and_json_hold_every_check():
     checks = theory.verify(["T1", "T8"], SMALL)
     broken = dataclasses.replace(checks[1], passed=False, discrepancy=math.inf)
     text = theory.table([checks[0], broken])
-    assert "passed" in text.splitlines()[2]
-    assert "FAILED" in text.splitlines()[3]
+    assert " yes " in text.splitlines()[2]
+    assert " NO " in text.splitlines()[3]
     assert text.endswith("s.") and "1 of 2 theorems passed" in text
     markdown = theory.table(checks, format="markdown").splitlines()
     assert len(markdown) == 4
