@@ -234,9 +234,9 @@ class _Integration:
         self.f = np.zeros_like(self.z)
         self.error = np.zeros_like(self.z)
         self.beta, self.size, self.r = np.zeros(d), np.zeros(d), np.zeros(n)
-        self.clock = np.zeros(11)
-        self.count = np.zeros(7, dtype=np.int64)
-        self.settings = np.zeros(11)
+        self.clock = np.zeros(st.CLOCK_SIZE)
+        self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
+        self.settings = np.zeros(stepping.SETTINGS_SIZE)
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
         self.residual_tol = residual_tol
@@ -268,7 +268,6 @@ class _Integration:
         s[stepping.GRADIENT_SCALE] = self.c * np.max(np.abs(self.y @ self.X), initial=0.0)
         s[stepping.LOG_CEILING] = max(log_scale, top) + 100.0
         s[stepping.SWITCHING] = float(self.method_asked == "auto")
-        s[stepping.H_INITIAL_FACTOR] = 0.01
         s[stepping.CALM_STRETCH] = 10.0
 
     def _use(self, method):

@@ -41,8 +41,10 @@ from .state import (
 )
 
 # Settings: a float vector.
-(RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, GRADIENT_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, H_INITIAL_FACTOR,
- CALM_STRETCH, KERNEL_RATIO) = range(11)
+(RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, GRADIENT_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
+ KERNEL_RATIO, SETTINGS_SIZE) = range(11)
+
+_FIRST_MOVE = 0.01  # how far a log weight moves in the first step
 
 _LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
 _ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
@@ -59,8 +61,7 @@ ADVANCE = types.int64(
 
 @njit(ADVANCE)
 def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f, beta, size, r, error, clock, count,
-            settings, params, A, C, b, error_high, error_low, gamma, order, filtered,
-            attempts):
+            settings, params, A, C, b, error_high, error_low, gamma, order, filtered, attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
@@ -243,8 +244,8 @@ def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settin
             moving = max(moving, abs(u2 * (q + p[j])) + abs(v2 * (q - p[j])))
         if moving <= tol * largest_q * biggest and largest_q > tol * settings[GRADIENT_SCALE]:
             return STATIONARY
-    if clock[H_CONTROL] <= 0.0:  # the first step: a log weight moves by 0.01
-        clock[H_CONTROL] = settings[H_INITIAL_FACTOR] / largest_rate if largest_rate > 0.0 else np.inf
+    if clock[H_CONTROL] <= 0.0:
+        clock[H_CONTROL] = _FIRST_MOVE / largest_rate if largest_rate > 0.0 else np.inf
     h = min(clock[H_CONTROL], landing)
     if landing > h:
         clock[LANDING_CAP] = np.inf
