@@ -17,6 +17,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, lapack, qr, solve_triangular
 
 from .network import difference_of_squares
+from .problem import RowSpace
 
 _MAX_NEWTON = 200
 _MAX_TOTAL = 5000
@@ -30,11 +31,13 @@ class DualProblem:
     digits that w itself would round away.
     """
 
-    def __init__(self, X, y, log_alpha, ratio):
-        self.X, self.y, self.log_alpha, self.ratio = X, y, log_alpha, ratio
+    def __init__(self, rows, y, log_alpha, ratio):
+        self.X, self.y, self.log_alpha, self.ratio = rows.X, y, log_alpha, ratio
+        self.beta_scale = RowSpace(rows.X, y, None, 0.0, True).coordinate_scale
         self.raised = 0.0
         self.speed = np.zeros_like(log_alpha)
-        self.scale = max(float(np.linalg.norm(y)), float(np.linalg.norm(X @ difference_of_squares(2.0 * log_alpha, ratio))))
+        center = difference_of_squares(2.0 * log_alpha, ratio)
+        self.scale = max(float(np.linalg.norm(y)), float(np.linalg.norm(self.X @ center)))
         self.n_iterations = 0
 
     def log_scale(self):
@@ -178,10 +181,7 @@ class DualProblem:
     def follow(self, tol):
         """Follow the solution from a scale at which the problem is nearly quadratic down to the one asked for."""
         X, y = self.X, self.y
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            single = np.abs(y @ X) / np.einsum("ij,ij->j", X, X)
-        beta_scale = np.max(single, initial=0.0, where=np.isfinite(single))
-        top = 0.5 * math.log(beta_scale) if beta_scale > 0.0 else -math.inf
+        top = 0.5 * math.log(self.beta_scale) if self.beta_scale > 0.0 else -math.inf
         fall = np.maximum(0.0, top - self.log_alpha)
         self.raised = float(np.max(fall))
         if self.raised < 1.0:

@@ -148,7 +148,7 @@ def predict(run, *, at_time=False):
 
 
 def _dual_newton(problem, rows, y, log_alpha, ratio, tol, remark):
-    dual = DualProblem(rows.X, y, log_alpha, ratio)
+    dual = DualProblem(rows, y, log_alpha, ratio)
     if dual.scale == 0.0 or rows.X.shape[0] == 0:
         point, residual = (np.zeros(rows.X.shape[0]), ratio, np.zeros_like(ratio)), 0.0
     else:

@@ -4,6 +4,7 @@ Weights are kept as `log_product = log(u v)` and `log_ratio = log(u/v)`, in whic
 a scale such as exp(-1e6) is an ordinary number.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,8 @@ class Initialization:
 
 def _vector(name, value, n_features, *, positive=False):
     """Return `value`, a number or (d,), as a finite float64 vector (d,)."""
+    if type(value) is float and math.isfinite(value) and (value > 0.0 or not positive):  # the common case, at once
+        return np.full(n_features, value)
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError) as error:

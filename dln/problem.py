@@ -55,6 +55,18 @@ class RowSpace:
     unreachable_loss: float
     interpolates: bool
 
+    @cached_property
+    def coordinate_scale(self) -> float:
+        """The size of a predictor: the largest ``|x_j.y| / |x_j|^2``, the best fit of one column alone; 0 if y is 0."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            single = np.abs(self.y @ self.X) / np.einsum("ij,ij->j", self.X, self.X)
+        return float(np.max(single, initial=0.0, where=np.isfinite(single)))
+
+    @cached_property
+    def target_norm(self) -> float:
+        """The Euclidean norm of y."""
+        return float(np.linalg.norm(self.y))
+
     @property
     def rank(self) -> int:
         """The rank of X, an integer from 0 to min(N, d)."""

@@ -37,13 +37,13 @@ def explicit_attempt(rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, 
                         work_d, work_n, weights):
             return np.inf, 0.0
     f_new[:] = K[stages]
-    # Stiffness: |f(z_new) - f(last stage)| / |z_new - last stage|, both at t + h (Hairer & Wanner, IV.2).
+    # Stiffness, of nu alone: |f(z_new) - f(last stage)| / |z_new - last stage|, both at t + h (Hairer & Wanner, IV.2).
     for k in range(n):
         local[k] = z_new[k] - local[k]
-    bottom = norm(local)
+    bottom = norm(local[: X.shape[0]])
     for k in range(n):
         local[k] = K[stages, k] - K[stages - 1, k]
-    stiffness = h * (norm(local) / bottom) if bottom > 0.0 else 0.0
+    stiffness = h * (norm(local[: X.shape[0]]) / bottom) if bottom > 0.0 else 0.0
     low = _weighted(K, error_low, h, local)
     low_size = log_weight_error(X, local, ratio_scale, weights[2])
     high_size = low_size

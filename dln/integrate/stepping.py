@@ -41,15 +41,20 @@ from .state import (
 )
 
 # Settings: a float vector.
-(RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, GRADIENT_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
- KERNEL_RATIO, SETTINGS_SIZE) = range(11)
+(RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
+ KERNEL_RATIO, SETTINGS_SIZE) = range(10)
 
 _FIRST_MOVE = 0.01  # how far a log weight moves in the first step
 
 _LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
+# A weight that saturates has poles at a distance of pi/rate in complex time: a longer step of order 8 leaves the range in
+# which its error estimate means anything.
+_GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights
+_AWAKE = math.log(1e4)  # this far above the threshold at which they count
 _ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
+_EDGE = 5.0  # and where it stays
 
 ADVANCE = types.int64(
     types.FunctionType(RULE), types.FunctionType(CURVATURE), types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
@@ -93,7 +98,8 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             return DIVERGED
         count[RHS] += 1
         clock[STARTED] = 1.0
-    reason = plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, work_d, weights)
+    reason = plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, stiff_method,
+                  work_d, weights)
     if reason != RUNNING:
         return reason
     for _ in range(attempts):
@@ -142,6 +148,9 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
         factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (0.3 / order)
         clock[ERROR_OLD] = max(scaled, 1e-4)
         grown = h * min(10.0, max(0.2, factor))
+        if not stiff_method and stiffness > 0.0:
+            # At the very edge of stability errors no longer decay, and the residual would stall at the tolerance.
+            grown = min(grown, h * max(0.5, _EDGE / stiffness))
         if h < 0.99 * clock[H_CONTROL]:
             # A step cut short by a stop or a landing says little about the next one: do not shrink because of it.
             # But a weight that has landed changes on its own time scale from now on.
@@ -149,7 +158,8 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
         else:
             clock[H_CONTROL] = grown
-        reason = plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, work_d, weights)
+        reason = plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, stiff_method,
+                      work_d, weights)
         if reason != RUNNING:
             return reason
         if at_stop:
@@ -163,7 +173,7 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
 
 @njit()
 def _notice_stiffness(stiff_method, stiffness, clock, count, settings):
-    # Three stiff steps in a row leave the explicit method; a stretch of calm ones, longer each time, returns to it.
+    # A surplus of three stiff steps leaves the explicit method; a stretch of calm ones, longer each time, returns to it.
     remaining = (clock[STOP] - clock[T]) / clock[H]
     if stiff_method:
         count[CALM] = count[CALM] + 1 if stiffness < 0.5 * _STABLE else 0
@@ -171,7 +181,7 @@ def _notice_stiffness(stiff_method, stiffness, clock, count, settings):
             count[CALM] = 0
             return FOUND_CALM
     else:
-        count[STIFF] = count[STIFF] + 1 if stiffness > _STABLE else 0
+        count[STIFF] = count[STIFF] + 1 if stiffness > _STABLE else max(0, count[STIFF] - 1)
         if count[STIFF] >= 3 and remaining > 10.0:
             count[STIFF] = 0
             return FOUND_STIFF
@@ -179,7 +189,7 @@ def _notice_stiffness(stiff_method, stiffness, clock, count, settings):
 
 
 @njit()
-def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, work_d, weights):
+def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, stiff_method, work_d, weights):
     """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``."""
     n, d = X.shape
     shrinks = z.shape[0] > n
@@ -202,6 +212,7 @@ def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settin
     largest_q = 0.0
     largest_ratio = settings[KERNEL_RATIO]
     growing = 0.0
+    fastest_growth = 0.0
     for j in range(d):
         q = f[n + j] if shrinks else 0.0
         product = log_product[j] - (4.0 * z[n + j] if shrinks else 0.0)
@@ -222,6 +233,8 @@ def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settin
                 if arrival < landing:
                     landing = arrival
                     clock[LANDING_CAP] = _LANDING / rate
+            elif rate > 0.0 and top > settings[DORMANT] + _AWAKE:
+                fastest_growth = max(fastest_growth, rate)
         largest_q = max(largest_q, abs(q))
     clock[REACH] = reach
     clock[RATIO_SCALE] = min(1.0, largest_ratio)
@@ -242,11 +255,13 @@ def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settin
             v2 = 0.5 * (size[j] - beta[j])
             biggest = max(biggest, size[j])
             moving = max(moving, abs(u2 * (q + p[j])) + abs(v2 * (q - p[j])))
-        if moving <= tol * largest_q * biggest and largest_q > tol * settings[GRADIENT_SCALE]:
+        if moving <= tol * largest_q * biggest:
             return STATIONARY
     if clock[H_CONTROL] <= 0.0:
         clock[H_CONTROL] = _FIRST_MOVE / largest_rate if largest_rate > 0.0 else np.inf
     h = min(clock[H_CONTROL], landing)
+    if not stiff_method and h * fastest_growth > _GROWTH:
+        h = _GROWTH / fastest_growth
     if landing > h:
         clock[LANDING_CAP] = np.inf
     remaining = clock[STOP] - clock[T]
