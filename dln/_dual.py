@@ -8,7 +8,7 @@ Along a step p its third derivative is at most ``D = max_j |4 x_j.p|`` times its
 ``log(1 + D)/D`` always descends (generalised self-concordance: Sun & Tran-Dinh 2019, Math. Programming 178, 145); a line
 search starts there.  At small scales the solution is followed from a large scale down: in the rich regime the path is
 linear in log alpha between the coordinates that wake, and a few tangents reach alpha = 1e-300.  All coordinates start from
-the scale of the solution, at which the problem is nearly quadratic, and fall at their own speeds.
+the scale of the solution, at which the problem is nearly quadratic, and fall at their own speeds; the centre stays.
 """
 
 import math
@@ -40,12 +40,22 @@ class DualProblem:
         self.scale = max(float(np.linalg.norm(y)), float(np.linalg.norm(self.X @ center)))
         self.n_iterations = 0
 
+    def ratio_here(self):
+        """Return ``asinh(center / (2 alpha^2))`` at this point of the path, shape (d,): the centre does not move along it."""
+        if self.raised == 0.0 or not self.ratio.any():
+            return self.ratio
+        size = np.abs(self.ratio)
+        with np.errstate(divide="ignore"):
+            log_sinh = size + np.log(-0.5 * np.expm1(-2.0 * size)) - 2.0 * self.raised * self.speed
+        far = log_sinh > 20.0  # there asinh(x) = log(2 x)
+        return np.sign(self.ratio) * np.where(far, log_sinh + math.log(2.0), np.arcsinh(np.exp(np.minimum(log_sinh, 20.0))))
+
     def log_scale(self):
         """Return log alpha^2 at this point of the path, shape (d,)."""
         return 2.0 * (self.log_alpha + self.raised * self.speed)
 
     def mirror_image(self, nu):
-        return self.ratio + 4.0 * (nu @ self.X)
+        return self.ratio_here() + 4.0 * (nu @ self.X)
 
     def evaluate(self, w, correction):
         """Return log(u^2 + v^2), b and X b - y; not finite where the weights overflow."""
@@ -86,9 +96,10 @@ class DualProblem:
                 jitter *= 10.0
         raise LinAlgError("the Gram matrix of the dual problem does not factor")
 
-    def tangent(self, w, log_sizes):
-        """Return d nu / d raised along ``X b = y``: ``4 X^T nu' = -2 speed tanh(w)`` in least squares weighted by sizes.
+    def tangent(self, slope, log_sizes):
+        """Return d nu / d raised along ``X b = y``: least squares, weighted by sizes, of ``4 X^T nu' = 4 slope``.
 
+        From ``b = 2 alpha^2 sinh(w)`` with a centre that stays, ``4 slope = -2 speed (tanh(w) - tanh(ratio))``.
         The weights span hundreds of decades.  Householder QR with column pivoting on rows sorted by weight is accurate row
         by row (Cox & Higham 1998, Numer. Algorithms 19, 23); where even their logarithms span too much, they are compressed,
         which changes nothing while gaps stay large.
@@ -99,7 +110,7 @@ class DualProblem:
         weight = np.exp(0.5 * levels)
         rows = self.X.T[order] * weight[:, None]
         # Only as many rows count as columns can be spanned, but which ones is what the pivoting decides.
-        (right, R), pivots = _qr_apply(rows, -0.5 * self.speed[order] * np.tanh(w[order]) * weight)
+        (right, R), pivots = _qr_apply(rows, slope[order] * weight)
         diagonal = np.abs(np.diag(R))
         if diagonal.size == 0 or diagonal[-1] == 0.0:
             return None
@@ -109,7 +120,8 @@ class DualProblem:
 
     def landing(self, w, log_sizes, tangent, dormant):
         """Return how far `raised` may fall before a dormant coordinate wakes: it is not to overshoot by more than e^3."""
-        rate = -(2.0 * self.speed + np.sign(w) * 4.0 * (tangent @ self.X))
+        turning = 4.0 * (tangent @ self.X) - 2.0 * self.speed * np.tanh(self.ratio_here())
+        rate = -(2.0 * self.speed + np.sign(w) * turning)
         rising = (log_sizes < dormant) & (rate > 0.0)
         return float(np.min((dormant + 3.0 - log_sizes[rising]) / rate[rising], initial=math.inf))
 
@@ -117,6 +129,7 @@ class DualProblem:
         """Damped Newton from nu; return the best point seen, its relative residual, and the iterations used."""
         w, correction = self.mirror_image(nu), np.zeros(self.X.shape[1])
         best, best_residual, stalled, truncated = (nu, w, correction), math.inf, 0, False
+        reached = False
         for iteration in range(limit + 1):
             log_sizes, _, r = self.evaluate(w, correction)
             largest = float(np.max(np.abs(r)))
@@ -128,7 +141,9 @@ class DualProblem:
                 truncated = not truncated  # each way of solving makes progress where the other is caught in rounding
             if residual < best_residual:
                 best, best_residual = (nu, w, correction), residual
-            if residual <= tol or (stalled >= 6 and best_residual < 1e-9) or iteration == limit:
+            polished, reached = reached, reached or residual <= tol
+            # One step beyond the tolerance: Newton is quadratic there, and ill-conditioned data multiply what is left.
+            if polished or (reached and tol > 1e-6) or (stalled >= 6 and best_residual < 1e-9) or iteration == limit:
                 break
             p = self.solve(log_sizes, -r, truncated)
             change = 4.0 * (p @ self.X)
@@ -180,24 +195,24 @@ class DualProblem:
 
     def follow(self, tol):
         """Follow the solution from a scale at which the problem is nearly quadratic down to the one asked for."""
-        X, y = self.X, self.y
         top = 0.5 * math.log(self.beta_scale) if self.beta_scale > 0.0 else -math.inf
         fall = np.maximum(0.0, top - self.log_alpha)
         self.raised = float(np.max(fall))
-        if self.raised < 1.0:
-            self.raised = 0.0
+        if self.raised < 10.0:
+            self.raised = 0.0  # a short way is found at once
         else:
             self.speed = fall / self.raised
         rough = 1e-3
         dormant = 2.0 * top + math.log(1e-8)
-        point, residual, _ = self.newton(np.zeros(len(y)), tol if self.raised == 0.0 else rough, _MAX_NEWTON)
+        point, residual, _ = self.newton(np.zeros(len(self.y)), tol if self.raised == 0.0 else rough, _MAX_NEWTON)
         step = 3.0
         while self.raised > 0.0 and self.n_iterations < _MAX_TOTAL:
             nu, w, correction = point
-            log_sizes, b, _ = self.evaluate(w, correction)
-            tangent = self.tangent(w + correction, log_sizes)
+            log_sizes, _, _ = self.evaluate(w, correction)
+            slope = -0.5 * self.speed * (np.tanh(w + correction) - np.tanh(self.ratio_here()))
+            tangent = self.tangent(slope, log_sizes)
             if tangent is None:
-                tangent = self.solve(log_sizes, -2.0 * (X @ (self.speed * b)))
+                tangent = self.solve(log_sizes, 4.0 * (self.X @ (np.exp(log_sizes) * slope)))
             before = self.raised
             self.raised = max(0.0, before - min(step, self.landing(w + correction, log_sizes, tangent, dormant)))
             trial, residual, used = self.newton(nu + (self.raised - before) * tangent, rough, 30)

@@ -29,7 +29,7 @@ class Minimizer:
     objective : float
         Value of what was minimised.
     residual : float
-        Norm of the reachable part of ``X beta - target``, relative to that of the target.
+        Norm of the reachable part of ``X beta - target``, relative to that of the target, or of ``X center`` if that is more.
     duality_gap : float
         Primal minus dual objective, relative to the primal.
     success : bool
@@ -121,7 +121,7 @@ def minimize_potential(problem, *, alpha=None, log_alpha=None, center=None, log_
         center = np.asarray(center, dtype=float)
         if center.shape not in ((), (problem.n_features,)):
             raise ValueError(f"center must have shape ({problem.n_features},), got {center.shape}")
-        shift = potential.mirror(np.broadcast_to(center, (problem.n_features,)), log_alpha=start.log_alpha)
+        shift = potential.mirror(np.broadcast_to(center, (problem.n_features,)), log_alpha=start.log_alpha, name="center")
     return _dual_newton(problem, rows, _target(problem, rows, target), start.log_alpha, shift, tol, _remark(problem, target))
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from ._jit import njit
 from ._linalg import exp_expm1
 
+_LARGEST_EXPONENT = 709.0
+
 
 @dataclass(frozen=True)
 class Initialization:
@@ -110,8 +112,11 @@ def difference_of_squares(log_product, log_ratio):
     log_product, log_ratio : ndarray
         `log(u v)` and `log(u/v)`.
     """
+    size = np.abs(log_ratio)
     with np.errstate(over="ignore", under="ignore"):
-        return np.sign(log_ratio) * np.exp(log_product + np.abs(log_ratio)) * -np.expm1(-2.0 * np.abs(log_ratio))
+        # Half of the exponential before the small factor and half after: it may overflow where their product does not.
+        half = np.exp(0.5 * np.minimum(log_product + size, 2.0 * _LARGEST_EXPONENT))
+        return np.sign(log_ratio) * (half * -np.expm1(-2.0 * size)) * half
 
 
 @njit()

@@ -34,7 +34,7 @@ def _finite_vector(name, value):
     return array
 
 
-def mirror(beta, *, log_alpha):
+def mirror(beta, *, log_alpha, name="beta"):
     """Return ``w = asinh(beta/(2 alpha^2))``, elementwise.
 
     Parameters
@@ -43,6 +43,8 @@ def mirror(beta, *, log_alpha):
         Predictor.
     log_alpha : float or array_like
         Logarithm of the scale, broadcast against `beta`.
+    name : str
+        What an error message calls `beta`.
 
     Returns
     -------
@@ -50,11 +52,11 @@ def mirror(beta, *, log_alpha):
         Accurate to a few units in the last place while beta/alpha^2 is in the range of floats; beyond it,
         ``asinh(z) = log(2 z)`` and logarithms are subtracted.
     """
-    beta, log_alpha = np.broadcast_arrays(_finite_vector("beta", beta), _finite_vector("log_alpha", log_alpha))
+    beta, log_alpha = np.broadcast_arrays(_finite_vector(name, beta), _finite_vector("log_alpha", log_alpha))
     size = np.abs(beta)
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        # exp(-2 log_alpha) in two factors: neither overflows while log_alpha is within +-700.
-        factor = np.exp(-np.clip(log_alpha, -_SAFE, _SAFE))
+        # exp(-2 log_alpha) in two factors: neither overflows while log_alpha is above -700, and beyond 700 both vanish.
+        factor = np.exp(-np.maximum(log_alpha, -_SAFE))
         ratio = np.where(size < 1.0, size * factor * (0.5 * factor), size * (0.5 * factor) * factor)
         far = ~np.isfinite(ratio) | (log_alpha < -_SAFE)
         result = np.arcsinh(np.where(far, 0.0, ratio))
@@ -76,7 +78,8 @@ def terms(beta, *, log_alpha):
         Logarithm of the scale, one or one per coordinate.
     """
     w = np.abs(mirror(beta, log_alpha=log_alpha))
-    return 0.25 * np.abs(beta) * (w - np.tanh(0.5 * w))
+    with np.errstate(over="ignore", under="ignore"):
+        return 0.25 * np.abs(beta) * (w - np.tanh(0.5 * w))
 
 
 def value(beta, *, log_alpha):
@@ -132,8 +135,32 @@ def bregman_divergence(beta, center, *, log_alpha):
     ----------
     Azulay et al. (2021), On the implicit bias of initialization shape.
     """
-    w, v = mirror(beta, log_alpha=log_alpha), mirror(center, log_alpha=log_alpha)
-    return float(np.sum(divergence_terms(w, v, log_alpha=log_alpha)))
+    w, v = mirror(beta, log_alpha=log_alpha), mirror(center, log_alpha=log_alpha, name="center")
+    terms = np.atleast_1d(divergence_terms(w, v, log_alpha=log_alpha))
+    b, c, w, v, scale = (np.atleast_1d(a) for a in np.broadcast_arrays(beta, center, w, v, 2.0 * np.asarray(log_alpha)))
+    near = (np.abs(w - v) < 0.5) & (b * c > 0.0)
+    if near.any():
+        terms[near] = _near_terms(b[near], c[near], scale[near])
+    return float(np.sum(terms))
+
+
+def _near_terms(b, c, log_scale):
+    # w - v has lost the digits that b - c keeps: sinh(w - v) = (b^2 - c^2)/(b size_c + c size_b), all over the larger scale.
+    unit = np.exp(np.minimum(log_scale + np.log(2.0), _SAFE))
+    top = np.maximum(np.abs(b), unit)
+    difference = (b - c) / top
+    b, c, unit = b / top, c / top, unit / top
+    size_b, size_c = np.hypot(b, unit), np.hypot(c, unit)
+    step = np.arcsinh(difference * ((b + c) / (b * size_c + c * size_b)))
+    return 0.25 * top * (b * _less_sinh(step) + size_b * 2.0 * np.sinh(0.5 * step) ** 2)
+
+
+def _less_sinh(d):
+    """Return d - sinh d for |d| < 0.5, by its series: the difference of the two would lose all digits."""
+    tail = 1.0
+    for k in (156.0, 110.0, 72.0, 42.0, 20.0):
+        tail = 1.0 + d**2 / k * tail
+    return -(d**3) / 6.0 * tail
 
 
 def divergence_terms(w, v, *, log_alpha):
@@ -146,11 +173,10 @@ def divergence_terms(w, v, *, log_alpha):
     step = w - v
     small = np.abs(step) < 0.5
     d = np.where(small, step, 0.0)
-    odd = -(d**3) / 6.0 * (1.0 + d**2 / 20.0 * (1.0 + d**2 / 42.0 * (1.0 + d**2 / 72.0 * (1.0 + d**2 / 110.0))))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         beta = inverse_gradient(0.25 * w, log_alpha=log_alpha)
         top = np.exp(np.minimum(2.0 * log_alpha + np.abs(w), 709.0))
-        near = beta * odd + top * (1.0 + np.exp(-2.0 * np.abs(w))) * 2.0 * np.sinh(0.5 * d) ** 2
+        near = beta * _less_sinh(d) + top * (1.0 + np.exp(-2.0 * np.abs(w))) * 2.0 * np.sinh(0.5 * d) ** 2
         far = beta * step - 4.0 * conjugate_difference(w, v, log_alpha=log_alpha)
     return 0.25 * np.where(small, near, far)
 

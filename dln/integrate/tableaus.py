@@ -136,7 +136,8 @@ RODAS5P = Rosenbrock(
     stiff_error=True,
 )
 
-# W-method of order 4 for *any* Jacobian, L-stable: Rahunanthan & Stanescu (2010), J. Comput. Appl. Math. 233, 3031.
+# W-method of order 4 for *any* Jacobian, R(inf) = 0, stable within 89 degrees: Rahunanthan & Stanescu (2010), J. Comput.
+# Appl. Math. 233, 3031.
 # It was published without an error estimate.  The eight conditions of order 3 for W-methods leave its six weights one
 # degree of freedom, a vector n: every b + theta n is of order 3 for any Jacobian, and theta n (here theta = 5, |n| = 1,
 # which makes it as strict as the estimate of Rodas4) is the error weight.

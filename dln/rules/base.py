@@ -47,8 +47,7 @@ class Rule(ABC):
     uses_samples : bool
         Whether the rule sees single samples; otherwise (X, y) may be reduced to the row space.
     settles : bool
-        Whether (p, q) tends to 0 as the residual does: otherwise weights keep moving on an interpolator, and a small
-        residual is not convergence.
+        Whether a small residual means convergence: not for a rule that keeps moving the weights on an interpolator.
     """
 
     name: str

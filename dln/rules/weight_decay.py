@@ -1,6 +1,6 @@
 """Weight decay: p = g, q = lam, with lam constant, per coordinate, or a function of time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +44,17 @@ class WeightDecay(Rule):
 
     def __post_init__(self):
         if not callable(self.strength):
-            value = np.asarray(self.strength)
-            if value.ndim == 0:
-                number("strength", self.strength if not isinstance(self.strength, np.ndarray) else value[()])
-            elif value.ndim != 1:
+            try:
+                value = np.array(self.strength, dtype=float)  # a copy: the rule must not change from outside
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"strength must be a number, a vector or a function of t, got {self.strength!r}") from error
+            if value.ndim > 1:
                 raise ValueError(f"strength must be a number, a vector (d,) or a function of t, got shape {value.shape}")
+            if value.ndim == 1:
+                value.flags.writeable = False
+            object.__setattr__(self, "strength", value if value.ndim else number("strength", float(value)))
+        if not isinstance(self.breakpoints, Iterable):
+            raise TypeError(f"breakpoints must be a sequence of times, got {self.breakpoints!r}")
         points = tuple(number(f"breakpoints[{k}]", b) for k, b in enumerate(self.breakpoints))
         if list(points) != sorted(set(points)):
             raise ValueError(f"breakpoints must increase, got {points}")

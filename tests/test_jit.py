@@ -1,0 +1,241 @@
+"""The compile cache cannot be stale, and says no to what would hide NaN."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+import dln
+from dln import _jit
+from dln._jit import REDUCTION, cache_folder, njit, source_digest
+
+PACKAGE = Path(dln.__file__).parent
+
+
+def copy_of_the_package(folder):
+    return Path(shutil.copytree(PACKAGE, folder / "dln", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def run(folder, code, **environment):
+    """Run `code` in a new process that imports the copy of the package in `folder`, and return what it prints."""
+    unwanted = ("DLN_CACHE_DIR", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "XDG_CACHE_HOME", "PYTHONPATH")
+    env = {k: v for k, v in os.environ.items() if k not in unwanted}
+    env.update(PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1", **environment)
+    env = {k: v for k, v in env.items() if v is not None}
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], env=env, cwd=folder, capture_output=True, text=True,
+                            timeout=100, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+# A kernel of one file that calls a kernel of another: numba's own cache is keyed by the file of the caller alone.
+CALLER = '''
+import numpy as np
+from ._jit import VECTOR, njit
+from ._probed import callee
+
+
+@njit()
+def caller(x):
+    return callee(x) + 1.0
+'''
+CALLEE = '''
+from ._jit import njit
+
+
+@njit()
+def callee(x):
+    return 2.0 * x
+'''
+PROBE = '''
+import sys, types, pathlib
+package = types.ModuleType("dln")
+package.__path__ = [str(pathlib.Path("dln").resolve())]
+sys.modules["dln"] = package
+from dln._probe import caller
+value = caller(3.0)
+stats = caller.stats
+print(value, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+'''
+
+
+def test_a_changed_constant_in_another_file_is_seen(tmp_path):
+    # Reference: 2 * 3 + 1 = 7 before the change, 5 * 3 + 1 = 16 after; the second run of each comes from the cache.
+    package, cache = copy_of_the_package(tmp_path), str(tmp_path / "cache")
+    (package / "_probe.py").write_text(CALLER)
+    (package / "_probed.py").write_text(CALLEE)
+    assert run(tmp_path, PROBE, DLN_CACHE_DIR=cache) == "7.0 0 1"
+    assert run(tmp_path, PROBE, DLN_CACHE_DIR=cache) == "7.0 1 0"
+    (package / "_probed.py").write_text(CALLEE.replace("2.0 * x", "5.0 * x"))
+    assert run(tmp_path, PROBE, DLN_CACHE_DIR=cache) == "16.0 0 1"
+    assert run(tmp_path, PROBE, DLN_CACHE_DIR=cache) == "16.0 1 0"
+    assert len(list(Path(cache).glob("kernels-*"))) == 2
+
+
+RULE = '''
+import numpy as np
+from dln import GradientFlow
+X, y = np.array([[1.0, 2.0]]), np.array([1.0])
+X.flags.writeable = y.flags.writeable = False
+beta, size, q = np.array([1.0, 1.0]), np.ones(2), np.zeros(2)
+r, coef = np.zeros(1), np.zeros(1)
+GradientFlow.kernel(X, y, 0.5, beta, size, np.empty(0), r, coef, q, np.zeros((3, 2)), np.zeros((2, 1)))
+print(r[0], coef[0])
+'''
+
+
+def test_a_changed_rule_kernel_is_seen(tmp_path):
+    # Reference: r = 1 + 2 - 1 = 2, coef = r/2 = 1; the edited `residual` in the other file adds y: r = 4, coef = 2.
+    package, cache = copy_of_the_package(tmp_path), str(tmp_path / "cache")
+    assert run(tmp_path, RULE, DLN_CACHE_DIR=cache) == "2.0 1.0"
+    linalg = package / "_linalg.py"
+    source = linalg.read_text()
+    edited = source.replace("        out[even] = s0 - y[even]\n", "        out[even] = s0 + y[even]\n", 1)
+    assert edited != source
+    linalg.write_text(edited)
+    assert run(tmp_path, RULE, DLN_CACHE_DIR=cache) == "4.0 2.0"
+    assert run(tmp_path, RULE, DLN_CACHE_DIR=cache) == "4.0 2.0"
+
+
+@pytest.mark.interpreted
+def test_digest_sees_every_source(tmp_path):
+    # Reference: any change of content, name or place of a Python source changes it; nothing else does.
+    package = copy_of_the_package(tmp_path)
+    start = source_digest(package)
+    assert start == source_digest(package) == source_digest()
+    (package / "notes.txt").write_text("not a source")
+    assert source_digest(package) == start
+    seen = {start}
+    for path in ("_linalg.py", "rules/sam.py", "integrate/tableaus.py"):
+        source = (package / path).read_bytes()
+        (package / path).write_bytes(source.replace(b"0.5", b"0.25") if b"0.5" in source else source + b"\n")
+        seen.add(source_digest(package))
+    (package / "rules" / "sam.py").rename(package / "rules" / "sam2.py")
+    seen.add(source_digest(package))
+    assert len(seen) == 5
+
+
+@pytest.mark.interpreted
+def test_blanket_fastmath_is_refused():
+    with pytest.raises(ValueError, match=r"^fastmath=True removes NaN checks; pass REDUCTION or False$"):
+        njit(fastmath=True)
+    assert not REDUCTION & {"fast", "nnan", "ninf"}
+
+
+@pytest.mark.interpreted
+def test_no_kernel_of_the_package_drops_nan():
+    # Reference: the sources; the only flags used are reassoc and contract.
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        assert "fastmath=True)" not in text and "prange" not in text and "parallel=True" not in text, path
+
+
+def test_kernels_keep_nan_and_inf():
+    # Reference: IEEE 754: a NaN or an Inf in a sum stays.
+    @njit(fastmath=REDUCTION)
+    def total(x):
+        s = 0.0
+        for i in range(x.shape[0]):
+            s += x[i]
+        return s, s == s, s < 1e308
+
+    values = np.ones(37)
+    assert total(values) == (37.0, True, True)
+    values[20] = np.inf
+    assert total(values) == (np.inf, True, False)
+    values[30] = np.nan
+    result, is_number, small = total(values)
+    assert np.isnan(result) and not is_number and not small
+
+
+def test_other_packages_keep_their_cache_folder():
+    # Reference: numba's setting before and after.
+    before = numba.config.CACHE_DIR
+
+    @njit()
+    def one():
+        return 1
+
+    assert numba.config.CACHE_DIR == before != cache_folder()
+    assert one() == 1
+    with pytest.raises(ZeroDivisionError), _jit._cache_at("elsewhere"):
+        assert numba.config.CACHE_DIR == "elsewhere"
+        raise ZeroDivisionError
+    assert numba.config.CACHE_DIR == before
+
+
+WHERE = '''
+import sys, types, pathlib
+package = types.ModuleType("dln")
+package.__path__ = [str(pathlib.Path("dln").resolve())]
+sys.modules["dln"] = package
+from dln._jit import cache_folder
+print(cache_folder())
+'''
+
+
+def test_the_folders_in_their_order(tmp_path):
+    # Reference: DLN_CACHE_DIR, NUMBA_CACHE_DIR, XDG_CACHE_HOME, HOME, the temporary folder.
+    copy_of_the_package(tmp_path)
+    digest, temporary = f"kernels-{source_digest()}", tmp_path / "t"
+    temporary.mkdir()
+    common = {"TMPDIR": str(temporary), "HOME": str(tmp_path / "home")}
+    expected = {"DLN_CACHE_DIR": tmp_path / "a", "NUMBA_CACHE_DIR": tmp_path / "b", "XDG_CACHE_HOME": tmp_path / "c"}
+    env = {k: str(v) for k, v in expected.items()}
+    assert run(tmp_path, WHERE, **common, **env) == str(tmp_path / "a" / digest)
+    del env["DLN_CACHE_DIR"]
+    assert run(tmp_path, WHERE, **common, **env) == str(tmp_path / "b" / digest)
+    del env["NUMBA_CACHE_DIR"]
+    assert run(tmp_path, WHERE, **common, **env) == str(tmp_path / "c" / "dln" / digest)
+    assert run(tmp_path, WHERE, **common) == str(tmp_path / "home" / ".cache" / "dln" / digest)
+
+
+@pytest.mark.parametrize("home", [None, "a file", "nowhere"])
+def test_without_a_usable_home_a_temporary_folder_serves(tmp_path, home):
+    # Reference: an absent HOME, a HOME that is a file, and one below a file (which no user, not even root, can write to).
+    package = copy_of_the_package(tmp_path)
+    (package / "_probe.py").write_text(CALLER)
+    (package / "_probed.py").write_text(CALLEE)
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    (tmp_path / "file").write_text("")
+    value = {None: None, "a file": str(tmp_path / "file"), "nowhere": str(tmp_path / "file" / "home")}[home]
+    where = run(tmp_path, WHERE, TMPDIR=str(temporary), HOME=value, USERPROFILE=None)
+    assert Path(where).parent.parent == temporary and Path(where).name == f"kernels-{source_digest(package)}"
+    assert run(tmp_path, PROBE, TMPDIR=str(temporary), HOME=value, USERPROFILE=None) == "7.0 0 1"
+    assert list(Path(where).rglob("*.nbi"))
+
+
+def test_without_any_folder_kernels_are_compiled_without_a_cache(monkeypatch, tmp_path):
+    # Reference: every candidate lies below a file.
+    (tmp_path / "file").write_text("")
+    below = str(tmp_path / "file" / "x")
+    for name in ("DLN_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, below)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: below)
+    monkeypatch.setattr(_jit, "cache_folder", cache_folder.__wrapped__)
+    assert _jit.cache_folder() is None
+
+    @njit()
+    def two():
+        return 2
+
+    assert two() == 2
+
+
+def test_a_signature_is_compiled_at_the_first_use():
+    # Reference: numba's own list of compiled signatures; function and pointer are looked up once.
+    @njit(numba.float64(numba.float64))
+    def double(x):
+        return 2.0 * x
+
+    assert double.signatures == []
+    call = _jit.entry_point(double)
+    assert call(1.5) == 3.0 and len(double.signatures) == 1
+    assert _jit.function_pointer(double) is _jit.function_pointer(double)
