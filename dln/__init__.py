@@ -2,9 +2,11 @@
 
 from . import datasets, potential
 from .flow import FlowResult, Status, flow
+from .loading import load
 from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
-from .problem import Problem, load, sparse_regression
+from .problem import Problem
 from .rules import SAM, GradientFlow, GradientRegularization, Rule, WeightDecay
+from .synthetic import sparse_regression
 
 __version__ = "0.1.0"
 

@@ -13,7 +13,9 @@ from itertools import combinations
 
 import numpy as np
 
-from dln.problem import Array, Problem, Seed, _integer, load
+from .loading import load
+from .problem import Array, Problem
+from .synthetic import Seed, integer
 
 __all__ = ["diabetes"]
 
@@ -49,7 +51,7 @@ def diabetes(n_samples: int = 30, rng: Seed = 0) -> Problem:
     B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, "Least Angle Regression", Annals of Statistics 32 (2004),
     407-499.
     """
-    n_samples = _integer(n_samples, "n_samples", 1, N_PATIENTS)
+    n_samples = integer(n_samples, "n_samples", 1, N_PATIENTS)
     with resources.as_file(resources.files("dln") / "data" / "diabetes.csv") as path:
         raw = load(path, target="target")
     names = list(raw.feature_names or ())

@@ -1,28 +1,20 @@
-"""Data: the problem that a network is trained on, where it comes from, and its row space."""
+"""Data: the problem that a network is trained on, and its row space."""
 
 from __future__ import annotations
 
-import csv
-import difflib
-import itertools
 import math
-import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
-__all__ = ["Problem", "RowSpace", "load", "sparse_regression"]
+__all__ = ["Problem", "RowSpace"]
 
 Array = NDArray[np.float64]
-Seed = int | Sequence[int] | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -128,15 +120,15 @@ class Problem:
                 f"y has {len(target)} values but X has shape {data.shape}: give one target per row of X"
             )
         if name is not None and not isinstance(name, str):
-            raise TypeError(f"name must be a string or None, got {type(name).__name__}: {_shown(name)}")
+            raise TypeError(f"name must be a string or None, got {type(name).__name__}: {shown(name)}")
         if feature_names is not None:
             if isinstance(feature_names, str):
-                raise TypeError(f"feature_names must be a sequence of strings, got one string: {_shown(feature_names)}")
+                raise TypeError(f"feature_names must be a sequence of strings, got one string: {shown(feature_names)}")
             feature_names = tuple(feature_names)
             for j, feature in enumerate(feature_names):
                 if not isinstance(feature, str):
                     kind = type(feature).__name__
-                    raise TypeError(f"feature_names[{j}] must be a string, got {kind}: {_shown(feature)}")
+                    raise TypeError(f"feature_names[{j}] must be a string, got {kind}: {shown(feature)}")
             if len(feature_names) != n_features:
                 raise ValueError(f"feature_names has {len(feature_names)} names but X has {n_features} columns")
         if truth is not None:
@@ -275,7 +267,7 @@ def _numbers(raw: NDArray[Any], name: str) -> NDArray[np.float64]:
         raise TypeError(f"{name} has dtype {raw.dtype}: every entry must be a real number")
     for index, entry in np.ndenumerate(raw):
         if not isinstance(entry, (int, float, np.integer, np.floating, np.bool_)):
-            what = f"{_place(name, index)} = {_shown(entry)} is of type {type(entry).__name__}"
+            what = f"{_place(name, index)} = {shown(entry)} is of type {type(entry).__name__}"
             raise TypeError(f"{what}: every entry must be a real number")
         try:
             float(entry)
@@ -286,7 +278,7 @@ def _numbers(raw: NDArray[Any], name: str) -> NDArray[np.float64]:
     return raw.astype(np.float64)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Show a value in a message: on one line, and not much of it."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 40 else f"{text[:37]}..."
@@ -387,254 +379,3 @@ def _has_full_row_rank(X: Array) -> bool:
         return True
     singular = np.linalg.svd(rows, compute_uv=False)
     return bool(singular[-1] > n_features * EPS * singular[0])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Files
-
-
-def load(path: str | os.PathLike[str], target: str | None = None) -> Problem:
-    """Read a problem from a CSV file with a header, or from an NPZ file with arrays X and y.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file; what it holds decides its format, not its extension.
-    target : str, optional
-        CSV: the column to predict; all others are features. By default the column called "y" or "target".
-        NPZ: the array to predict, by default "y".
-
-    Returns
-    -------
-    Problem
-        Named after the file, with the header as feature names.
-
-    Raises
-    ------
-    OSError
-        If the file is missing or cannot be read.
-    ValueError
-        If its content is not a table of finite numbers; the message has the file, the line and the column.
-    TypeError
-        If an argument or an array has the wrong type.
-    """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path must be a string or a path, got {type(path).__name__}: {_shown(path)}")
-    if target is not None and not isinstance(target, str):
-        raise TypeError(f"target must be the name of a column, a string, got {type(target).__name__}: {_shown(target)}")
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory: give a CSV or NPZ file")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: give a CSV file with a header or an NPZ file with X and y")
-    with path.open("rb") as file:
-        magic = file.read(6)
-    if magic == b"\x93NUMPY":
-        raise ValueError(f"{path} is an NPY file with one array: save both with numpy.savez(path, X=X, y=y)")
-    return _load_npz(path, target) if magic.startswith(b"PK") else _load_csv(path, target)
-
-
-def _load_npz(path: Path, target: str | None) -> Problem:
-    arrays = []
-    try:
-        # Opened here: NumPy leaves a file open whose archive it cannot read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            for name in ("X", target or "y"):
-                if name not in archive.files:
-                    hint = f"{_nearest(name, archive.files)}: {_listing(archive.files)}"
-                    raise ValueError(f"{path} has no array {name!r}{hint}")
-                try:
-                    arrays.append(archive[name])
-                except ValueError as error:
-                    if "pickle" not in str(error):
-                        raise ValueError(f"{path}: {name} cannot be read ({_shown(str(error))})") from None
-                    raise TypeError(f"{path}: {name} holds Python objects, which are refused: save numbers") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path} is not a readable NPZ file ({error}): save it again with numpy.savez") from None
-    try:
-        return Problem(*arrays, name=path.stem)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from None
-
-
-def _load_csv(path: Path, target: str | None) -> Problem:
-    try:
-        # utf-8-sig: spreadsheets put a byte-order mark in front of the first name
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            lines = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
-            filled = ((number, cells) for number, cells in lines if cells and cells != [""])
-            names = _header(path, next(filled, None))
-            column = _target_column(path, names, target)
-            numbers, rows = [], []
-            for number, cells in filled:
-                rows.append(_row(path, number, cells, names))
-                numbers.append(number)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8 ({error}): save it as comma-separated text") from None
-    if not rows:
-        raise ValueError(f"{path} has a header but no rows below it: give at least one sample")
-    table = np.array(rows)
-    features = [j for j in range(len(names)) if j != column]
-    return Problem(table[:, features], table[:, column], name=path.stem, feature_names=[names[j] for j in features])
-
-
-def _header(path: Path, first: tuple[int, list[str]] | None) -> list[str]:
-    if first is None:
-        raise ValueError(f"{path} is empty: give a header line and at least one row")
-    number, names = first
-    if all(_is_number(name) for name in names):
-        raise ValueError(f"{path}, line {number} holds numbers, not names: put a header with column names first")
-    for j, name in enumerate(names):
-        if not name:
-            raise ValueError(f"{path}, line {number}: column {j + 1} has no name; name it, or drop an index")
-        if name in names[:j]:
-            both = f"columns {names.index(name) + 1} and {j + 1}"
-            raise ValueError(f"{path}, line {number}: {both} are both called {name!r}; rename one")
-    if len(names) == 1:
-        raise ValueError(f"{path} has only one column, {names[0]!r}: give features and a target, with commas between")
-    return names
-
-
-def _target_column(path: Path, names: list[str], target: str | None) -> int:
-    if target is not None:
-        if target not in names:
-            raise ValueError(f"{path} has no target column {target!r}{_nearest(target, names)}: {_listing(names)}")
-        return names.index(target)
-    usual = [name for name in ("y", "target") if name in names]
-    if len(usual) != 1:
-        problem = "has both a column 'y' and a column 'target'" if usual else "has no column called 'y' or 'target'"
-        raise ValueError(f"{path} {problem}; name the target: {_listing(names)}")
-    return names.index(usual[0])
-
-
-def _row(path: Path, number: int, cells: list[str], names: list[str]) -> list[float]:
-    if len(cells) != len(names):
-        raise ValueError(f"{path}, line {number} has {len(cells)} cells but the header names {len(names)} columns")
-    try:
-        row = [float(cell) for cell in cells]
-    except ValueError:
-        row = []
-    # float() reads 1_000 as Python source does; in a table it is more likely a slip. The sum is not finite
-    # whenever an entry is not, and only then (or with giants) is it worth looking at each.
-    if row and math.isfinite(sum(row)) and "_" not in "".join(cells):
-        return row
-    for cell, name in zip(cells, names, strict=True):
-        place = f"{path}, line {number}, column {name!r}"
-        if not cell:
-            raise ValueError(f"{place} is empty: fill it, or drop the row")
-        if not _is_number(cell):
-            raise ValueError(f"{place}: {_shown(cell)} is not a number; encode or drop it")
-        if not math.isfinite(float(cell)):
-            what = "is too large for float64" if any(c.isdigit() for c in cell) else "is not finite"
-            raise ValueError(f"{place}: {cell} {what}; correct it, or drop the row")
-    return row
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell
-
-
-def _listing(names: Sequence[str], limit: int = 20) -> str:
-    shown = ", ".join(itertools.islice(names, limit))
-    return f"it has {shown}" + (f", ... ({len(names)} in all)" if len(names) > limit else "")
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    lowered = {other.lower(): other for other in names}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1)
-    return f" (did you mean {lowered[close[0]]!r}?)" if close else ""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Synthetic data
-
-
-def sparse_regression(
-    n_samples: int,
-    n_features: int,
-    n_nonzero: int,
-    *,
-    noise: float = 0.0,
-    correlation: float = 0.0,
-    column_mean: float = 0.0,
-    rng: Seed = None,
-) -> Problem:
-    """Draw Gaussian data from a sparse predictor of unit norm.
-
-    Parameters
-    ----------
-    n_samples, n_features : int
-        The shape of X, at least 1 each.
-    n_nonzero : int
-        How many coefficients of the truth are not zero, from 0 to `n_features`; each is ``+-1/sqrt(n_nonzero)``, at
-        random places with random signs.
-    noise : float, optional
-        Standard deviation of the Gaussian noise on y.
-    correlation : float, optional
-        Correlation of neighbouring columns, inside (-1, 1); columns i and j have correlation ``correlation**|i - j|``.
-    column_mean : float, optional
-        Mean of every column; the variance is 1.
-    rng : seed or numpy.random.Generator, optional
-        Source of randomness; the same seed gives the same X and truth whatever the noise.
-
-    Returns
-    -------
-    Problem
-        With the generating predictor in its attribute ``truth``, shape (d,).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong type or is out of its range.
-
-    References
-    ----------
-    The setting is that of Woodworth et al., "Kernel and rich regimes in overparametrized models", COLT 2020; columns
-    with a mean are from Nacson et al., "Implicit bias of the step size in linear diagonal neural networks", ICML 2022.
-    """
-    n_samples = _integer(n_samples, "n_samples", 1)
-    n_features = _integer(n_features, "n_features", 1)
-    n_nonzero = _integer(n_nonzero, "n_nonzero", 0, n_features)
-    noise = _number(noise, "noise")
-    correlation = _number(correlation, "correlation")
-    column_mean = _number(column_mean, "column_mean")
-    if noise < 0:
-        raise ValueError(f"noise must be at least 0, got {noise}: it is a standard deviation")
-    if not -1 < correlation < 1:
-        raise ValueError(f"correlation must be inside (-1, 1), got {correlation}")
-    rng = np.random.default_rng(rng)
-    X = rng.standard_normal((n_samples, n_features))
-    for j in range(1, n_features if correlation else 0):
-        X[:, j] = correlation * X[:, j - 1] + math.sqrt(1 - correlation**2) * X[:, j]
-    X += column_mean
-    truth = np.zeros(n_features)
-    support = rng.choice(n_features, n_nonzero, replace=False)
-    truth[support] = rng.choice([-1.0, 1.0], n_nonzero) / math.sqrt(max(n_nonzero, 1))
-    y = X @ truth + noise * rng.standard_normal(n_samples)
-    return Problem(X, y, name=f"sparse regression {n_samples}x{n_features}", truth=truth)
-
-
-def _integer(value: Any, name: str, low: int, high: int | None = None) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {_shown(value)}")
-    if value < low or (high is not None and value > high):
-        allowed = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise ValueError(f"{name} must be {allowed}, got {value}")
-    return int(value)
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a real number, got {type(value).__name__}: {_shown(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise ValueError(f"{name} is an integer too large for float64 (about 1.8e308)") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {number}")
-    return number

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from dln.problem import Problem, load, sparse_regression
+from dln import Problem, load, sparse_regression
 
 X = np.array([[1.0, 2.0, -1.0], [0.0, 3.0, 4.0]])
 Y = np.array([1.0, -2.0])
