@@ -163,7 +163,8 @@ def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, init
     residual_tol : float
         See `t_end`.
     method : {"auto", "explicit", "rosenbrock"}
-        Explicit Runge-Kutta of order 8; Rosenbrock in dual coordinates; or the first until the flow turns stiff.
+        Explicit Runge-Kutta of order 8; Rosenbrock in dual coordinates; or the first until the flow turns stiff (at `rtol`
+        from 1e-5 on and N up to 300: the second throughout).
     max_steps : int
         Largest number of attempted steps.
 
@@ -278,7 +279,6 @@ class _Integration:
         # How large log(u/v) becomes at least, if beta is to reach its scale: small in the kernel regime.
         s[stepping.KERNEL_RATIO] = math.exp(min(0.0, log_scale - top)) if beta_scale > 0.0 else 1.0
         s[stepping.LOG_CEILING] = max(log_scale, top) + 100.0
-        s[stepping.SWITCHING] = float(self.method_asked == "auto")
         s[stepping.CALM_STRETCH] = 10.0
 
     def _use(self, method):
@@ -306,8 +306,9 @@ class _Integration:
         """Integrate to the end and return the result."""
         self._scales()
         # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
-        loose = self.rtol >= 1e-5 and self.X.shape[0] <= 300
-        self._use("rosenbrock" if self.method_asked == "rosenbrock" or (self.method_asked == "auto" and loose) else "explicit")
+        loose = self.method_asked == "auto" and self.rtol >= 1e-5 and self.X.shape[0] <= 300
+        self._use("rosenbrock" if self.method_asked == "rosenbrock" or loose else "explicit")
+        self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = (entry_point(stepping.advance), function_pointer(self.rule.kernel), function_pointer(self.rule.curvature))
         last_save = self.saved[-1] if self.saved.size else 0.0
         stops = sorted({*self.saved.tolist(), *(b for b in self.rule.breakpoints if b > 0.0)} - {0.0})
