@@ -16,7 +16,7 @@ import math
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, lapack, qr, solve_triangular
 
-from .network import difference_of_squares
+from .network import difference_of_squares, exponential_difference
 from .problem import RowSpace
 
 _MAX_NEWTON = 200
@@ -64,9 +64,8 @@ class DualProblem:
         log_scale = self.log_scale()
         top = np.where(same, (log_scale + np.abs(w)) + np.sign(w) * correction, log_scale + np.abs(moved))
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            decay = np.expm1(-2.0 * np.abs(moved))
-            b = np.sign(moved) * np.exp(top) * -decay
-            return top + np.log(2.0 + decay), b, self.X @ b - self.y
+            b = exponential_difference(top, moved)
+            return top + np.log1p(np.exp(-2.0 * np.abs(moved))), b, self.X @ b - self.y
 
     def solve(self, log_sizes, right, truncated=False):
         """Solve ``4 X diag(sizes) X^T p = right``.
@@ -172,8 +171,7 @@ class DualProblem:
         def slope(t):
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 moved = w + t * change
-                size = np.abs(moved)
-                b = np.sign(moved) * np.exp(log_scale + size) * -np.expm1(-2.0 * size)
+                b = exponential_difference(log_scale + np.abs(moved), moved)
                 return float(np.sum(b * along)) - constant
 
         start = slope(0.0)

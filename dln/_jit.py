@@ -17,6 +17,7 @@ from typing import Any
 import numba
 from numba import types
 from numba.core.errors import NumbaExperimentalFeatureWarning
+from numba.experimental.function_type import _get_wrapper_address
 
 _numba_settings: Any = numba.config
 
@@ -84,7 +85,7 @@ def njit(signature=None, *, fastmath=False):
         `REDUCTION` for kernels made of sums; never the blanket ``True``, which removes NaN checks.
     """
     if fastmath is True:
-        raise ValueError("fastmath=True removes NaN checks; pass REDUCTION or False")
+        raise ValueError("fastmath must be REDUCTION or False: the blanket flag removes NaN checks")
 
     def decorate(function):
         folder = cache_folder()
@@ -139,5 +140,5 @@ def function_pointer(function):
     """Compile `function` for its declared signature, once, and return what a kernel takes as an argument."""
     if _numba_settings.DISABLE_JIT:
         return function
-    result = _compiled(function)
-    return FunctionPointer(result.signature, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+    signature = _compiled(function).signature
+    return FunctionPointer(signature, _get_wrapper_address(function, signature))

@@ -13,61 +13,26 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 import dln
 
+from ._arguments import check_out, joined, make_rule, parsers, read_problem
 from ._suggest import unknown
 
 __all__ = ["main"]
 
 FINE, FAILED, BAD, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
 
-BUNDLED: dict[str, Callable[..., dln.Problem]] = {"diabetes": dln.datasets.diabetes}
-
 #: A coefficient counts as part of the support above this fraction of the largest.
 SUPPORT = 1e-3
 
 
-@dataclass(frozen=True)
-class RuleCommand:
-    """A training rule on the command line: the options it takes, the one it needs, how it is made of them."""
-
-    options: tuple[str, ...]
-    needs: str | None
-    make: Callable[[argparse.Namespace], dln.Rule]
-
-
-def _gr(args: argparse.Namespace) -> dln.Rule:
-    scheme = {} if args.scheme is None else {"scheme": args.scheme}
-    return dln.GradientRegularization(args.gamma, args.epsilon, squared=not args.unsquared, **scheme)
-
-
-#: By the name of the rule's class; a new rule is one line here.
-RULES = {
-    dln.GradientFlow.name: RuleCommand((), None, lambda args: dln.GradientFlow()),
-    dln.GradientRegularization.name: RuleCommand(("gamma", "epsilon", "scheme", "unsquared"), "gamma", _gr),
-    dln.SAM.name: RuleCommand(("rho", "normalized", "per_sample"), "rho",
-                              lambda args: dln.SAM(args.rho, normalized=args.normalized, per_sample=args.per_sample)),
-    dln.WeightDecay.name: RuleCommand(("decay",), "decay", lambda args: dln.WeightDecay(args.decay)),
-}
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The way in and out
-
-
-class _Parser(argparse.ArgumentParser):
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        # Instead of printing the usage, which would make more than one line of it.
-        raise ValueError(f"{message} (see {self.prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,10 +75,10 @@ def _complain(text: str, status: int) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser, commands = _parsers()
+    parser, commands = parsers(COMMANDS)
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         raise ValueError(unknown("command", argv[0], commands))
-    args, rest = parser.parse_known_args(_joined(argv))
+    args, rest = parser.parse_known_args(joined(argv))
     for word in rest:
         if word.startswith("-"):
             options = commands[args.command]._option_string_actions if args.command else ("--help", "--version")
@@ -123,167 +88,6 @@ def _run(argv: list[str]) -> int:
         parser.print_help()
         return FINE
     return int(args.body(args))
-
-
-def _joined(argv: list[str]) -> list[str]:
-    """Write ``--log-alpha -1e6`` as ``--log-alpha=-1e6``: argparse takes -1e6 for an option."""
-    words: list[str] = []
-    for word in argv:
-        if word.startswith("-") and _is_number(word) and words and words[-1].startswith("--") and "=" not in words[-1]:
-            words[-1] += f"={word}"
-        else:
-            words.append(word)
-    return words
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Arguments
-
-
-def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
-    """Make the parser and, by name, those of the commands."""
-    parser = _Parser(prog="dln", description="Diagonal linear networks: train, predict, verify the theorems.")
-    parser.add_argument("--version", action="version", version=f"dln {dln.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-
-    def command(name: str, body: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=words, description=words)
-        made.set_defaults(body=body)
-        return made
-
-    p = command("flow", _flow, "train a network by the flow of a rule until it converges")
-    p.add_argument("data", metavar="DATA", help="CSV with a header, NPZ with X and y, or bundled data: diabetes")
-    _add_data_options(p)
-    _add_scale(p)
-    p.add_argument("--rule", default=dln.GradientFlow.name, help=f"training rule: {', '.join(RULES)}")
-    p.add_argument("--gamma", type=float, help="gr: strength of the regularization")
-    p.add_argument("--epsilon", type=float, help="gr: ascent step of the finite difference")
-    p.add_argument("--scheme", help="gr: forward (default), backward, centered or exact")
-    p.add_argument("--unsquared", action="store_true", help="gr: penalise the norm of the gradient, not its square")
-    p.add_argument("--rho", type=float, help="sam: radius")
-    p.add_argument("--normalized", action="store_true", help="sam: divide rho by the norm of the gradient")
-    p.add_argument("--per-sample", action="store_true", help="sam: one sample at a time")
-    p.add_argument("--decay", type=float, help="weight-decay: strength")
-    p.add_argument("--t-end", type=float, metavar="T", help="final time; by default the run ends when it has converged")
-    p.add_argument("--rtol", type=float, default=1e-8, help="tolerance of a step (default %(default)g)")
-    p.add_argument("--method", default="auto", help="auto (default), explicit or rosenbrock")
-    p.add_argument("--max-steps", type=int, default=100_000, metavar="N", help="step limit (default %(default)d)")
-    p.add_argument("--out", type=Path, metavar="FILE.npz", help="write the data, the run and its settings")
-    p.add_argument("--plot", type=Path, metavar="FILE", help="draw loss and coordinates against time, to .png or .pdf")
-    p.add_argument("--json", action="store_true", help="print the result as JSON")
-
-    p = command("predict", _predict, "compute the minimiser that theory predicts for gradient flow, without training")
-    p.add_argument("data", metavar="DATA", help="CSV with a header, NPZ with X and y, or bundled data: diabetes")
-    _add_data_options(p)
-    _add_scale(p)
-    p.add_argument("--out", type=Path, metavar="FILE.npz", help="write the data and the minimiser")
-    p.add_argument("--json", action="store_true", help="print the result as JSON")
-
-    command("theorems", _theorems, "list the theorems")
-
-    p = command("derive", _derive, "derive a theorem from the loss, each step proved")
-    p.add_argument("theorem", metavar="THEOREM", help="such as T4")
-    p.add_argument("--latex", action="store_true", help="print LaTeX")
-
-    p = command("verify", _verify, "check theorems numerically, by two routes that share no code")
-    p.add_argument("theorems", nargs="*", metavar="THEOREM", help="such as T1 T4; by default all")
-    p.add_argument("--data", help="check on these data instead of synthetic ones")
-    _add_data_options(p)
-    form = p.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the checks, with all numbers measured, as JSON")
-    form.add_argument("--markdown", action="store_true", help="print the table in Markdown")
-
-    p = command("figure", _figure, "draw a figure")
-    p.add_argument("name", nargs="?", metavar="NAME", help="such as phase-diagram")
-    p.add_argument("--list", action="store_true", help="list the figures")
-    p.add_argument("--out", type=Path, action="append", metavar="FILE", help=".png or .pdf; may be given several times")
-    p.add_argument("--data", help="draw for these data")
-    _add_data_options(p)
-    return parser, dict(commands.choices)
-
-
-def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--target", metavar="COLUMN", help="CSV: the column to predict (default: y or target)")
-    parser.add_argument("--n-samples", type=int, metavar="N", help="bundled data: how many samples to draw")
-    parser.add_argument("--seed", type=int, help="bundled data: which samples")
-
-
-def _add_scale(parser: argparse.ArgumentParser) -> None:
-    scale = parser.add_mutually_exclusive_group(required=True)
-    scale.add_argument("--alpha", type=float, help="initial scale of the weights")
-    scale.add_argument("--log-alpha", type=float, metavar="L", help="its logarithm, for scales below 1e-300")
-
-
-def _problem(args: argparse.Namespace) -> dln.Problem | None:
-    """Read the data that the arguments name, if they name any."""
-    given = {"n_samples": args.n_samples, "seed": args.seed}
-    drawn = {name: value for name, value in given.items() if value is not None}
-    if args.data is None:
-        for name in ("target", *given):
-            if getattr(args, name) is not None:
-                raise ValueError(f"{_option(name)} needs --data")
-        return None
-    if args.data in BUNDLED:
-        if args.target is not None:
-            raise ValueError(f"--target is for a file; the bundled data {args.data!r} have their own target")
-        if "seed" in drawn:
-            if args.seed < 0:
-                raise ValueError(f"--seed must be at least 0, got {args.seed}")
-            drawn["rng"] = drawn.pop("seed")
-        return BUNDLED[args.data](**drawn)
-    if drawn:
-        raise ValueError(f"{_option(next(iter(drawn)))} is for bundled data ({', '.join(BUNDLED)}), not for a file")
-    if not os.path.exists(args.data) and Path(args.data).name == args.data and not Path(args.data).suffix:
-        raise ValueError(f"{unknown('data', args.data, BUNDLED)}; nor is there a file of this name")
-    return dln.load(args.data, target=args.target)
-
-
-def _rule(args: argparse.Namespace) -> dln.Rule:
-    """Make the training rule, refusing options of other rules."""
-    if args.rule not in RULES:
-        raise ValueError(unknown("rule", args.rule, RULES))
-    chosen = RULES[args.rule]
-    for name, other in RULES.items():
-        for option in other.options:
-            value = getattr(args, option)
-            if option not in chosen.options and value is not None and value is not False:  # 0 was given, too
-                raise ValueError(f"{_option(option)} does not belong to rule {args.rule!r}: it goes with --rule {name}")
-    if chosen.needs is not None and getattr(args, chosen.needs) is None:
-        raise ValueError(f"rule {args.rule!r} needs {_option(chosen.needs)}")
-    return chosen.make(args)
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _check_out(path: Path | None, option: str, suffixes: tuple[str, ...]) -> None:
-    """Refuse, before any work is done, a file that could not be written after it."""
-    if path is None:
-        return
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{option} {path} must end in {' or '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise ValueError(f"{option} {path}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir():
-        raise ValueError(f"{option} {path} is a folder")
-
-
-def _progress() -> Callable[..., Any] | None:
-    """Give tqdm on a terminal, else nothing."""
-    if not sys.stderr.isatty():
-        return None
-    from tqdm import tqdm
-
-    return tqdm
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -331,15 +135,24 @@ def _scale_words(args: argparse.Namespace) -> str:
     return f"alpha = {args.alpha:g}" if args.alpha is not None else f"log alpha = {args.log_alpha:g}"
 
 
+def _progress() -> Callable[..., Any] | None:
+    """Give tqdm on a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    return tqdm
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Commands
 
 
 def _flow(args: argparse.Namespace) -> int:
-    rule = _rule(args)
-    _check_out(args.out, "--out", (".npz",))
-    _check_out(args.plot, "--plot", (".png", ".pdf"))
-    problem = _problem(args)
+    rule = make_rule(args)
+    check_out(args.out, "--out", (".npz",))
+    check_out(args.plot, "--plot", (".png", ".pdf"))
+    problem = read_problem(args)
     assert problem is not None
     run = dln.flow(problem, rule, alpha=args.alpha, log_alpha=args.log_alpha, t_end=args.t_end, rtol=args.rtol,
                    method=args.method, max_steps=args.max_steps)
@@ -383,8 +196,8 @@ def _plot(args: argparse.Namespace, problem: dln.Problem, rule: dln.Rule, t_end:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    _check_out(args.out, "--out", (".npz",))
-    problem = _problem(args)
+    check_out(args.out, "--out", (".npz",))
+    problem = read_problem(args)
     assert problem is not None
     best = dln.minimize_potential(problem, alpha=args.alpha, log_alpha=args.log_alpha)
     names = ("success", "status", "message", "residual", "duality_gap", "n_iterations", "beta", "dual")
@@ -434,7 +247,7 @@ def _verify(args: argparse.Namespace) -> int:
 
     for key in args.theorems:  # before data are read: a misspelt key should not cost time
         theory.get(key)
-    checks = theory.verify(args.theorems or None, _problem(args), _progress())
+    checks = theory.verify(args.theorems or None, read_problem(args), _progress())
     if args.json:
         print(theory.to_json(checks))
     else:
@@ -459,10 +272,10 @@ def _figure(args: argparse.Namespace) -> int:
     if not args.out:
         raise ValueError(f"figure {args.name} needs --out FILE, ending in {' or '.join(figures.SUFFIXES)}")
     for path in args.out:
-        _check_out(path, "--out", figures.SUFFIXES)
+        check_out(path, "--out", figures.SUFFIXES)
     accepted = inspect.signature(module.compute).parameters
     options: dict[str, Any] = {}
-    problem = _problem(args)
+    problem = read_problem(args)
     if problem is not None:
         if "problem" not in accepted:
             raise ValueError(f"figure {args.name} needs no data: leave out --data")
@@ -478,3 +291,7 @@ def _figure(args: argparse.Namespace) -> int:
 
 def _figure_of(axes: Any) -> Any:
     return np.ravel(axes)[0].figure
+
+
+COMMANDS = {"flow": _flow, "predict": _predict, "theorems": _theorems, "derive": _derive, "verify": _verify,
+            "figure": _figure}

@@ -7,6 +7,7 @@ from enum import StrEnum
 import numpy as np
 
 from ._jit import entry_point, function_pointer
+from ._suggest import unknown
 from .integrate import state as st
 from .integrate import stepping
 from .integrate.tableaus import DOP853, RODAS5P, W6
@@ -196,8 +197,6 @@ def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, init
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a training rule such as dln.GradientFlow(), got {rule!r}")
     if method not in METHODS:
-        from ._suggest import unknown
-
         raise ValueError(unknown("method", method, METHODS))
     start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio,
                        initial_weights=initial_weights)

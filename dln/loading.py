@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import itertools
 import math
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ._suggest import nearest
 from .problem import Problem, shown
 
 __all__ = ["load"]
@@ -171,6 +171,5 @@ def _listing(names: Sequence[str], limit: int = 20) -> str:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
-    lowered = {other.lower(): other for other in names}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1)
-    return f" (did you mean {lowered[close[0]]!r}?)" if close else ""
+    close = nearest(name, names)
+    return f" (did you mean {close!r}?)" if close else ""

@@ -112,11 +112,15 @@ def difference_of_squares(log_product, log_ratio):
     log_product, log_ratio : ndarray
         `log(u v)` and `log(u/v)`.
     """
-    size = np.abs(log_ratio)
+    return exponential_difference(log_product + np.abs(log_ratio), log_ratio)
+
+
+def exponential_difference(top, log_ratio):
+    """Return ``sign(log_ratio) e^top (1 - e^(-2 |log_ratio|))``: u^2 - v^2, `top` being the larger of log u^2 and log v^2."""
     with np.errstate(over="ignore", under="ignore"):
         # Half of the exponential before the small factor and half after: it may overflow where their product does not.
-        half = np.exp(0.5 * np.minimum(log_product + size, 2.0 * _LARGEST_EXPONENT))
-        return np.sign(log_ratio) * (half * -np.expm1(-2.0 * size)) * half
+        half = np.exp(0.5 * np.minimum(top, 2.0 * _LARGEST_EXPONENT))
+        return np.sign(log_ratio) * (half * -np.expm1(-2.0 * np.abs(log_ratio))) * half
 
 
 @njit()

@@ -12,6 +12,8 @@ Source: Woodworth et al. (2020), Kernel and rich regimes in overparametrized mod
 
 import numpy as np
 
+from .network import difference_of_squares
+
 __all__ = [
     "bregman_divergence",
     "conjugate_difference",
@@ -115,10 +117,7 @@ def inverse_gradient(dual, *, log_alpha):
     log_alpha : float or array_like
         Logarithm of the scale.
     """
-    w = 4.0 * np.asarray(dual, dtype=float)
-    size = np.abs(w)
-    with np.errstate(over="ignore", under="ignore"):
-        return np.sign(w) * np.exp(2.0 * np.asarray(log_alpha) + size) * -np.expm1(-2.0 * size)
+    return difference_of_squares(2.0 * np.asarray(log_alpha, dtype=float), 4.0 * np.asarray(dual, dtype=float))
 
 
 def bregman_divergence(beta, center, *, log_alpha):

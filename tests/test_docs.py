@@ -53,7 +53,7 @@ def test_command_lines_of_the_readme(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert command[0] == "dln"
     if command[1] in SLOW:
-        cli._parsers()[0].parse_args(command[1:])
+        cli.parsers(cli.COMMANDS)[0].parse_args(command[1:])
         return
     assert cli.main(command[1:]) == 0
     assert capsys.readouterr().out

@@ -7,12 +7,13 @@ claim or the engine. A check that passes a mutant would prove nothing, so every 
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
+
+from dln._suggest import unknown
 
 from ._derivation import Derivation, DerivationError
 from ._raw_route import RouteError
@@ -138,7 +139,7 @@ class Theorem:
             A check that could not be run has not passed; its message says why.
         """
         if mutant is not None and mutant not in self.mutants:
-            raise ValueError(_unknown(f"mutant of {self.key}", mutant, self.mutants))
+            raise ValueError(unknown(f"mutant of {self.key}", mutant, self.mutants))
         problems = default_data() if problem is None else [problem]
         begin = time.perf_counter()
         findings: list[tuple[str, str, Finding]] = []
@@ -195,14 +196,6 @@ def _prove(derive: Callable[[], Derivation]) -> None:
     derive()
 
 
-def _unknown(kind: str, value: str, known: Iterable[str]) -> str:
-    names = list(known)
-    folded = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(value).lower(), folded, n=1, cutoff=0.3)
-    hint = f"did you mean {folded[near[0]]!r}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {kind} {value!r}; {hint}"
-
-
 class Registry(dict[str, Theorem]):
     """Theorems by key, in order."""
 
@@ -218,4 +211,4 @@ class Registry(dict[str, Theorem]):
         for known, theorem in self.items():
             if known.lower() == str(key).lower():
                 return theorem
-        raise ValueError(_unknown("theorem", key, self))
+        raise ValueError(unknown("theorem", key, self))

@@ -12,11 +12,24 @@ from .._linalg import rmatvec
 from ..network import evaluate_weights
 
 # Slots of the float array `clock`.
-T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, RESIDUAL_NORM, REACH, LANDING_CAP, STARTED, RATIO_SCALE, CLOCK_SIZE = range(12)
+T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, REACH, LANDING_CAP, STARTED, RATIO_SCALE, CLOCK_SIZE = range(11)
 # Slots of the integer array `count`.
 ACCEPTED, REJECTED, RHS, FACTORIZATIONS, BEST_AT, STIFF, CALM, COUNT_SIZE = range(8)
 # What `advance` reports.
 RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, FOUND_CALM = range(8)
+
+
+@njit()
+def logarithms(X, log_product, log_ratio, z, weights):
+    """Fill rows 0 and 1 of `weights` with log(uv) and log(u/v) at state z."""
+    n, d = X.shape
+    rmatvec(X, z[:n], 4.0, weights[1])
+    for j in range(d):
+        weights[1, j] = log_ratio[j] - weights[1, j]
+        weights[0, j] = log_product[j]
+    if z.shape[0] > n:
+        for j in range(d):
+            weights[0, j] -= 4.0 * z[n + j]
 
 
 @njit()
@@ -25,15 +38,9 @@ def evaluate(rule, X, y, c, log_product, log_ratio, z, params, beta, size, r, f,
 
     `weights` is (8, d): the two logarithms, work, and (row 7) space of the caller's own.  False if the weights would overflow.
     """
-    n, d = X.shape
+    n = X.shape[0]
     shrinks = z.shape[0] > n
-    rmatvec(X, z[:n], 4.0, weights[1])
-    for j in range(d):
-        weights[1, j] = log_ratio[j] - weights[1, j]
-        weights[0, j] = log_product[j]
-    if shrinks:
-        for j in range(d):
-            weights[0, j] -= 4.0 * z[n + j]
+    logarithms(X, log_product, log_ratio, z, weights)
     if not evaluate_weights(weights[0], weights[1], beta, size, weights[2:]):
         return False
     rule(X, y, c, beta, size, params, r, f[:n], f[n:] if shrinks else work_d[3], work_d, work_n)

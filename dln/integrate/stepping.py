@@ -27,7 +27,6 @@ from .state import (
     RATIO_SCALE,
     REACH,
     REJECTED,
-    RESIDUAL_NORM,
     RHS,
     RUNNING,
     STARTED,
@@ -38,6 +37,7 @@ from .state import (
     H,
     T,
     evaluate,
+    logarithms,
 )
 
 # Settings: a float vector.
@@ -98,8 +98,8 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             return DIVERGED
         count[RHS] += 1
         clock[STARTED] = 1.0
-    reason = plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, stiff_method,
-                  work_d, weights)
+    logarithms(X, log_product, log_ratio, z, weights)
+    reason = plan(X, f, beta, size, r, clock, count, settings, stiff_method, work_d, weights)
     if reason != RUNNING:
         return reason
     for _ in range(attempts):
@@ -158,8 +158,7 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
         else:
             clock[H_CONTROL] = grown
-        reason = plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, stiff_method,
-                      work_d, weights)
+        reason = plan(X, f, beta, size, r, clock, count, settings, stiff_method, work_d, weights)
         if reason != RUNNING:
             return reason
         if at_stop:
@@ -189,12 +188,14 @@ def _notice_stiffness(stiff_method, stiffness, clock, count, settings):
 
 
 @njit()
-def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settings, stiff_method, work_d, weights):
-    """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``."""
+def plan(X, f, beta, size, r, clock, count, settings, stiff_method, work_d, weights):
+    """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``.
+
+    Rows 0 and 1 of `weights` hold log(uv) and log(u/v) of that state.
+    """
     n, d = X.shape
-    shrinks = z.shape[0] > n
+    shrinks = f.shape[0] > n
     residual_norm = norm(r)
-    clock[RESIDUAL_NORM] = residual_norm
     if not math.isfinite(residual_norm):
         return DIVERGED
     if residual_norm < 0.999 * clock[BEST_RESIDUAL]:
@@ -202,7 +203,6 @@ def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settin
         count[BEST_AT] = count[ACCEPTED]
     p = work_d[0]
     rmatvec(X, f[:n], 1.0, p)
-    rmatvec(X, z[:n], 4.0, weights[1])
     landing = np.inf
     clock[LANDING_CAP] = np.inf
     reach = 0.0
@@ -215,8 +215,8 @@ def plan(X, c, log_product, log_ratio, z, f, beta, size, r, clock, count, settin
     fastest_growth = 0.0
     for j in range(d):
         q = f[n + j] if shrinks else 0.0
-        product = log_product[j] - (4.0 * z[n + j] if shrinks else 0.0)
-        ratio = log_ratio[j] - weights[1, j]
+        product = weights[0, j]
+        ratio = weights[1, j]
         largest_ratio = max(largest_ratio, abs(ratio))
         for sign in (1.0, -1.0):
             top = product + sign * ratio  # log u^2, then log v^2

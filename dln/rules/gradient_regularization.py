@@ -12,6 +12,7 @@ import numpy as np
 
 from .._jit import njit
 from .._linalg import matvec, residual, rmatvec
+from .._suggest import unknown
 from .base import CURVATURE, RULE, Rule, number
 
 SCHEMES = ("forward", "backward", "centered", "exact")
@@ -133,8 +134,6 @@ class GradientRegularization(Rule):
     def __post_init__(self):
         object.__setattr__(self, "gamma", number("gamma", self.gamma, minimum=0.0))
         if self.scheme not in SCHEMES:
-            from .._suggest import unknown
-
             raise ValueError(unknown("scheme", self.scheme, SCHEMES))
         if self.scheme == "exact":
             if self.epsilon is not None:
