@@ -16,11 +16,14 @@ import math
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, lapack, qr, solve_triangular
 
-from .network import difference_of_squares, exponential_difference
+from . import _dual_kernels as kernels
+from ._jit import entry_point
+from .network import difference_of_squares
 from .problem import RowSpace
 
 _MAX_NEWTON = 200
 _MAX_TOTAL = 5000
+_COMPILED_UP_TO = 4_000_000  # N^2 d
 
 
 class DualProblem:
@@ -32,13 +35,17 @@ class DualProblem:
     """
 
     def __init__(self, rows, y, log_alpha, ratio):
-        self.X, self.y, self.log_alpha, self.ratio = rows.X, y, log_alpha, ratio
+        self.X, self.y = rows.X, np.ascontiguousarray(y)  # compiled code takes layout on trust
+        self.log_alpha, self.ratio = log_alpha, ratio
         self.beta_scale = RowSpace(rows.X, y, None, 0.0, True).coordinate_scale
         self.raised = 0.0
         self.speed = np.zeros_like(log_alpha)
         center = difference_of_squares(2.0 * log_alpha, ratio)
         self.scale = max(float(np.linalg.norm(y)), float(np.linalg.norm(self.X @ center)))
         self.n_iterations = 0
+        d = self.X.shape[1]
+        self.log_sizes, self.sizes, self.b, self.work = np.empty(d), np.empty(d), np.empty(d), np.empty((5, d))
+        self.r = np.empty(self.X.shape[0])
 
     def ratio_here(self):
         """Return ``asinh(center / (2 alpha^2))`` at this point of the path, shape (d,): the centre does not move along it."""
@@ -58,14 +65,20 @@ class DualProblem:
         return self.ratio_here() + 4.0 * (nu @ self.X)
 
     def evaluate(self, w, correction):
-        """Return log(u^2 + v^2), b and X b - y; not finite where the weights overflow."""
-        moved = w + correction
-        same = np.sign(moved) == np.sign(w)
-        log_scale = self.log_scale()
-        top = np.where(same, (log_scale + np.abs(w)) + np.sign(w) * correction, log_scale + np.abs(moved))
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            b = exponential_difference(top, moved)
-            return top + np.log1p(np.exp(-2.0 * np.abs(moved))), b, self.X @ b - self.y
+        """Return log(u^2 + v^2), b and X b - y, in arrays that the next call overwrites; not finite where they overflow."""
+        if not entry_point(kernels.point)(self.X, self.y, self.log_scale(), np.ascontiguousarray(w), correction,
+                                          self.log_sizes, self.sizes, self.b, self.r, self.work):
+            self.r[:] = np.nan
+        return self.log_sizes, self.b, self.r
+
+    def direction(self, log_sizes, sizes, r, truncated):
+        """Return the Newton direction: compiled where BLAS would cost more than the work."""
+        n, d = self.X.shape
+        if not truncated and n * n * d <= _COMPILED_UP_TO:
+            p = np.empty(n)
+            if entry_point(kernels.direction)(self.X, sizes, r, p):
+                return p
+        return self.solve(log_sizes, -r, truncated)
 
     def solve(self, log_sizes, right, truncated=False):
         """Solve ``4 X diag(sizes) X^T p = right``.
@@ -144,52 +157,15 @@ class DualProblem:
             # One step beyond the tolerance: Newton is quadratic there, and ill-conditioned data multiply what is left.
             if polished or (reached and tol > 1e-6) or (stalled >= 6 and best_residual < 1e-9) or iteration == limit:
                 break
-            p = self.solve(log_sizes, -r, truncated)
+            p = self.direction(log_sizes, self.sizes, r, truncated)
             change = 4.0 * (p @ self.X)
-            damping = self.line_search(w + correction, p, change)
+            damping = entry_point(kernels.line_search)(self.log_scale(), w + correction, change, float(self.y @ p), self.work)
             nu = nu + damping * p
             correction = correction + damping * change
             if np.max(np.abs(correction), initial=0.0) > 1.0:
                 w, correction = self.mirror_image(nu), np.zeros_like(w)
             self.n_iterations += 1
         return best, best_residual, iteration
-
-    def line_search(self, w, p, change):
-        """Return the step along p: 1 near the solution, elsewhere close to the minimum of the dual along p.
-
-        An exponential that is far too large loses one unit of its logarithm in a full Newton step, and all of it in an exact
-        search; a trial costs O(d), where the step itself cost O(N^2 d).
-        """
-        reach = float(np.max(np.abs(change), initial=0.0))
-        if reach < 0.1:
-            return 1.0
-        along = 0.25 * change  # x_j . p
-        constant = float(self.y @ p)
-
-        log_scale = self.log_scale()
-
-        def slope(t):
-            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                moved = w + t * change
-                b = exponential_difference(log_scale + np.abs(moved), moved)
-                return float(np.sum(b * along)) - constant
-
-        start = slope(0.0)
-        low, high = math.log1p(reach) / reach, math.inf  # the minimum along p is not before `low`
-        t = 1.0
-        for _ in range(40):
-            value = slope(t)
-            if abs(value) <= (0.25 if t == 1.0 else 0.01) * abs(start):
-                return t
-            if value < 0.0:
-                low = t
-                t = 2.0 * t if high == math.inf else 0.5 * (low + high)
-            else:  # NaN and overflow included
-                high = t
-                t = 0.5 * (low + high)
-            if high - low <= 0.1 * low:
-                break
-        return low
 
     def follow(self, tol):
         """Follow the solution from a scale at which the problem is nearly quadratic down to the one asked for."""

@@ -168,28 +168,27 @@ def gram(X, weight, out):
             out[k, i] = out[i, k]
 
 
-@njit(fastmath=REDUCTION)
+@njit()
 def symmetric_square_into(K, root_weight, out):
     """Add ``(root_weight K)^2`` to the lower triangle of out, K symmetric; the square of K alone could overflow."""
     rows = K.shape[0]
+    scaled = K * root_weight
+    square = np.empty((rows, rows))
     if rows * rows * rows > _BLAS_FROM:
-        scaled = K * root_weight
-        square = np.dot(scaled, scaled)
-        for i in range(rows):
-            for k in range(i + 1):
-                out[i, k] += square[i, k]
-        return
+        square[:, :] = np.dot(scaled, scaled)
+    else:
+        _gram_blocked(scaled, np.ones(rows), square, np.empty((2, rows)))
     for i in range(rows):
         for k in range(i + 1):
-            total = 0.0
-            for j in range(rows):
-                total += (root_weight * K[i, j]) * (root_weight * K[k, j])
-            out[i, k] += total
+            out[i, k] += square[i, k]
 
 
 @njit(fastmath=REDUCTION)
 def cholesky(M):
-    """Factor the lower triangle of M in place; False if M is not positive definite (or not finite)."""
+    """Factor the lower triangle of M in place; False if M is not positive definite (or not finite).
+
+    The diagonal of the factor is kept as its reciprocal: `cholesky_solve` then divides by nothing.
+    """
     n = M.shape[0]
     for j in range(n):
         pivot = M[j, j]
@@ -197,9 +196,8 @@ def cholesky(M):
             pivot -= M[j, k] * M[j, k]
         if not (pivot > 0.0 and pivot < np.inf):
             return False
-        pivot = math.sqrt(pivot)
-        M[j, j] = pivot
-        inverse = 1.0 / pivot
+        inverse = 1.0 / math.sqrt(pivot)
+        M[j, j] = inverse
         for i in range(j + 1, n):
             s = M[i, j]
             for k in range(j):
@@ -210,15 +208,15 @@ def cholesky(M):
 
 @njit(fastmath=REDUCTION)
 def cholesky_solve(L, b):
-    """Solve L L^T x = b in place."""
+    """Solve L L^T x = b in place; L as `cholesky` leaves it."""
     n = L.shape[0]
     for i in range(n):
         s = b[i]
         for k in range(i):
             s -= L[i, k] * b[k]
-        b[i] = s / L[i, i]
+        b[i] = s * L[i, i]
     for i in range(n - 1, -1, -1):
-        s = b[i] / L[i, i]
+        s = b[i] * L[i, i]
         b[i] = s
         for k in range(i):
             b[k] -= L[i, k] * s
@@ -231,7 +229,7 @@ _MAGIC = 6755399441055744.0
 _LOG2E = 1.4426950408889634
 _LN2_HIGH = 0.693147180369123816490
 _LN2_LOW = 1.90821492927058770002e-10
-_EXP_LOWEST = -708.0  # below, 2^k would be subnormal: exp is taken as exp(-708) = 3e-308
+LOWEST_EXPONENT = -708.0  # below, 2^k would be subnormal: exp is taken as exp(-708) = 3e-308
 
 
 @njit(fastmath={"contract"})
@@ -240,7 +238,7 @@ def exp_expm1(x, y, exp_x, expm1_y, bits):
     n = x.shape[0]
     exponent = bits.view(np.int64)
     for i in range(n):
-        v = min(max(x[i], _EXP_LOWEST), 709.0)
+        v = min(max(x[i], LOWEST_EXPONENT), 709.0)
         shifted = v * _LOG2E + _MAGIC
         bits[i] = shifted
         k = shifted - _MAGIC
@@ -251,7 +249,7 @@ def exp_expm1(x, y, exp_x, expm1_y, bits):
     for i in range(n):
         exp_x[i] *= bits[i]
     for i in range(n):
-        v = min(max(y[i], _EXP_LOWEST), 709.0)
+        v = min(max(y[i], LOWEST_EXPONENT), 709.0)
         shifted = v * _LOG2E + _MAGIC
         bits[i] = shifted
         k = shifted - _MAGIC

@@ -19,7 +19,6 @@ from .rules.base import number
 METHODS = ("auto", "explicit", "rosenbrock")
 
 
-
 def _rosenbrock_arguments(t):
     return (t.A, t.C, t.m, t.e, np.empty(0), t.gamma, t.order, not t.stiff_error), np.append(t.c, 1.0), len(t.m)
 
@@ -30,6 +29,7 @@ _EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.er
 _EXACT = _rosenbrock_arguments(RODAS5P)
 _INEXACT = _rosenbrock_arguments(W6)
 _NO_TIMES = np.empty(0)
+_EPS = float(np.finfo(float).eps)
 
 
 class Status(StrEnum):
@@ -244,12 +244,13 @@ class _Integration:
         self.log_product = 2.0 * start.log_alpha
         self.log_ratio = start.log_ratio
         self.z = np.zeros(n + d if rule.shrinks else n)
-        self.f = np.zeros_like(self.z)
-        self.error = np.zeros_like(self.z)
+        self.f, self.error = np.zeros(self.z.size), np.zeros(self.z.size)
         self.beta, self.size, self.r = np.zeros(d), np.zeros(d), np.zeros(n)
         self.clock = np.zeros(st.CLOCK_SIZE)
         self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
         self.settings = np.zeros(stepping.SETTINGS_SIZE)
+        self.log_u, self.log_v = np.zeros(d), np.zeros(d)
+        self.buffer = self.buffer_read = _NO_TIMES
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
         self.residual_tol = residual_tol
@@ -263,11 +264,12 @@ class _Integration:
     def _scales(self):
         # Everything is relative to the data's own scales, so that scaling X or y rescales the answer and nothing else.
         beta_scale = self.rows.coordinate_scale
-        top = float(np.max(self.log_product + np.abs(self.log_ratio)))
+        shaped = self.log_ratio.any()
+        top = float((self.log_product + np.abs(self.log_ratio) if shaped else self.log_product).max())
         if top > 600.0:
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
         self.scale = self.rows.target_norm
-        if self.log_ratio.any():
+        if shaped:
             start = self.X @ difference_of_squares(self.log_product, self.log_ratio) - self.y
             self.scale = max(self.scale, float(np.linalg.norm(start)))
         log_scale = math.log(beta_scale) if beta_scale > 0.0 else -math.inf
@@ -275,15 +277,22 @@ class _Integration:
         s[stepping.RTOL] = self.rtol
         s[stepping.RESIDUAL_TOL] = self.residual_tol
         s[stepping.DORMANT] = log_scale + math.log(1e-8)
+        s[stepping.ASLEEP] = log_scale + math.log(1e-2 * self.rtol)
         # How large log(u/v) becomes at least, if beta is to reach its scale: small in the kernel regime.
         s[stepping.KERNEL_RATIO] = math.exp(min(0.0, log_scale - top)) if beta_scale > 0.0 else 1.0
         s[stepping.LOG_CEILING] = max(log_scale, top) + 100.0
+        s[stepping.COUPLING] = 4.0 * self.c * self.rows.largest_column**2
         s[stepping.CALM_STRETCH] = 10.0
 
     def _use(self, method):
         self.methods.append(method)
         chosen = _EXPLICIT if method == "explicit" else _EXACT if self.rule.exact_curvature else _INEXACT
         self.tableau, self.nodes, stages = chosen
+        if method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
+            n, d = self.X.shape
+            self.buffer = np.empty(n * (d + 1))
+            self.buffer_read = self.buffer.view()
+            self.buffer_read.flags.writeable = False
         flops = (4.0 * stages + (0 if method == "explicit" else self.X.shape[0])) * self.X.size
         # A call to the kernel lasts a fraction of a second, so that Ctrl-C is heard.
         self.attempts = int(min(2000, max(1, 1e8 // (flops + 1000))))
@@ -310,7 +319,9 @@ class _Integration:
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = (entry_point(stepping.advance), function_pointer(self.rule.kernel), function_pointer(self.rule.curvature))
         last_save = self.saved[-1] if self.saved.size else 0.0
-        stops = sorted({*self.saved.tolist(), *(b for b in self.rule.breakpoints if b > 0.0)} - {0.0})
+        saved = set(self.saved.tolist())
+        breaks = self.rule.breakpoints
+        stops = sorted((saved | {b for b in breaks if b > 0.0}) - {0.0}) if saved or breaks else []
         if self.t_end is not None:
             stops = [s for s in stops if s < self.t_end] + [self.t_end]
         else:
@@ -320,7 +331,7 @@ class _Integration:
         reason, position = st.AT_STOP, -math.inf
         for stop in stops:
             # Convergence ends a run only where no wish is left open, and not before the parameters have settled.
-            free = self.t_end is None and self.clock[st.T] >= max((last_save, *self.rule.breakpoints))
+            free = self.t_end is None and self.clock[st.T] >= max((last_save, *breaks))
             self.settings[stepping.RESIDUAL_SCALE] = self.scale if free and self.rule.settles else -1.0
             self.settings[stepping.STATIONARY_TOL] = 1e-6 if free and not self.rule.time_dependent else -1.0
             self.clock[st.STOP] = stop
@@ -328,15 +339,15 @@ class _Integration:
             if reason != st.AT_STOP:
                 break
             position = stop
-            if stop in self.saved:
+            if stop in saved:
                 self._keep()
         return self._result(reason)
 
     def _call(self, kernels, params, attempts):
         kernel, rule_kernel, curvature = kernels
         return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.log_product,
-                      self.log_ratio, self.z, self.f, self.beta, self.size, self.r, self.error, self.clock, self.count,
-                      self.settings, params, *self.tableau, attempts)
+                      self.log_ratio, self.z, self.f, self.beta, self.size, self.r, self.error, self.log_u, self.log_v,
+                      self.clock, self.count, self.settings, params, self.buffer, self.buffer_read, *self.tableau, attempts)
 
     def _to_stop(self, kernels, break_before):
         """Integrate to ``clock[STOP]``; return the kernel's reason, or RUNNING if a limit of this run is used up."""
@@ -363,67 +374,57 @@ class _Integration:
         steps, best = int(self.count[st.ACCEPTED]), int(self.count[st.BEST_AT])
         return self.t_end is None and steps - best > max(2000, steps // 2)
 
-    # --- the result ---------------------------------------------------------------------------------------------------
-
-    def _logs(self):
-        n = self.X.shape[0]
-        product = self.log_product - 4.0 * self._shrinkage()
-        ratio = self.log_ratio - 4.0 * (self.z[:n] @ self.X)
-        return product, ratio
-
     def _shrinkage(self):
         n, d = self.X.shape
         return self.z[n:].copy() if self.rule.shrinks else np.zeros(d)
 
-    def _keep(self):
-        product, ratio = self._logs()
-        beta = difference_of_squares(product, ratio)
-        self.kept.append((self.clock[st.T], beta, 0.5 * (product + ratio), 0.5 * (product - ratio), self.problem.loss(beta)))
+    def _loss(self):
+        return float(0.5 * self.c * self.clock[st.RESIDUAL] ** 2) + self.rows.unreachable_loss
 
-    def _error_estimate(self, beta):
-        n = self.X.shape[0]
-        e_q = self.error[n:] if self.rule.shrinks else 0.0
-        with np.errstate(over="ignore", invalid="ignore"):
-            moved = 4.0 * (self.size * (self.error[:n] @ self.X) + self.beta * e_q)
-        norm = float(np.linalg.norm(beta))
-        of_beta = float(np.linalg.norm(moved)) / norm if norm > 0.0 else 0.0
+    def _keep(self):
+        if self.clock[st.STARTED] == 0.0:
+            beta = difference_of_squares(self.log_product, self.log_ratio)
+            self.kept.append((0.0, beta, self.start.log_u, self.start.log_v, self.problem.loss(beta)))
+        else:
+            self.kept.append((self.clock[st.T], self.beta.copy(), self.log_u.copy(), self.log_v.copy(), self._loss()))
+
+    def _error_estimate(self):
+        error = float(self.clock[st.ERROR_OF_BETA])
+        if self.rule.shrinks:
+            error = max(error, 2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()))
         # With an approximate Jacobian, carried errors are damped a little too much: claim no more than was asked for.
-        floor = np.finfo(float).eps * (1.0 + self.clock[st.REACH]) if self.rule.exact_curvature else self.rtol
-        return max(of_beta, float(np.max(np.abs(2.0 * e_q), initial=0.0)), floor)
+        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])) if self.rule.exact_curvature else self.rtol)
 
     def _result(self, reason):
-        product, ratio = self._logs()
-        beta = difference_of_squares(product, ratio)
-        error = self._error_estimate(beta)
-        residual = float(np.linalg.norm(self.r)) / self.scale if self.scale > 0.0 else 0.0
-        status, message = self._verdict(reason, residual, error)
+        count, t = self.count.tolist(), float(self.clock[st.T])
+        error = self._error_estimate()
+        residual = float(self.clock[st.RESIDUAL]) / self.scale if self.scale > 0.0 else 0.0
+        status, message = self._verdict(reason, t, count[st.ACCEPTED], residual, error)
         nu = self.z[: self.X.shape[0]]
-        loss = self.rows.unreachable_loss + float(self.r @ self.r) / (4 * self.problem.n_samples)
+        times, betas, log_us, log_vs, losses = self._trajectory()
         return FlowResult(
-            beta=beta, t=float(self.clock[st.T]), loss=loss, residual=residual,
-            log_u=0.5 * (product + ratio), log_v=0.5 * (product - ratio),
+            beta=self.beta, t=t, loss=self._loss(), residual=residual, log_u=self.log_u, log_v=self.log_v,
             dual=nu.copy() if self.rows.basis is None else self.rows.basis @ nu, shrinkage=self._shrinkage(),
             success=status in (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY), status=status, message=message,
-            error_estimate=error, n_steps=int(self.count[st.ACCEPTED]), n_rejected=int(self.count[st.REJECTED]),
-            n_rhs=int(self.count[st.RHS]), n_factorizations=int(self.count[st.FACTORIZATIONS]),
-            method=self._methods(), **self._trajectory(), problem=self.problem, rule=self.rule,
+            error_estimate=error, n_steps=count[st.ACCEPTED], n_rejected=count[st.REJECTED], n_rhs=count[st.RHS],
+            n_factorizations=count[st.FACTORIZATIONS], method=self._methods(),
+            times=times, betas=betas, log_us=log_us, log_vs=log_vs, losses=losses, problem=self.problem, rule=self.rule,
             log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio, rtol=self.rtol)
 
     def _trajectory(self):
-        names, d = ("times", "betas", "log_us", "log_vs", "losses"), self.problem.n_features
         if not self.kept:
-            return dict(zip(names, (_NO_TIMES, *(np.empty((0, d)),) * 3, _NO_TIMES), strict=True))
-        return {name: np.array(column) for name, column in zip(names, zip(*self.kept, strict=True), strict=True)}
+            return _NO_TIMES, *(np.empty((0, self.problem.n_features)),) * 3, _NO_TIMES
+        return tuple(np.array(column) for column in zip(*self.kept, strict=True))
 
     def _methods(self):
         if len(self.methods) <= 3:
             return " -> ".join(self.methods)
         return f"{self.methods[0]} -> ... -> {self.methods[-1]} ({len(self.methods) - 1} switches)"
 
-    def _verdict(self, reason, residual, error):
-        t, h, steps = self.clock[st.T], self.clock[st.H], int(self.count[st.ACCEPTED])
+    def _verdict(self, reason, t, steps, residual, error):
+        h = float(self.clock[st.H])
         at = f"at t = {t:.6g} after {steps} steps"
-        limit = min(1e3 * self.rtol, max(self.rtol, 1e-2)) + 1e2 * np.finfo(float).eps * self.clock[st.REACH]
+        limit = min(1e3 * self.rtol, max(self.rtol, 1e-2)) + 1e2 * _EPS * float(self.clock[st.REACH])
         if reason in (st.AT_STOP, st.CONVERGED, st.STATIONARY) and not error <= limit:
             return Status.INACCURATE, (f"finished {at}, but the estimated relative error {error:.1e} is above {limit:.0e}; "
                                        f"ask for a smaller rtol")

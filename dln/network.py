@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._jit import njit
-from ._linalg import exp_expm1
+from ._linalg import LOWEST_EXPONENT, exp_expm1
 
 _LARGEST_EXPONENT = 709.0
 
@@ -128,7 +128,8 @@ def evaluate_weights(log_product, log_ratio, beta, size, work):
     """beta = u^2 - v^2 and size = u^2 + v^2 from log(uv) and log(u/v), each (d,); `work` is (5, d).
 
     With m = log(uv) and s = |log(u/v)|: size = e^(m+s) (1 + e^(-2s)), |beta| = e^(m+s) (1 - e^(-2s)), the last factor by
-    expm1: neither loses digits at large scale, where u^2 - v^2 would cancel.  False if e^(m+s) would overflow.
+    expm1: neither loses digits at large scale, where u^2 - v^2 would cancel.  What underflows is 0.  False if e^(m+s) would
+    overflow.
     """
     d = beta.shape[0]
     fits = True
@@ -142,7 +143,8 @@ def evaluate_weights(log_product, log_ratio, beta, size, work):
         return False
     exp_expm1(work[0], work[1], work[2], work[3], work[4])
     for j in range(d):
-        size[j] = work[2, j] * (2.0 + work[3, j])
-        magnitude = -work[2, j] * work[3, j]
+        larger = work[2, j] if work[0, j] > LOWEST_EXPONENT else 0.0
+        size[j] = larger * (2.0 + work[3, j])
+        magnitude = -larger * work[3, j]
         beta[j] = magnitude if log_ratio[j] >= 0.0 else -magnitude
     return True

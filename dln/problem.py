@@ -55,6 +55,11 @@ class RowSpace:
         return float(np.max(single, initial=0.0, where=np.isfinite(single)))
 
     @cached_property
+    def largest_column(self) -> float:
+        """The largest Euclidean norm of a column."""
+        return float(np.max(np.linalg.norm(self.X, axis=0), initial=0.0))
+
+    @cached_property
     def target_norm(self) -> float:
         """The Euclidean norm of y."""
         return float(np.linalg.norm(self.y))

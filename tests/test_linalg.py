@@ -103,14 +103,16 @@ def test_large_products_are_handed_to_blas():
 @pytest.mark.interpreted
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 6, 11])
 def test_cholesky_and_solve(n):
-    # Reference: numpy.linalg.cholesky and SciPy's triangular solves.
+    # Reference: numpy.linalg.cholesky, its diagonal inverted, and SciPy's triangular solves.
     A = draw(n, n + 3)
     M = A @ A.T + 0.1 * np.eye(n)
     L = M.copy()
     L[np.triu_indices(n, 1)] = 77.0  # only the lower triangle is read
     assert cholesky(L)
     expected = np.linalg.cholesky(M) if n else M
-    np.testing.assert_allclose(np.tril(L), expected, rtol=1e-12, atol=1e-13)
+    factor = np.tril(L)
+    np.fill_diagonal(factor, 1.0 / np.diag(L))
+    np.testing.assert_allclose(factor, expected, rtol=1e-12, atol=1e-13)
     b = draw(n, seed=3)
     x = b.copy()
     cholesky_solve(L, x)

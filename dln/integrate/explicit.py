@@ -10,13 +10,14 @@ from .state import evaluate, log_weight_error
 
 
 @njit()
-def explicit_attempt(rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params,
-                     A, b, error_high, error_low, z_new, f_new, beta, size, r, local, K, work_d, work_n, weights):
+def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
+                     z_new, f_new, r, local, K, work_n):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h rho).
 
-    Fills z_new, f_new, beta, size, r at the new point, and `local`, the estimate of the local error of z.  An attempt
+    Fills z_new, f_new, r and the system at the new point, and `local`, the estimate of the local error of z.  An attempt
     that overflows returns an infinite error.
     """
+    X, weights = system.X, system.weights
     stages = A.shape[0]
     n = z.shape[0]
     last = params.shape[0] - 1
@@ -33,8 +34,7 @@ def explicit_attempt(rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, 
             z_new[k] = z[k] + h * z_new[k]
         if i == stages - 1:
             local[:] = z_new
-        if not evaluate(rule, X, y, c, log_product, log_ratio, z_new, params[min(i, last)], beta, size, r, K[i],
-                        work_d, work_n, weights):
+        if not evaluate(rule, system, c, z_new, params[min(i, last)], r, K[i], work_n):
             return np.inf, 0.0
     f_new[:] = K[stages]
     # Stiffness, of nu alone: |f(z_new) - f(last stage)| / |z_new - last stage|, both at t + h (Hairer & Wanner, IV.2).

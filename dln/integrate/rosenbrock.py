@@ -16,22 +16,23 @@ from .state import evaluate, log_weight_error
 
 
 @njit()
-def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params,
-                       A, C, m, e, gamma, filtered, z_new, f_new, beta, size, r, local, K, M, gram_matrix, row_scale,
-                       work_d, work_n, weights):
+def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
+                       z_new, f_new, r, local, K, M, gram_matrix, row_scale, work_n):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
-    beta, size, r hold the values at z on entry and those at the new point on return.  M keeps the Cholesky factor of
+    The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
+    holds the residual at z on entry and that at the new point on return.  M keeps the Cholesky factor of
     ``S^-1 + h gamma (K + kappa K^2)``.  The estimate of the local error of nu is `filtered` through it where the method's
     own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).  An attempt that overflows, or whose
     matrix does not factor, returns an infinite error.
     """
+    X, beta, size, weights = awake.X, awake.beta, awake.size, awake.weights
     stages = A.shape[0]
     n, d = X.shape
     total = z.shape[0]
     last = params.shape[0] - 1
     tau = h * gamma
-    kappa = curvature(X, c, beta, size, r, params[0], row_scale, work_d)
+    kappa = curvature(X, c, beta, size, r, params[0], row_scale, awake.work_d)
     for j in range(d):
         weights[2, j] = 4.0 * c * size[j]
     gram(X, weights[2], gram_matrix)
@@ -61,8 +62,7 @@ def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h
                 if A[i, j] != 0.0:
                     for k in range(total):
                         z_new[k] += A[i, j] * K[j, k]
-            if not evaluate(rule, X, y, c, log_product, log_ratio, z_new, params[min(i, last)], beta, size, r, k_i,
-                            work_d, work_n, weights):
+            if not evaluate(rule, awake, c, z_new, params[min(i, last)], r, k_i, work_n):
                 return np.inf, stiffness
             for j in range(i):
                 if C[i, j] != 0.0:
@@ -89,12 +89,11 @@ def rosenbrock_attempt(rule, curvature, X, y, c, log_product, log_ratio, z, f, h
         for k in range(total):
             z_new[k] += m[i] * K[i, k]
             local[k] += e[i] * K[i, k]
-    if not evaluate(rule, X, y, c, log_product, log_ratio, z_new, params[last], beta, size, r, f_new,
-                    work_d, work_n, weights):
+    if not evaluate(rule, system, c, z_new, params[last], r, f_new, work_n):
         return np.inf, stiffness
     if filtered:
         contract(M, row_scale, local)
-    return log_weight_error(X, local, ratio_scale, weights[2]) / tolerance, stiffness
+    return log_weight_error(system.X, local, ratio_scale, system.weights[2]) / tolerance, stiffness
 
 
 @njit()

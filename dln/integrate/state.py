@@ -7,23 +7,32 @@ A flow of depth 2 is a trajectory of ``nu`` (N,) with ``int p = X^T nu`` and, fo
 The state is ``z = (nu, Q)``, or ``nu`` alone.  Errors are measured in the logarithms of the weights.
 """
 
+from collections import namedtuple
+
 from .._jit import njit
 from .._linalg import rmatvec
 from ..network import evaluate_weights
 
 # Slots of the float array `clock`.
-T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, REACH, LANDING_CAP, STARTED, RATIO_SCALE, CLOCK_SIZE = range(11)
+(T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, REACH, LANDING_CAP, STARTED, RATIO_SCALE, RESIDUAL, ERROR_OF_BETA,
+ CLOCK_SIZE) = range(13)
 # Slots of the integer array `count`.
 ACCEPTED, REJECTED, RHS, FACTORIZATIONS, BEST_AT, STIFF, CALM, COUNT_SIZE = range(8)
 # What `advance` reports.
 RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, FOUND_CALM = range(8)
 
+#: Data, initial logarithms and the arrays that an evaluation fills: of all d coordinates, or of those awake in a step.
+#: X (n, d), y (n,), log(u0 v0) and log(u0/v0) (d,), beta and size = u^2 + v^2 (d,), work_d (4, d); weights (8, d): the two
+#: logarithms, work, and (row 7) space of the caller's own.
+System = namedtuple("System", "X y log_product log_ratio beta size work_d weights")
+
 
 @njit()
-def logarithms(X, log_product, log_ratio, z, weights):
-    """Fill rows 0 and 1 of `weights` with log(uv) and log(u/v) at state z."""
-    n, d = X.shape
-    rmatvec(X, z[:n], 4.0, weights[1])
+def logarithms(system, z):
+    """Fill rows 0 and 1 of ``system.weights`` with log(uv) and log(u/v) at state z."""
+    n, d = system.X.shape
+    log_product, log_ratio, weights = system.log_product, system.log_ratio, system.weights
+    rmatvec(system.X, z[:n], 4.0, weights[1])
     for j in range(d):
         weights[1, j] = log_ratio[j] - weights[1, j]
         weights[0, j] = log_product[j]
@@ -33,17 +42,15 @@ def logarithms(X, log_product, log_ratio, z, weights):
 
 
 @njit()
-def evaluate(rule, X, y, c, log_product, log_ratio, z, params, beta, size, r, f, work_d, work_n, weights):
-    """Evaluate ``f = dz/dt`` with beta, size, r at state z.
-
-    `weights` is (8, d): the two logarithms, work, and (row 7) space of the caller's own.  False if the weights would overflow.
-    """
-    n = X.shape[0]
-    shrinks = z.shape[0] > n
-    logarithms(X, log_product, log_ratio, z, weights)
-    if not evaluate_weights(weights[0], weights[1], beta, size, weights[2:]):
+def evaluate(rule, system, c, z, params, r, f, work_n):
+    """Evaluate ``f = dz/dt`` with beta, size (of the system) and r at state z; False if the weights would overflow."""
+    n = system.X.shape[0]
+    weights = system.weights
+    logarithms(system, z)
+    if not evaluate_weights(weights[0], weights[1], system.beta, system.size, weights[2:]):
         return False
-    rule(X, y, c, beta, size, params, r, f[:n], f[n:] if shrinks else work_d[3], work_d, work_n)
+    rule(system.X, system.y, c, system.beta, system.size, params, r, f[:n], f[n:] if z.shape[0] > n else system.work_d[3],
+         system.work_d, work_n)
     return True
 
 

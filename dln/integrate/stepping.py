@@ -10,6 +10,7 @@ from .._linalg import norm, rmatvec
 from ..rules.base import CURVATURE, RULE
 from .explicit import explicit_attempt
 from .rosenbrock import contract, rosenbrock_attempt
+from .sleep import gather, hold_others, rouse, startle, threshold
 from .state import (
     ACCEPTED,
     AT_STOP,
@@ -18,6 +19,7 @@ from .state import (
     CALM,
     CONVERGED,
     DIVERGED,
+    ERROR_OF_BETA,
     ERROR_OLD,
     FACTORIZATIONS,
     FOUND_CALM,
@@ -27,6 +29,7 @@ from .state import (
     RATIO_SCALE,
     REACH,
     REJECTED,
+    RESIDUAL,
     RHS,
     RUNNING,
     STARTED,
@@ -35,6 +38,7 @@ from .state import (
     STIFF,
     STOP,
     H,
+    System,
     T,
     evaluate,
     logarithms,
@@ -42,9 +46,11 @@ from .state import (
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
- KERNEL_RATIO, SETTINGS_SIZE) = range(10)
+ KERNEL_RATIO, ASLEEP, COUPLING, SETTINGS_SIZE) = range(12)
 
-_FIRST_MOVE = 0.01  # how far a log weight moves in the first step
+# How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
+_FIRST_MOVE = 0.3
+_FIRST_EXPLICIT_MOVE = 0.01
 
 _LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
 # A weight that saturates has poles at a distance of pi/rate in complex time: a longer step of order 8 leaves the range in
@@ -58,22 +64,25 @@ _EDGE = 5.0  # and where it stays
 
 ADVANCE = types.int64(
     types.FunctionType(RULE), types.FunctionType(CURVATURE), types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
-    VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
+    VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
+    VECTOR, DATA_VECTOR,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
     types.int64,
 )
 
 
 @njit(ADVANCE)
-def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f, beta, size, r, error, clock, count,
-            settings, params, A, C, b, error_high, error_low, gamma, order, filtered, attempts):
+def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f, beta, size, r, error, log_u, log_v, clock,
+            count, settings, params, buffer, buffer_read, A, C, b, error_high, error_low, gamma, order, filtered, attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
 
-    The state is (z, f, beta, size, r, error); `error` is the propagated estimate of the global error of z.  `params` has one
-    row, or one per stage (and one for the end of the step) for rules that depend on time: then `attempts` is 1 and the
-    caller evaluates the rows for the planned step ``clock[H]``.
+    The state is (z, f, beta, size, r, error); `error` is the propagated estimate of the global error of z.  On return
+    log_u, log_v and the clock's residual and error of beta are those of that state.  `params` has one row, or one per stage
+    (and one for the end of the step) for rules that depend on time: then `attempts` is 1 and the caller evaluates the rows
+    for the planned step ``clock[H]``.  `buffer` (n (d + 1),) and its read-only view hold the data of the coordinates that
+    are awake; where it is empty, all are.
     """
     n, d = X.shape
     total = z.shape[0]
@@ -81,48 +90,64 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
     z_new = np.empty(total)
     f_new = np.empty(total)
     local = np.empty(total)
-    beta_new = np.empty(d)
-    size_new = np.empty(d)
     r_new = np.empty(n)
     K = np.empty((stages + 1, total))
     dual = n if stiff_method else 0
     M = np.empty((dual, dual))
     gram_matrix = np.empty((dual, dual))
     row_scale = np.ones(n)
-    work_d = np.zeros((4, d))
     work_n = np.empty((2, n))
-    weights = np.empty((8, d))
-    per_stage = params.shape[0] > 1
+    here = System(X, y, log_product, log_ratio, beta, size, np.zeros((4, d)), np.empty((8, d)))
+    trial = System(X, y, log_product, log_ratio, np.empty(d), np.empty(d), here.work_d, here.weights)
+    awake = trial
+    sleepers = stiff_method and buffer.shape[0] > 0
+    chosen = np.empty(d if sleepers else 0, dtype=np.int64)
+    work = np.empty(16 * d if sleepers else 0)
+    reason = RUNNING
     if clock[STARTED] == 0.0:
-        if not evaluate(rule, X, y, c, log_product, log_ratio, z, params[0], beta, size, r, f, work_d, work_n, weights):
-            return DIVERGED
         count[RHS] += 1
         clock[STARTED] = 1.0
-    logarithms(X, log_product, log_ratio, z, weights)
-    reason = plan(X, f, beta, size, r, clock, count, settings, stiff_method, work_d, weights)
-    if reason != RUNNING:
-        return reason
-    for _ in range(attempts):
+        if not evaluate(rule, here, c, z, params[0], r, f, work_n):
+            reason = DIVERGED
+    else:
+        logarithms(here, z)
+    if reason == RUNNING:
+        reason = plan(here, f, r, clock, count, settings, stiff_method, order)
+    fresh = True
+    n_awake = -1  # not chosen yet
+    asleep = -np.inf
+    while reason == RUNNING and attempts > 0:
+        attempts -= 1
         h = clock[H]
-        if per_stage:
+        if per_stage(params):
             # Parameters may have jumped since the last step ended here.
-            evaluate(rule, X, y, c, log_product, log_ratio, z, params[0], beta, size, r, f, work_d, work_n, weights)
+            evaluate(rule, here, c, z, params[0], r, f, work_n)
             count[RHS] += 1
         tolerance = settings[RTOL] + min(1e-6, _ROUNDING * clock[REACH])
         ratio_scale = clock[RATIO_SCALE]
+        r_new[:] = r
         if stiff_method:
-            beta_new[:] = beta
-            size_new[:] = size
-            r_new[:] = r
+            if sleepers:
+                if fresh:
+                    asleep = threshold(h, settings[ASLEEP], settings[COUPLING])
+                    found = rouse(here, h, asleep, chosen, n_awake)
+                    if found >= 0:
+                        n_awake = found
+                        awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, work)
+                    fresh = False
+                if n_awake < d:
+                    hold_others(awake, here, r, chosen[:n_awake], buffer)
+            if n_awake == d or not sleepers:
+                trial.beta[:] = beta
+                trial.size[:] = size
             scaled, stiffness = rosenbrock_attempt(
-                rule, curvature, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params,
-                A, C, b, error_high, gamma, filtered, z_new, f_new, beta_new, size_new, r_new, local,
-                K, M, gram_matrix, row_scale, work_d, work_n, weights)
+                rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
+                z_new, f_new, r_new, local, K, M, gram_matrix, row_scale, work_n)
             count[FACTORIZATIONS] += 1
         else:
             scaled, stiffness = explicit_attempt(
-                rule, X, y, c, log_product, log_ratio, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
-                z_new, f_new, beta_new, size_new, r_new, local, K, work_d, work_n, weights)
+                rule, trial, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
+                z_new, f_new, r_new, local, K, work_n)
         count[RHS] += stages
         if not scaled <= 1.0:  # NaN included
             count[REJECTED] += 1
@@ -130,16 +155,23 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             clock[H_CONTROL] = h * shrink
             clock[ERROR_OLD] = 1.0
             if clock[H_CONTROL] <= 1e-14 * max(clock[T], clock[H_CONTROL]) or clock[H_CONTROL] < 1e-300:
-                return STEP_TOO_SMALL
+                reason = STEP_TOO_SMALL
             clock[H] = min(clock[H_CONTROL], clock[STOP] - clock[T])
             continue
+        if sleepers and n_awake < d:
+            startled = startle(here, asleep, chosen, n_awake)
+            if startled > n_awake:
+                n_awake = startled
+                awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, work)
+                count[REJECTED] += 1
+                continue
         at_stop = h >= clock[STOP] - clock[T]
         clock[T] = clock[STOP] if at_stop else clock[T] + h
         count[ACCEPTED] += 1
         z[:] = z_new
         f[:] = f_new
-        beta[:] = beta_new
-        size[:] = size_new
+        beta[:] = trial.beta
+        size[:] = trial.size
         r[:] = r_new
         for k in range(total):
             error[k] += local[k]
@@ -158,16 +190,38 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
         else:
             clock[H_CONTROL] = grown
-        reason = plan(X, f, beta, size, r, clock, count, settings, stiff_method, work_d, weights)
-        if reason != RUNNING:
-            return reason
-        if at_stop:
-            return AT_STOP
-        if settings[SWITCHING] > 0.0:
+        reason = plan(here, f, r, clock, count, settings, stiff_method, order)
+        fresh = True
+        if reason == RUNNING and at_stop:
+            reason = AT_STOP
+        if reason == RUNNING and settings[SWITCHING] > 0.0:
             reason = _notice_stiffness(stiff_method, stiffness, clock, count, settings)
-            if reason != RUNNING:
-                return reason
-    return RUNNING
+    _report(here, z, error, r, log_u, log_v, clock)
+    return reason
+
+
+@njit()
+def per_stage(params):
+    """Whether the parameters depend on time: one row for each stage."""
+    return params.shape[0] > 1
+
+
+@njit()
+def _report(here, z, error, r, log_u, log_v, clock):
+    # The logarithms of the weights, the norm of the residual and the estimated relative error of beta.
+    n, d = here.X.shape
+    logarithms(here, z)
+    weights, moved = here.weights, here.weights[2]
+    rmatvec(here.X, error[:n], 4.0, moved)
+    for j in range(d):
+        log_u[j] = 0.5 * (weights[0, j] + weights[1, j])
+        log_v[j] = 0.5 * (weights[0, j] - weights[1, j])
+        moved[j] *= here.size[j]
+        if error.shape[0] > n:
+            moved[j] += 4.0 * here.beta[j] * error[n + j]
+    clock[RESIDUAL] = norm(r)
+    length = norm(here.beta)
+    clock[ERROR_OF_BETA] = norm(moved) / length if length > 0.0 else 0.0
 
 
 @njit()
@@ -188,12 +242,13 @@ def _notice_stiffness(stiff_method, stiffness, clock, count, settings):
 
 
 @njit()
-def plan(X, f, beta, size, r, clock, count, settings, stiff_method, work_d, weights):
+def plan(here, f, r, clock, count, settings, stiff_method, order):
     """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``.
 
-    Rows 0 and 1 of `weights` hold log(uv) and log(u/v) of that state.
+    Rows 0 and 1 of ``here.weights`` hold log(uv) and log(u/v) of that state; p is left in ``here.work_d[0]``.
     """
-    n, d = X.shape
+    beta, size, weights = here.beta, here.size, here.weights
+    n, d = here.X.shape
     shrinks = f.shape[0] > n
     residual_norm = norm(r)
     if not math.isfinite(residual_norm):
@@ -201,8 +256,8 @@ def plan(X, f, beta, size, r, clock, count, settings, stiff_method, work_d, weig
     if residual_norm < 0.999 * clock[BEST_RESIDUAL]:
         clock[BEST_RESIDUAL] = residual_norm
         count[BEST_AT] = count[ACCEPTED]
-    p = work_d[0]
-    rmatvec(X, f[:n], 1.0, p)
+    p = here.work_d[0]
+    rmatvec(here.X, f[:n], 1.0, p)
     landing = np.inf
     clock[LANDING_CAP] = np.inf
     reach = 0.0
@@ -258,7 +313,8 @@ def plan(X, f, beta, size, r, clock, count, settings, stiff_method, work_d, weig
         if moving <= tol * largest_q * biggest:
             return STATIONARY
     if clock[H_CONTROL] <= 0.0:
-        clock[H_CONTROL] = _FIRST_MOVE / largest_rate if largest_rate > 0.0 else np.inf
+        first = _FIRST_MOVE * (10.0 * settings[RTOL]) ** (1.0 / order) if stiff_method else _FIRST_EXPLICIT_MOVE
+        clock[H_CONTROL] = first / largest_rate if largest_rate > 0.0 else np.inf
     h = min(clock[H_CONTROL], landing)
     if not stiff_method and h * fastest_growth > _GROWTH:
         h = _GROWTH / fastest_growth

@@ -75,7 +75,8 @@ class Rule(ABC):
 
 def number(name, value, *, minimum=-math.inf, strict=False):
     """Return `value` as a finite float, at least (if `strict`: above) `minimum`; else a one-line error."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)) or np.iscomplexobj(value):
+    if type(value) is not float and (isinstance(value, (bool, np.bool_)) or np.iscomplexobj(value)
+                                     or not isinstance(value, (int, float, np.number))):
         raise TypeError(f"{name} must be a number, got {value!r}")
     result = float(value)
     if not math.isfinite(result) or result < minimum or (strict and result == minimum):

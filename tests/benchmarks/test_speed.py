@@ -163,7 +163,9 @@ def measure_flow(kind, alpha, seed, rounds):
             times[language].append(seconds(lambda language=language: rival(*chosen[0], language)))
         for method in METHODS:
             if mine[method] is not None:
-                times[method].append(seconds(lambda method=method: ours(*mine[method][0]), 3))
+                # As long a block as one run of the rival, so that both are measured warm.
+                repeats = max(3, round(chosen[2] / mine[method][2]))
+                times[method].append(seconds(lambda method=method: ours(*mine[method][0]), repeats))
     record = {"kind": kind, "alpha": alpha, "seed": seed, "t_end": t_end,
               "lsoda_ms": {language: 1e3 * statistics.median(times[language]) for language in RIVALS},
               "lsoda_error": chosen[1], "lsoda_tolerances": chosen[0],

@@ -1,0 +1,90 @@
+"""Coordinates left out of a stiff step: which, how they are held, and that nothing is lost by it."""
+
+import numpy as np
+import pytest
+
+import dln
+from dln.integrate.sleep import STARTLED, gather, hold_others, rouse, startle, threshold
+from dln.integrate.state import System
+
+N, D = 3, 7
+
+
+def system(log_size, p):
+    """Return a system whose log u^2 are `log_size` (v^2 far smaller) and whose p is given."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((N, D))
+    X.flags.writeable = False
+    y = rng.standard_normal(N)
+    y.flags.writeable = False
+    weights = np.zeros((8, D))
+    weights[0], weights[1] = log_size - 5.0, 5.0
+    work_d = np.zeros((4, D))
+    work_d[0] = p
+    beta = rng.standard_normal(D)
+    return System(X, y, weights[0] + 1.0, weights[1] + 2.0, beta, np.abs(beta) + 1.0, work_d, weights)
+
+
+@pytest.mark.interpreted
+def test_awake_are_the_large_and_those_that_will_be():
+    # Reference: log u^2 grows at a rate of at most 4 |p|.
+    here = system(np.array([-1.0, -30.0, -30.0, -30.0, 2.0, -30.0, -12.0]), np.array([0.0, 1.0, -4.0, 4.0, 0.0, 0.0, 0.0]))
+    chosen = np.zeros(D, dtype=np.int64)
+    count = rouse(here, 1.5, -10.0, chosen, -1)
+    assert list(chosen[:count]) == [0, 2, 3, 4]
+    assert rouse(here, 1.5, -10.0, chosen, count) == -1  # the same again
+    assert rouse(here, 0.1, -10.0, chosen, count) == 2 and list(chosen[:2]) == [0, 4]
+    assert rouse(system(np.full(D, -50.0), np.zeros(D)), 1.0, -10.0, chosen, -1) == 0
+
+
+@pytest.mark.interpreted
+def test_who_ends_a_step_too_large_was_left_out_wrongly():
+    # Reference: the union of the chosen and of those above the threshold.
+    sizes = np.array([-30.0, -10.0 + 1.1 * STARTLED, -30.0, -10.0 + 0.9 * STARTLED, -30.0, 0.0, -30.0])
+    here = system(sizes, np.zeros(D))
+    chosen = np.array([0, 5, 0, 0, 0, 0, 0])
+    assert startle(here, -10.0, chosen, 2) == 3
+    assert list(chosen[:3]) == [0, 1, 5]
+    assert startle(here, -10.0, chosen, 3) == 3
+
+
+@pytest.mark.interpreted
+def test_sleepers_are_held_at_their_value():
+    # Reference: X beta - y of all coordinates equals X_A beta_A - y_A of those awake.
+    here = system(np.zeros(D), np.zeros(D))
+    buffer = np.empty(N * (D + 1))
+    read = buffer.view()
+    read.flags.writeable = False
+    chosen = np.array([1, 2, 6])
+    r = here.X @ here.beta - here.y
+    awake = gather(here, chosen, buffer, read, np.empty(16 * D))
+    hold_others(awake, here, r, chosen, buffer)
+    np.testing.assert_array_equal(awake.X, here.X[:, chosen])
+    np.testing.assert_array_equal(awake.log_product, here.log_product[chosen])
+    np.testing.assert_array_equal(awake.log_ratio, here.log_ratio[chosen])
+    np.testing.assert_array_equal(awake.size, here.size[chosen])
+    np.testing.assert_allclose(awake.X @ awake.beta - awake.y, r, rtol=1e-14)
+
+
+@pytest.mark.interpreted
+def test_sleepers_add_little_to_the_jacobian():
+    # Reference: h 4 c |x_j|^2 u^2 = 0.01 at the threshold, where that binds.
+    assert threshold(1e6, -3.0, 2.0) == pytest.approx(np.log(0.01 / 2e6))
+    assert threshold(1e-9, -3.0, 2.0) == -3.0
+    assert threshold(0.0, -3.0, 2.0) == -3.0
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("rtol", [1e-1, 1e-2, 1e-4])
+def test_nothing_is_lost(seed, rtol):
+    """The whole path, with most coordinates asleep most of the time, against the explicit method at rtol 1e-11."""
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(4, 16)), int(rng.integers(20, 60))
+    problem = dln.sparse_regression(n, d, 3, noise=0.1, correlation=0.5, rng=seed)
+    log_alpha = np.log(10.0 ** rng.uniform(-12.0, -3.0)) + rng.uniform(-2.0, 2.0, problem.n_features)
+    end = dln.flow(problem, log_alpha=log_alpha, rtol=1e-6, residual_tol=1e-7).t
+    times = np.linspace(0.0, end, 8)[1:]
+    loose = dln.flow(problem, log_alpha=log_alpha, rtol=rtol, t_end=end, save_at=times, method="rosenbrock")
+    tight = dln.flow(problem, log_alpha=log_alpha, rtol=1e-11, t_end=end, save_at=times)
+    error = np.linalg.norm(loose.betas - tight.betas, axis=1) / np.linalg.norm(tight.betas, axis=1)
+    assert np.max(error) <= 0.3 * rtol
