@@ -1,10 +1,11 @@
 """dln: the toolkit for diagonal linear networks, ``beta = u*u - v*v``."""
 
 from . import datasets, potential
-from .flow import FlowResult, Status, flow
+from .flow import flow
 from .loading import load
 from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
 from .problem import Problem
+from .result import FlowResult, Status
 from .rules import SAM, GradientFlow, GradientRegularization, Rule, WeightDecay
 from .synthetic import sparse_regression
 

@@ -9,15 +9,15 @@ import functools
 import hashlib
 import os
 import tempfile
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba import types
-from numba.core.errors import NumbaExperimentalFeatureWarning
-from numba.experimental.function_type import _get_wrapper_address
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
 
 _numba_settings: Any = numba.config
 
@@ -102,27 +102,10 @@ def njit(signature=None, *, fastmath=False):
 _SIGNATURES: dict = {}
 
 
-class FunctionPointer(types.WrapperAddressProtocol):
-    """A compiled function that kernels take as an argument: its address is looked up once, not at every call."""
-
-    def __init__(self, signature, address):
-        self._signature, self._address = signature, address
-
-    def __wrapper_address__(self):
-        return self._address
-
-    def signature(self):
-        """Return the numba signature."""
-        return self._signature
-
-
 @functools.cache
 def _compiled(function):
     signature = _SIGNATURES[function]
-    with warnings.catch_warnings():
-        # Rules are passed as first-class functions, which numba still calls experimental; the tests cover our use.
-        warnings.simplefilter("ignore", NumbaExperimentalFeatureWarning)
-        function.compile(signature)
+    function.compile(signature)
     function.disable_compile()
     return function.get_compile_result(signature)
 
@@ -136,9 +119,39 @@ def entry_point(function):
 
 
 @functools.cache
-def function_pointer(function):
-    """Compile `function` for its declared signature, once, and return what a kernel takes as an argument."""
+def address(function):
+    """Compile `function` for its declared signature, once, and return the number by which a kernel finds it."""
     if _numba_settings.DISABLE_JIT:
         return function
-    signature = _compiled(function).signature
-    return FunctionPointer(signature, _get_wrapper_address(function, signature))
+    compiled = _compiled(function)
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
+def caller(signature):
+    """Return ``call(address, arguments)``, for use in kernels: it calls the function of this signature at `address`.
+
+    A kernel that takes functions as numbers is compiled once for all of them.  Numba's first-class functions do the same,
+    but every call from Python then looks their addresses up anew, which takes as long as a step of a small run.
+    """
+    if _numba_settings.DISABLE_JIT:
+        return lambda function, arguments: function(*arguments)
+
+    @intrinsic
+    def call(typing_context, at, arguments):
+        if not isinstance(at, types.Integer) or tuple(arguments) != tuple(signature.args):
+            raise TypingError(f"a function of signature {signature} is called with {arguments} at {at}")
+
+        def generate(context, builder, _, given):
+            convention = context.call_conv
+            function = builder.inttoptr(
+                given[0], convention.get_function_type(signature.return_type, signature.args).as_pointer())
+            status, result = convention.call_function(
+                builder, function, signature.return_type, signature.args,
+                cgutils.unpack_tuple(builder, given[1], len(signature.args)))
+            with cgutils.if_unlikely(builder, status.is_error):
+                convention.return_status_propagate(builder, status)
+            return context.get_dummy_value() if signature.return_type == types.none else result
+
+        return signature.return_type(at, arguments), generate
+
+    return call

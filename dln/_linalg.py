@@ -262,6 +262,26 @@ def exp_expm1(x, y, exp_x, expm1_y, bits):
 
 
 @njit(fastmath={"contract"})
+def exp_and_expm1(x, exp_x, expm1_x, bits):
+    """exp_x = exp(x) and expm1_x = expm1(x) by one polynomial; x is clipped as in `exp_expm1`."""
+    n = x.shape[0]
+    exponent = bits.view(np.int64)
+    for i in range(n):
+        v = min(max(x[i], LOWEST_EXPONENT), 709.0)
+        shifted = v * _LOG2E + _MAGIC
+        bits[i] = shifted
+        k = shifted - _MAGIC
+        f = (v - k * _LN2_HIGH) - k * _LN2_LOW
+        expm1_x[i] = _expm1_taylor(f)
+    for i in range(n):
+        exponent[i] = (exponent[i] + 1023) << 52
+    for i in range(n):
+        part = bits[i] * expm1_x[i]
+        exp_x[i] = bits[i] + part
+        expm1_x[i] = part + (bits[i] - 1.0)
+
+
+@njit(fastmath={"contract"})
 def _expm1_taylor(f):
     p = 1.0 / 6227020800.0
     p = p * f + 1.0 / 479001600.0

@@ -1,138 +1,39 @@
 """Flows: `flow` integrates a training rule in continuous time, at any initial scale, and returns a `FlowResult`."""
 
 import math
-from dataclasses import dataclass, field
-from enum import StrEnum
 
 import numpy as np
 
-from ._jit import entry_point, function_pointer
+from ._jit import address, entry_point
 from ._suggest import unknown
 from .integrate import state as st
 from .integrate import stepping
 from .integrate.tableaus import DOP853, RODAS5P, W6
 from .network import difference_of_squares, initialize
 from .problem import Problem, RowSpace
+from .result import FlowResult, Status
 from .rules import GradientFlow, Rule
 from .rules.base import number
 
 METHODS = ("auto", "explicit", "rosenbrock")
 
 
-def _rosenbrock_arguments(t):
-    return (t.A, t.C, t.m, t.e, np.empty(0), t.gamma, t.order, not t.stiff_error), np.append(t.c, 1.0), len(t.m)
+def _rosenbrock_arguments(t, memory):
+    return (t.A, t.C, t.m, t.e, np.empty(0), t.gamma, t.order, not t.stiff_error, memory), np.append(t.c, 1.0), len(t.m)
 
+
+# Less memory: longer steps.  That pays where the estimate of the error is good, as with the exact Jacobian.
+_MEMORY, _LITTLE_MEMORY = 0.3, 0.2
 
 # The kernel's arguments, the nodes of the stages and of the end of the step, and the number of stages.
-_EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False),
+_EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False,
+              _MEMORY),
              np.append(DOP853.c, 1.0), len(DOP853.b))
-_EXACT = _rosenbrock_arguments(RODAS5P)
-_INEXACT = _rosenbrock_arguments(W6)
+_EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
+_INEXACT = _rosenbrock_arguments(W6, _MEMORY)
 _NO_TIMES = np.empty(0)
+_ASLEEP = 1e-2  # coordinates below this times rtol, relative to the data's scale, may be held during a stiff step
 _EPS = float(np.finfo(float).eps)
-
-
-class Status(StrEnum):
-    """Why a flow stopped, in words."""
-
-    CONVERGED = "converged"
-    REACHED_T_END = "reached t_end"
-    STATIONARY = "stationary"
-    HOVERING = "hovering"
-    DIVERGED = "diverged"
-    STEP_LIMIT = "step limit"
-    STEP_TOO_SMALL = "step too small"
-    INACCURATE = "inaccurate"
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class FlowResult:
-    """A trajectory's end, what it conserved, and how it was computed.
-
-    Attributes
-    ----------
-    beta : ndarray (d,)
-        The predictor ``u*u - v*v`` at time `t`.
-    t : float
-        Final time.
-    loss, residual : float
-        ``|X beta - y|^2 / (4N)``, and the norm of the reachable part of ``X beta - y`` relative to that of y.
-    log_u, log_v : ndarray (d,)
-        Logarithms of the weights at time `t`.
-    log_effective_alpha, effective_alpha : ndarray (d,)
-        ``alpha_eff = sqrt(u v)``, the effective initialisation, and its logarithm (which does not underflow).
-    center : ndarray (d,)
-        Bregman centre ``2 alpha_eff^2 sinh(log(u0/v0))``; 0 when ``u0 = v0``.
-    dual : ndarray (N,)
-        ``int p dt = X^T dual``.
-    shrinkage : ndarray (d,)
-        ``int q dt``.
-    success : bool
-        The run did what was asked: it converged, or reached `t_end`, with finite numbers and an error estimate below
-        1000 `rtol`.
-    status, message : Status, str
-        Why the run stopped: a word, and a line that says what to do if that was not the wish.
-    error_estimate : float
-        Estimated relative error of `beta` and `effective_alpha` at time `t`: local errors, carried along the flow; at least
-        `rtol` for rules whose Jacobian is approximated.
-    n_steps, n_rejected, n_rhs, n_factorizations : int
-        Accepted and rejected steps, evaluations of (p, q), Cholesky factorisations.
-    method : str
-        The methods used, in order.
-    times, betas, log_us, log_vs, losses : ndarray
-        The trajectory at `save_at`: (K,), (K, d), (K, d), (K, d), (K,); empty without `save_at`.
-    problem, rule, log_alpha, log_ratio, rtol
-        What was integrated: inputs, with `log_alpha` and ``log_ratio = log(u0/v0)`` broadcast to (d,).
-    """
-
-    beta: np.ndarray
-    t: float
-    loss: float
-    residual: float
-    log_u: np.ndarray
-    log_v: np.ndarray
-    dual: np.ndarray
-    shrinkage: np.ndarray
-    success: bool
-    status: Status
-    message: str
-    error_estimate: float
-    n_steps: int
-    n_rejected: int
-    n_rhs: int
-    n_factorizations: int
-    method: str
-    times: np.ndarray
-    betas: np.ndarray
-    log_us: np.ndarray
-    log_vs: np.ndarray
-    losses: np.ndarray
-    problem: Problem
-    rule: Rule
-    log_alpha: np.ndarray
-    log_ratio: np.ndarray
-    rtol: float
-    depth: int = field(default=2)
-
-    @property
-    def log_effective_alpha(self):
-        """Logarithm of the effective initialisation, ``log alpha - 2 int q``, shape (d,)."""
-        return self.log_alpha - 2.0 * self.shrinkage
-
-    @property
-    def effective_alpha(self):
-        """Effective initialisation ``sqrt(u v)``, shape (d,); 0 where it underflows."""
-        with np.errstate(under="ignore"):
-            return np.exp(self.log_effective_alpha)
-
-    @property
-    def center(self):
-        """Bregman centre ``2 alpha_eff^2 sinh(log(u0/v0))``, shape (d,) (Azulay et al. 2021)."""
-        return difference_of_squares(2.0 * self.log_effective_alpha, self.log_ratio)
-
-    def __repr__(self):
-        return (f"FlowResult({self.status}: t={self.t:.6g}, loss={self.loss:.3g}, residual={self.residual:.1e}, "
-                f"error_estimate={self.error_estimate:.1e}, steps={self.n_steps}, method={self.method!r})")
 
 
 def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, initial_weights=None, t_end=None, save_at=None,
@@ -241,15 +142,17 @@ class _Integration:
         self.X, self.y = self.rows.X, self.rows.y
         n, d = self.X.shape
         self.c = 0.5 / problem.n_samples
-        self.log_product = 2.0 * start.log_alpha
-        self.log_ratio = start.log_ratio
+        self.state = np.zeros((st.ROWS, d))
+        self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
+        self.log_product[:] = start.log_alpha
+        self.log_product *= 2.0
+        self.log_ratio[:] = start.log_ratio
         self.z = np.zeros(n + d if rule.shrinks else n)
         self.f, self.error = np.zeros(self.z.size), np.zeros(self.z.size)
-        self.beta, self.size, self.r = np.zeros(d), np.zeros(d), np.zeros(n)
+        self.r = np.zeros(n)
         self.clock = np.zeros(st.CLOCK_SIZE)
         self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
         self.settings = np.zeros(stepping.SETTINGS_SIZE)
-        self.log_u, self.log_v = np.zeros(d), np.zeros(d)
         self.buffer = self.buffer_read = _NO_TIMES
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
@@ -277,7 +180,7 @@ class _Integration:
         s[stepping.RTOL] = self.rtol
         s[stepping.RESIDUAL_TOL] = self.residual_tol
         s[stepping.DORMANT] = log_scale + math.log(1e-8)
-        s[stepping.ASLEEP] = log_scale + math.log(1e-2 * self.rtol)
+        s[stepping.ASLEEP] = log_scale + math.log(_ASLEEP * self.rtol)
         # How large log(u/v) becomes at least, if beta is to reach its scale: small in the kernel regime.
         s[stepping.KERNEL_RATIO] = math.exp(min(0.0, log_scale - top)) if beta_scale > 0.0 else 1.0
         s[stepping.LOG_CEILING] = max(log_scale, top) + 100.0
@@ -317,7 +220,7 @@ class _Integration:
         loose = self.method_asked == "auto" and self.rtol >= 1e-5 and self.X.shape[0] <= 300
         self._use("rosenbrock" if self.method_asked == "rosenbrock" or loose else "explicit")
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
-        kernels = (entry_point(stepping.advance), function_pointer(self.rule.kernel), function_pointer(self.rule.curvature))
+        kernels = (entry_point(stepping.advance), address(self.rule.kernel), address(self.rule.curvature))
         last_save = self.saved[-1] if self.saved.size else 0.0
         saved = set(self.saved.tolist())
         breaks = self.rule.breakpoints
@@ -345,9 +248,9 @@ class _Integration:
 
     def _call(self, kernels, params, attempts):
         kernel, rule_kernel, curvature = kernels
-        return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.log_product,
-                      self.log_ratio, self.z, self.f, self.beta, self.size, self.r, self.error, self.log_u, self.log_v,
-                      self.clock, self.count, self.settings, params, self.buffer, self.buffer_read, *self.tableau, attempts)
+        return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state, self.z,
+                      self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
+                      self.buffer_read, *self.tableau, attempts)
 
     def _to_stop(self, kernels, break_before):
         """Integrate to ``clock[STOP]``; return the kernel's reason, or RUNNING if a limit of this run is used up."""
@@ -381,19 +284,25 @@ class _Integration:
     def _loss(self):
         return float(0.5 * self.c * self.clock[st.RESIDUAL] ** 2) + self.rows.unreachable_loss
 
+    def _of_state(self):
+        return tuple(self.state[row].copy() for row in (st.BETA, st.LOG_U, st.LOG_V))
+
     def _keep(self):
         if self.clock[st.STARTED] == 0.0:
             beta = difference_of_squares(self.log_product, self.log_ratio)
             self.kept.append((0.0, beta, self.start.log_u, self.start.log_v, self.problem.loss(beta)))
         else:
-            self.kept.append((self.clock[st.T], self.beta.copy(), self.log_u.copy(), self.log_v.copy(), self._loss()))
+            self.kept.append((self.clock[st.T], *self._of_state(), self._loss()))
 
     def _error_estimate(self):
         error = float(self.clock[st.ERROR_OF_BETA])
         if self.rule.shrinks:
             error = max(error, 2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()))
-        # With an approximate Jacobian, carried errors are damped a little too much: claim no more than was asked for.
-        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])) if self.rule.exact_curvature else self.rtol)
+        if not self.rule.exact_curvature:
+            # Carried errors are damped a little too much: claim no more than was asked for.
+            return max(error, self.rtol)
+        # What is held during a step shows in no estimate.
+        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), _ASLEEP * self.rtol if self.buffer.size else 0.0)
 
     def _result(self, reason):
         count, t = self.count.tolist(), float(self.clock[st.T])
@@ -401,9 +310,10 @@ class _Integration:
         residual = float(self.clock[st.RESIDUAL]) / self.scale if self.scale > 0.0 else 0.0
         status, message = self._verdict(reason, t, count[st.ACCEPTED], residual, error)
         nu = self.z[: self.X.shape[0]]
+        beta, log_u, log_v = self._of_state()
         times, betas, log_us, log_vs, losses = self._trajectory()
         return FlowResult(
-            beta=self.beta, t=t, loss=self._loss(), residual=residual, log_u=self.log_u, log_v=self.log_v,
+            beta=beta, t=t, loss=self._loss(), residual=residual, log_u=log_u, log_v=log_v,
             dual=nu.copy() if self.rows.basis is None else self.rows.basis @ nu, shrinkage=self._shrinkage(),
             success=status in (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY), status=status, message=message,
             error_estimate=error, n_steps=count[st.ACCEPTED], n_rejected=count[st.REJECTED], n_rhs=count[st.RHS],

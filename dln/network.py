@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._jit import njit
-from ._linalg import LOWEST_EXPONENT, exp_expm1
+from ._linalg import LOWEST_EXPONENT, exp_and_expm1, exp_expm1
 
 _LARGEST_EXPONENT = 709.0
 
@@ -146,5 +146,29 @@ def evaluate_weights(log_product, log_ratio, beta, size, work):
         larger = work[2, j] if work[0, j] > LOWEST_EXPONENT else 0.0
         size[j] = larger * (2.0 + work[3, j])
         magnitude = -larger * work[3, j]
+        beta[j] = magnitude if log_ratio[j] >= 0.0 else -magnitude
+    return True
+
+
+@njit()
+def evaluate_weights_at(scale, log_ratio, beta, size, work):
+    """Evaluate the same from ``scale = u v`` itself, where that is an ordinary number: one exponential instead of two.
+
+    With s = |log(u/v)|: size = scale (e^s + e^-s), |beta| = scale (e^s - 1) (1 + e^-s), the first factor by expm1; `work` is
+    (4, d).  False if e^s would overflow.
+    """
+    d = beta.shape[0]
+    fits = True
+    for j in range(d):
+        s = abs(log_ratio[j])
+        fits &= s < 600.0
+        work[0, j] = s
+    if not fits:
+        return False
+    exp_and_expm1(work[0], work[1], work[2], work[3])
+    for j in range(d):
+        inverse = 1.0 / work[1, j]
+        size[j] = scale[j] * (work[1, j] + inverse)
+        magnitude = scale[j] * (work[2, j] * (1.0 + inverse))
         beta[j] = magnitude if log_ratio[j] >= 0.0 else -magnitude
     return True

@@ -232,7 +232,7 @@ def test_without_any_folder_kernels_are_compiled_without_a_cache(monkeypatch, tm
 
 
 def test_a_signature_is_compiled_at_the_first_use():
-    # Reference: numba's own list of compiled signatures; function and pointer are looked up once.
+    # Reference: numba's own list of compiled signatures; function and address are looked up once.
     @njit(numba.float64(numba.float64))
     def double(x):
         return 2.0 * x
@@ -240,4 +240,59 @@ def test_a_signature_is_compiled_at_the_first_use():
     assert double.signatures == []
     call = _jit.entry_point(double)
     assert call(1.5) == 3.0 and len(double.signatures) == 1
-    assert _jit.function_pointer(double) is _jit.function_pointer(double)
+    assert _jit.address(double) == _jit.address(double)
+
+
+@pytest.mark.interpreted
+def test_kernels_call_functions_by_their_address():
+    # Reference: the functions themselves; one compiled caller serves all functions of a signature.
+    signature = numba.float64(numba.float64, _jit.VECTOR)
+    call = _jit.caller(signature)
+
+    @njit(signature)
+    def add(x, a):
+        return a[0] + x
+
+    @njit(signature)
+    def multiply(x, a):
+        return a[0] * x
+
+    @njit()
+    def twice(function, x, a):
+        return call(function, (x, a)) + call(function, (x, a))
+
+    a = np.array([5.0])
+    assert twice(_jit.address(add), 3.0, a) == 16.0
+    assert twice(_jit.address(multiply), 3.0, a) == 30.0
+
+
+def test_a_call_by_address_checks_its_types():
+    # Reference: the signature.
+    call = _jit.caller(numba.float64(numba.float64))
+
+    @njit()
+    def wrong(function, x):
+        return call(function, (x, x))
+
+    with pytest.raises(numba.TypingError, match="is called with"):
+        wrong(1, 2.0)
+
+
+def test_an_error_in_a_function_called_by_address_is_passed_on():
+    # Reference: the function itself.
+    signature = numba.float64(numba.float64)
+    call = _jit.caller(signature)
+
+    @njit(signature)
+    def refuse(x):
+        if x < 0.0:
+            raise ValueError("negative")
+        return x
+
+    @njit()
+    def forward(function, x):
+        return call(function, (x,))
+
+    assert forward(_jit.address(refuse), 2.0) == 2.0
+    with pytest.raises(ValueError, match="negative"):
+        forward(_jit.address(refuse), -2.0)

@@ -6,7 +6,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from dln.network import Initialization, difference_of_squares, evaluate_weights, initialize
+from dln.integrate import state
+from dln.network import Initialization, difference_of_squares, evaluate_weights, evaluate_weights_at, initialize
 
 interpreted = pytest.mark.interpreted
 
@@ -208,3 +209,30 @@ def test_size_and_beta_are_those_of_the_weights():
 def test_no_coordinates():
     fits, beta, size = evaluate([], [])
     assert fits and beta.size == size.size == 0
+
+
+@interpreted
+def test_one_exponential_suffices_at_an_ordinary_scale():
+    # Reference: mpmath, over the scales and ratios for which the engine uses it; odd and even in the ratio.
+    scale, ratio = (a.ravel() for a in np.meshgrid(np.exp([-100.0, -7.0, 0.0, 3.0, 100.0]),
+                                                  [1e-180, 1e-9, -1e-3, 0.4, -1.0, 3.0, 37.0, -200.0, 599.0]))
+    beta, size = np.full((2, scale.size), np.nan)
+    assert evaluate_weights_at(scale, ratio, beta, size, np.full((4, scale.size), np.nan))
+    with mpmath.workdps(400):
+        for p, s, found, found_size in zip(scale, ratio, beta, size, strict=True):
+            assert relative(found, 2 * mpmath.mpf(p) * mpmath.sinh(mpmath.mpf(s))) <= 1e-15 + 1.2e-16 * abs(s), (p, s)
+            assert relative(found_size, 2 * mpmath.mpf(p) * mpmath.cosh(mpmath.mpf(s))) <= 1e-15 + 1.2e-16 * abs(s), (p, s)
+    assert evaluate_weights_at(np.ones(1), np.zeros(1), beta[:1], size[:1], np.empty((4, 1)))
+    assert beta[0] == 0.0 and size[0] == 2.0
+    assert not evaluate_weights_at(np.ones(1), np.array([-601.0]), np.empty(1), np.empty(1), np.empty((4, 1)))
+
+
+@interpreted
+@pytest.mark.parametrize(("log_product", "shrinks", "ordinary"), [
+    ([-99.0, 99.0], False, True), ([-99.0, 101.0], False, False), ([-1e6, 0.0], False, False), ([0.0, 0.0], True, False)])
+def test_only_fixed_and_ordinary_products_are_kept_as_numbers(log_product, shrinks, ordinary):
+    # Reference: the definition.
+    rows = np.zeros((state.ROWS, 2))
+    rows[state.LOG_PRODUCT] = log_product
+    state.fix_scale(rows, shrinks)
+    np.testing.assert_allclose(rows[state.SCALE], np.exp(log_product) if ordinary else 0.0, rtol=1e-15)

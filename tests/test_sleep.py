@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import dln
+from dln.integrate import state
 from dln.integrate.sleep import STARTLED, gather, hold_others, rouse, startle, threshold
-from dln.integrate.state import System
 
 N, D = 3, 7
 
@@ -19,10 +19,12 @@ def system(log_size, p):
     y.flags.writeable = False
     weights = np.zeros((8, D))
     weights[0], weights[1] = log_size - 5.0, 5.0
-    work_d = np.zeros((4, D))
-    work_d[0] = p
     beta = rng.standard_normal(D)
-    return System(X, y, weights[0] + 1.0, weights[1] + 2.0, beta, np.abs(beta) + 1.0, work_d, weights)
+    rows = np.zeros((state.ROWS, D))
+    rows[state.PRODUCT], rows[state.RATIO], rows[state.WORK_RULE] = log_size - 5.0, 5.0, p
+    rows[state.LOG_PRODUCT], rows[state.LOG_RATIO], rows[state.SCALE] = log_size - 4.0, 7.0, np.exp(log_size - 4.0)
+    rows[state.BETA], rows[state.SIZE] = beta, np.abs(beta) + 1.0
+    return state.System(X, y, rows)
 
 
 @pytest.mark.interpreted
@@ -56,14 +58,13 @@ def test_sleepers_are_held_at_their_value():
     read = buffer.view()
     read.flags.writeable = False
     chosen = np.array([1, 2, 6])
-    r = here.X @ here.beta - here.y
-    awake = gather(here, chosen, buffer, read, np.empty(16 * D))
+    r = here.X @ here.rows[state.BETA] - here.y
+    awake = gather(here, chosen, buffer, read, np.empty(state.ROWS * D))
     hold_others(awake, here, r, chosen, buffer)
     np.testing.assert_array_equal(awake.X, here.X[:, chosen])
-    np.testing.assert_array_equal(awake.log_product, here.log_product[chosen])
-    np.testing.assert_array_equal(awake.log_ratio, here.log_ratio[chosen])
-    np.testing.assert_array_equal(awake.size, here.size[chosen])
-    np.testing.assert_allclose(awake.X @ awake.beta - awake.y, r, rtol=1e-14)
+    for row in (state.LOG_PRODUCT, state.LOG_RATIO, state.SCALE, state.BETA, state.SIZE):
+        np.testing.assert_array_equal(awake.rows[row], here.rows[row, chosen])
+    np.testing.assert_allclose(awake.X @ awake.rows[state.BETA] - awake.y, r, rtol=1e-14)
 
 
 @pytest.mark.interpreted
@@ -88,3 +89,13 @@ def test_nothing_is_lost(seed, rtol):
     tight = dln.flow(problem, log_alpha=log_alpha, rtol=1e-11, t_end=end, save_at=times)
     error = np.linalg.norm(loose.betas - tight.betas, axis=1) / np.linalg.norm(tight.betas, axis=1)
     assert np.max(error) <= 0.3 * rtol
+
+
+def test_what_is_held_shows_in_the_error_estimate():
+    # Reference: a run at rtol 1e-12.  All coordinates sleep at first, so that no stage sees the residual change.
+    problem = dln.sparse_regression(25, 58, 5, rng=3)
+    keywords = {"alpha": 2.7e-5, "t_end": 1.6}
+    reference = dln.flow(problem, rtol=1e-12, **keywords)
+    run = dln.flow(problem, rtol=1e-4, method="rosenbrock", **keywords)
+    error = np.linalg.norm(run.beta - reference.beta) / np.linalg.norm(reference.beta)
+    assert 0.0 < error <= run.error_estimate <= 1e-4

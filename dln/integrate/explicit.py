@@ -6,7 +6,7 @@ import numpy as np
 
 from .._jit import njit
 from .._linalg import norm
-from .state import evaluate, log_weight_error
+from .state import WORK, evaluate, log_weight_error
 
 
 @njit()
@@ -17,7 +17,7 @@ def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A
     Fills z_new, f_new, r and the system at the new point, and `local`, the estimate of the local error of z.  An attempt
     that overflows returns an infinite error.
     """
-    X, weights = system.X, system.weights
+    X, work_d = system.X, system.rows[WORK]
     stages = A.shape[0]
     n = z.shape[0]
     last = params.shape[0] - 1
@@ -45,11 +45,11 @@ def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A
         local[k] = K[stages, k] - K[stages - 1, k]
     stiffness = h * (norm(local[: X.shape[0]]) / bottom) if bottom > 0.0 else 0.0
     low = _weighted(K, error_low, h, local)
-    low_size = log_weight_error(X, local, ratio_scale, weights[2])
+    low_size = log_weight_error(X, local, ratio_scale, work_d)
     high_size = low_size
     if low_size > 0.0:
         _weighted(K, error_high, h, local)
-        high_size = log_weight_error(X, local, ratio_scale, weights[2])
+        high_size = log_weight_error(X, local, ratio_scale, work_d)
         if not math.isfinite(low + high_size):
             return np.inf, stiffness
         # The estimate of order 5 is corrected by that of order 3, as in DOP853; the vector is scaled alike.

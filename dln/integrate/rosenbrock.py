@@ -12,7 +12,8 @@ import numpy as np
 
 from .._jit import njit
 from .._linalg import cholesky, cholesky_solve, gram, matvec, symmetric_square_into
-from .state import evaluate, log_weight_error
+from ..rules.base import call_curvature
+from .state import BETA, HELD, ROWS, SIZE, WORK, WORK_RULE, evaluate, log_weight_error
 
 
 @njit()
@@ -26,16 +27,17 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).  An attempt that overflows, or whose
     matrix does not factor, returns an infinite error.
     """
-    X, beta, size, weights = awake.X, awake.beta, awake.size, awake.weights
+    X, rows = awake.X, awake.rows
+    beta, size, work_d, beta_start = rows[BETA], rows[SIZE], rows[WORK], rows[HELD]
     stages = A.shape[0]
     n, d = X.shape
     total = z.shape[0]
     last = params.shape[0] - 1
     tau = h * gamma
-    kappa = curvature(X, c, beta, size, r, params[0], row_scale, awake.work_d)
+    kappa = call_curvature(curvature, (X, c, beta, size, r, params[0], row_scale, rows[WORK_RULE:ROWS]))
     for j in range(d):
-        weights[2, j] = 4.0 * c * size[j]
-    gram(X, weights[2], gram_matrix)
+        work_d[j] = 4.0 * c * size[j]
+    gram(X, work_d, gram_matrix)
     largest_row = 0.0
     for i in range(n):
         row = 0.0
@@ -50,7 +52,6 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not cholesky(M):
         return np.inf, stiffness
-    beta_start = weights[7]
     beta_start[:] = beta
     for i in range(stages):
         k_i = K[i]
@@ -74,8 +75,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
         if total > n:
             for k in range(d):
                 k_i[n + k] *= tau
-                weights[2, k] = (-4.0 * c * tau) * beta_start[k] * k_i[n + k]
-            matvec(X, weights[2], work_n[0])
+                work_d[k] = (-4.0 * c * tau) * beta_start[k] * k_i[n + k]
+            matvec(X, work_d, work_n[0])
             for k in range(n):
                 k_i[k] += work_n[0, k]
             if kappa != 0.0:
@@ -93,7 +94,7 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
         return np.inf, stiffness
     if filtered:
         contract(M, row_scale, local)
-    return log_weight_error(system.X, local, ratio_scale, system.weights[2]) / tolerance, stiffness
+    return log_weight_error(system.X, local, ratio_scale, system.rows[WORK]) / tolerance, stiffness
 
 
 @njit()

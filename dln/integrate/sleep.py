@@ -8,7 +8,7 @@ import math
 
 from .._jit import njit
 from .._linalg import matvec
-from .state import System
+from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, ROWS, SCALE, SIZE, WORK, WORK_RULE, System
 
 _MARGIN = 1.0  # rates of growth may rise during a step: a coordinate is awake this far below the threshold in log u^2
 STARTLED = 1.0  # one that was left out may end the step this far above it; else the step is done again
@@ -33,11 +33,11 @@ def rouse(here, h, asleep, chosen, n_chosen):
 
     Reads log(uv), log(u/v) and p as `plan` left them.
     """
-    weights, p = here.weights, here.work_d[0]
+    rows = here.rows
     count = 0
     same = True
-    for j in range(p.shape[0]):
-        if weights[0, j] + abs(weights[1, j]) + 4.0 * h * abs(p[j]) > asleep - _MARGIN:
+    for j in range(rows.shape[1]):
+        if rows[PRODUCT, j] + abs(rows[RATIO, j]) + 4.0 * h * abs(rows[WORK_RULE, j]) > asleep - _MARGIN:
             same = same and count < n_chosen and chosen[count] == j
             chosen[count] = j
             count += 1
@@ -45,26 +45,26 @@ def rouse(here, h, asleep, chosen, n_chosen):
 
 
 @njit()
-def startle(here, asleep, chosen, n_chosen):
+def startle(end, asleep, chosen, n_chosen):
     """Add to `chosen` the coordinates that a step left out and that ended it too large; return how many there are now.
 
-    Reads log(uv) and log(u/v) at the end of the step.
+    `end` is the system at the end of the step.
     """
-    weights = here.weights
-    d = weights.shape[1]
+    rows = end.rows
+    d = rows.shape[1]
     startled = False
     k = 0
     for j in range(d):
         if k < n_chosen and chosen[k] == j:
             k += 1
-        elif weights[0, j] + abs(weights[1, j]) > asleep + STARTLED:
+        elif rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep + STARTLED:
             startled = True
     if not startled:
         return n_chosen
     # From the end backwards, so that nothing is overwritten before it is moved.
-    marked = here.work_d[1]
+    marked = rows[WORK]
     for j in range(d):
-        marked[j] = 1.0 if weights[0, j] + abs(weights[1, j]) > asleep + STARTLED else 0.0
+        marked[j] = 1.0 if rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep + STARTLED else 0.0
     for k in range(n_chosen):
         marked[chosen[k]] = 1.0
     count = 0
@@ -76,19 +76,19 @@ def startle(here, asleep, chosen, n_chosen):
 
 
 @njit()
-def gather(here, chosen, buffer, buffer_read, work):
-    """Return the system of the chosen coordinates; its data lie in `buffer`, its arrays in `work` (16 d,)."""
+def gather(here, chosen, buffer, buffer_read, space):
+    """Return the system of the chosen coordinates; its data lie in `buffer`, its rows in `space` (ROWS d,)."""
     n, d = here.X.shape
     size = chosen.shape[0]
     for i in range(n):
         for k in range(size):
             buffer[i * size + k] = here.X[i, chosen[k]]
+    rows = space[:ROWS * size].reshape((ROWS, size))
     for k in range(size):
-        work[k] = here.log_product[chosen[k]]
-        work[size + k] = here.log_ratio[chosen[k]]
-    return System(buffer_read[:n * size].reshape((n, size)), buffer_read[n * d:], work[:size], work[size:2 * size],
-                  work[2 * size:3 * size], work[3 * size:4 * size], work[4 * size:8 * size].reshape((4, size)),
-                  work[8 * size:16 * size].reshape((8, size)))
+        rows[LOG_PRODUCT, k] = here.rows[LOG_PRODUCT, chosen[k]]
+        rows[LOG_RATIO, k] = here.rows[LOG_RATIO, chosen[k]]
+        rows[SCALE, k] = here.rows[SCALE, chosen[k]]
+    return System(buffer_read[:n * size].reshape((n, size)), buffer_read[n * d:], rows)
 
 
 @njit()
@@ -96,9 +96,9 @@ def hold_others(awake, here, r, chosen, buffer):
     """Give the awake coordinates their values at the start of a step, and a target that accounts for the others."""
     n, d = here.X.shape
     for k in range(chosen.shape[0]):
-        awake.beta[k] = here.beta[chosen[k]]
-        awake.size[k] = here.size[chosen[k]]
+        awake.rows[BETA, k] = here.rows[BETA, chosen[k]]
+        awake.rows[SIZE, k] = here.rows[SIZE, chosen[k]]
     target = buffer[n * d:]
-    matvec(awake.X, awake.beta, target)
+    matvec(awake.X, awake.rows[BETA], target)
     for i in range(n):
         target[i] -= r[i]

@@ -7,11 +7,13 @@ A flow of depth 2 is a trajectory of ``nu`` (N,) with ``int p = X^T nu`` and, fo
 The state is ``z = (nu, Q)``, or ``nu`` alone.  Errors are measured in the logarithms of the weights.
 """
 
+import math
 from collections import namedtuple
 
 from .._jit import njit
 from .._linalg import rmatvec
-from ..network import evaluate_weights
+from ..network import evaluate_weights, evaluate_weights_at
+from ..rules.base import call_rule
 
 # Slots of the float array `clock`.
 (T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, REACH, LANDING_CAP, STARTED, RATIO_SCALE, RESIDUAL, ERROR_OF_BETA,
@@ -21,36 +23,61 @@ ACCEPTED, REJECTED, RHS, FACTORIZATIONS, BEST_AT, STIFF, CALM, COUNT_SIZE = rang
 # What `advance` reports.
 RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, FOUND_CALM = range(8)
 
-#: Data, initial logarithms and the arrays that an evaluation fills: of all d coordinates, or of those awake in a step.
-#: X (n, d), y (n,), log(u0 v0) and log(u0/v0) (d,), beta and size = u^2 + v^2 (d,), work_d (4, d); weights (8, d): the two
-#: logarithms, work, and (row 7) space of the caller's own.
-System = namedtuple("System", "X y log_product log_ratio beta size work_d weights")
+#: X (n, d), y (n,) and the rows (ROWS, d) below: of all coordinates, or of those awake in a step.  One array, since a
+#: kernel that is handed a dozen spends more on that than on the exponentials.
+System = namedtuple("System", "X y rows")
+# What never changes: log(u0 v0), log(u0/v0), and u0 v0 itself where u v stays that and is no extreme number, else 0.
+# The state, as `evaluate` fills it: beta, size = u^2 + v^2, log(uv), log(u/v).  The report: log u, log v.
+# A row that an attempt keeps for itself, five rows of work, and four of work for the rule.
+LOG_PRODUCT, LOG_RATIO, SCALE, BETA, SIZE, PRODUCT, RATIO, LOG_U, LOG_V, HELD, WORK = range(11)
+WORK_RULE = WORK + 5
+ROWS = WORK_RULE + 4
+
+# Products u0 v0 within e^-100 and e^100 are no extreme numbers: times e^600 they do not overflow.
+_LARGEST_LOG = 100.0
+
+
+@njit()
+def fix_scale(rows, shrinks):
+    """Fill the row SCALE with u0 v0 if that never changes and no coordinate's is extreme, else with 0."""
+    d = rows.shape[1]
+    ordinary = not shrinks
+    for j in range(d):
+        ordinary &= abs(rows[LOG_PRODUCT, j]) <= _LARGEST_LOG
+    for j in range(d):
+        rows[SCALE, j] = math.exp(rows[LOG_PRODUCT, j]) if ordinary else 0.0
 
 
 @njit()
 def logarithms(system, z):
-    """Fill rows 0 and 1 of ``system.weights`` with log(uv) and log(u/v) at state z."""
-    n, d = system.X.shape
-    log_product, log_ratio, weights = system.log_product, system.log_ratio, system.weights
-    rmatvec(system.X, z[:n], 4.0, weights[1])
+    """Fill the rows PRODUCT and RATIO with log(uv) and log(u/v) at state z."""
+    X, rows = system.X, system.rows
+    n, d = X.shape
+    ratio = rows[RATIO]
+    rmatvec(X, z[:n], 4.0, ratio)
     for j in range(d):
-        weights[1, j] = log_ratio[j] - weights[1, j]
-        weights[0, j] = log_product[j]
+        ratio[j] = rows[LOG_RATIO, j] - ratio[j]
+        rows[PRODUCT, j] = rows[LOG_PRODUCT, j]
     if z.shape[0] > n:
         for j in range(d):
-            weights[0, j] -= 4.0 * z[n + j]
+            rows[PRODUCT, j] -= 4.0 * z[n + j]
 
 
 @njit()
 def evaluate(rule, system, c, z, params, r, f, work_n):
-    """Evaluate ``f = dz/dt`` with beta, size (of the system) and r at state z; False if the weights would overflow."""
-    n = system.X.shape[0]
-    weights = system.weights
+    """Evaluate ``f = dz/dt`` with the state of the system and r at z; False if the weights would overflow."""
+    X, rows = system.X, system.rows
+    n, d = X.shape
     logarithms(system, z)
-    if not evaluate_weights(weights[0], weights[1], system.beta, system.size, weights[2:]):
+    beta, size = rows[BETA], rows[SIZE]
+    if d > 0 and rows[SCALE, 0] > 0.0:
+        fits = evaluate_weights_at(rows[SCALE], rows[RATIO], beta, size, rows[WORK:WORK + 4])
+    else:
+        fits = evaluate_weights(rows[PRODUCT], rows[RATIO], beta, size, rows[WORK:WORK + 5])
+    if not fits:
         return False
-    rule(system.X, system.y, c, system.beta, system.size, params, r, f[:n], f[n:] if z.shape[0] > n else system.work_d[3],
-         system.work_d, work_n)
+    q = f[n:] if z.shape[0] > n else rows[WORK]
+    call_rule(rule, (X, system.y, c, beta, size, params, r, f[:n], q, rows[WORK_RULE:ROWS], work_n))
     return True
 
 

@@ -7,7 +7,6 @@ from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import norm, rmatvec
-from ..rules.base import CURVATURE, RULE
 from .explicit import explicit_attempt
 from .rosenbrock import contract, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
@@ -16,6 +15,7 @@ from .state import (
     AT_STOP,
     BEST_AT,
     BEST_RESIDUAL,
+    BETA,
     CALM,
     CONVERGED,
     DIVERGED,
@@ -26,22 +26,30 @@ from .state import (
     FOUND_STIFF,
     H_CONTROL,
     LANDING_CAP,
+    LOG_U,
+    LOG_V,
+    PRODUCT,
+    RATIO,
     RATIO_SCALE,
     REACH,
     REJECTED,
     RESIDUAL,
     RHS,
+    ROWS,
     RUNNING,
+    SIZE,
     STARTED,
     STATIONARY,
     STEP_TOO_SMALL,
     STIFF,
     STOP,
+    WORK,
+    WORK_RULE,
     H,
     System,
     T,
     evaluate,
-    logarithms,
+    fix_scale,
 )
 
 # Settings: a float vector.
@@ -49,7 +57,7 @@ from .state import (
  KERNEL_RATIO, ASLEEP, COUPLING, SETTINGS_SIZE) = range(12)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
-_FIRST_MOVE = 0.3
+_FIRST_MOVE = 0.8
 _FIRST_EXPLICIT_MOVE = 0.01
 
 _LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
@@ -63,26 +71,28 @@ _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its 
 _EDGE = 5.0  # and where it stays
 
 ADVANCE = types.int64(
-    types.FunctionType(RULE), types.FunctionType(CURVATURE), types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
-    VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
+    types.intp, types.intp, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
+    MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
     VECTOR, DATA_VECTOR,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
-    types.int64,
+    types.float64, types.int64,
 )
 
 
 @njit(ADVANCE)
-def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f, beta, size, r, error, log_u, log_v, clock,
-            count, settings, params, buffer, buffer_read, A, C, b, error_high, error_low, gamma, order, filtered, attempts):
+def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params,
+            buffer, buffer_read, A, C, b, error_high, error_low, gamma, order, filtered, memory,
+            attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
 
-    The state is (z, f, beta, size, r, error); `error` is the propagated estimate of the global error of z.  On return
-    log_u, log_v and the clock's residual and error of beta are those of that state.  `params` has one row, or one per stage
-    (and one for the end of the step) for rules that depend on time: then `attempts` is 1 and the caller evaluates the rows
-    for the planned step ``clock[H]``.  `buffer` (n (d + 1),) and its read-only view hold the data of the coordinates that
-    are awake; where it is empty, all are.
+    `rule` and `curvature` are addresses.  The state is (rows, z, f, r, error); `error` is the propagated estimate of the
+    global error of z.  On return the report (rows of log u and log v, the clock's residual and error of beta) is of that
+    state.  `params` has one row, or one per stage (and one for the end of the step) for rules that depend on time: then
+    `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` (n (d + 1),) and its
+    read-only view hold the data of the coordinates that are awake; where it is empty, all are.  `memory` is the weight of
+    the last error in the choice of the next step.
     """
     n, d = X.shape
     total = z.shape[0]
@@ -97,20 +107,19 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
     gram_matrix = np.empty((dual, dual))
     row_scale = np.ones(n)
     work_n = np.empty((2, n))
-    here = System(X, y, log_product, log_ratio, beta, size, np.zeros((4, d)), np.empty((8, d)))
-    trial = System(X, y, log_product, log_ratio, np.empty(d), np.empty(d), here.work_d, here.weights)
+    here = System(X, y, rows)
+    trial = System(X, y, rows.copy())
     awake = trial
     sleepers = stiff_method and buffer.shape[0] > 0
     chosen = np.empty(d if sleepers else 0, dtype=np.int64)
-    work = np.empty(16 * d if sleepers else 0)
+    space = np.empty(ROWS * d if sleepers else 0)
     reason = RUNNING
     if clock[STARTED] == 0.0:
         count[RHS] += 1
         clock[STARTED] = 1.0
+        fix_scale(rows, total > n)
         if not evaluate(rule, here, c, z, params[0], r, f, work_n):
             reason = DIVERGED
-    else:
-        logarithms(here, z)
     if reason == RUNNING:
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
     fresh = True
@@ -133,13 +142,12 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
                     found = rouse(here, h, asleep, chosen, n_awake)
                     if found >= 0:
                         n_awake = found
-                        awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, work)
+                        awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, space)
                     fresh = False
                 if n_awake < d:
                     hold_others(awake, here, r, chosen[:n_awake], buffer)
             if n_awake == d or not sleepers:
-                trial.beta[:] = beta
-                trial.size[:] = size
+                trial.rows[BETA:SIZE + 1] = rows[BETA:SIZE + 1]
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
                 z_new, f_new, r_new, local, K, M, gram_matrix, row_scale, work_n)
@@ -159,10 +167,10 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             clock[H] = min(clock[H_CONTROL], clock[STOP] - clock[T])
             continue
         if sleepers and n_awake < d:
-            startled = startle(here, asleep, chosen, n_awake)
+            startled = startle(trial, asleep, chosen, n_awake)
             if startled > n_awake:
                 n_awake = startled
-                awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, work)
+                awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, space)
                 count[REJECTED] += 1
                 continue
         at_stop = h >= clock[STOP] - clock[T]
@@ -170,14 +178,14 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
         count[ACCEPTED] += 1
         z[:] = z_new
         f[:] = f_new
-        beta[:] = trial.beta
-        size[:] = trial.size
+        rows[BETA:RATIO + 1] = trial.rows[BETA:RATIO + 1]
         r[:] = r_new
         for k in range(total):
             error[k] += local[k]
         if stiff_method:
             contract(M, row_scale, error)
-        factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (0.3 / order)
+        # The controller of Gustafsson (1991).
+        factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (memory / order)
         clock[ERROR_OLD] = max(scaled, 1e-4)
         grown = h * min(10.0, max(0.2, factor))
         if not stiff_method and stiffness > 0.0:
@@ -196,7 +204,7 @@ def advance(rule, curvature, stiff_method, X, y, c, log_product, log_ratio, z, f
             reason = AT_STOP
         if reason == RUNNING and settings[SWITCHING] > 0.0:
             reason = _notice_stiffness(stiff_method, stiffness, clock, count, settings)
-    _report(here, z, error, r, log_u, log_v, clock)
+    _report(here, z, error, r, clock)
     return reason
 
 
@@ -207,20 +215,19 @@ def per_stage(params):
 
 
 @njit()
-def _report(here, z, error, r, log_u, log_v, clock):
+def _report(here, z, error, r, clock):
     # The logarithms of the weights, the norm of the residual and the estimated relative error of beta.
     n, d = here.X.shape
-    logarithms(here, z)
-    weights, moved = here.weights, here.weights[2]
+    rows, moved = here.rows, here.rows[WORK]
     rmatvec(here.X, error[:n], 4.0, moved)
     for j in range(d):
-        log_u[j] = 0.5 * (weights[0, j] + weights[1, j])
-        log_v[j] = 0.5 * (weights[0, j] - weights[1, j])
-        moved[j] *= here.size[j]
+        rows[LOG_U, j] = 0.5 * (rows[PRODUCT, j] + rows[RATIO, j])
+        rows[LOG_V, j] = 0.5 * (rows[PRODUCT, j] - rows[RATIO, j])
+        moved[j] *= rows[SIZE, j]
         if error.shape[0] > n:
-            moved[j] += 4.0 * here.beta[j] * error[n + j]
+            moved[j] += 4.0 * rows[BETA, j] * error[n + j]
     clock[RESIDUAL] = norm(r)
-    length = norm(here.beta)
+    length = norm(rows[BETA])
     clock[ERROR_OF_BETA] = norm(moved) / length if length > 0.0 else 0.0
 
 
@@ -245,9 +252,9 @@ def _notice_stiffness(stiff_method, stiffness, clock, count, settings):
 def plan(here, f, r, clock, count, settings, stiff_method, order):
     """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``.
 
-    Rows 0 and 1 of ``here.weights`` hold log(uv) and log(u/v) of that state; p is left in ``here.work_d[0]``.
+    p is left in the row WORK_RULE.
     """
-    beta, size, weights = here.beta, here.size, here.weights
+    rows = here.rows
     n, d = here.X.shape
     shrinks = f.shape[0] > n
     residual_norm = norm(r)
@@ -256,7 +263,7 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
     if residual_norm < 0.999 * clock[BEST_RESIDUAL]:
         clock[BEST_RESIDUAL] = residual_norm
         count[BEST_AT] = count[ACCEPTED]
-    p = here.work_d[0]
+    p = rows[WORK_RULE]
     rmatvec(here.X, f[:n], 1.0, p)
     landing = np.inf
     clock[LANDING_CAP] = np.inf
@@ -270,8 +277,8 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
     fastest_growth = 0.0
     for j in range(d):
         q = f[n + j] if shrinks else 0.0
-        product = weights[0, j]
-        ratio = weights[1, j]
+        product = rows[PRODUCT, j]
+        ratio = rows[RATIO, j]
         largest_ratio = max(largest_ratio, abs(ratio))
         for sign in (1.0, -1.0):
             top = product + sign * ratio  # log u^2, then log v^2
@@ -306,9 +313,9 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
         moving = 0.0
         for j in range(d):
             q = f[n + j]
-            u2 = 0.5 * (size[j] + beta[j])
-            v2 = 0.5 * (size[j] - beta[j])
-            biggest = max(biggest, size[j])
+            u2 = 0.5 * (rows[SIZE, j] + rows[BETA, j])
+            v2 = 0.5 * (rows[SIZE, j] - rows[BETA, j])
+            biggest = max(biggest, rows[SIZE, j])
             moving = max(moving, abs(u2 * (q + p[j])) + abs(v2 * (q - p[j])))
         if moving <= tol * largest_q * biggest:
             return STATIONARY
@@ -326,6 +333,8 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
         return RUNNING
     if 1.01 * h >= remaining:
         h = remaining
+    elif 2.0 * h > remaining:
+        h = 0.5 * remaining  # two equal steps rather than a long one and a scrap
     clock[H] = h
     if not h < np.inf:
         return STATIONARY  # every rate is 0, for ever

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, caller, njit
 
 #: ``rule(X, y, c, beta, size, params, r, coef, q, work_d, work_n)`` with ``c = 1/(2N)`` and ``size = u^2 + v^2``.
 #: It fills the residual ``r = X beta - y`` (N,), ``coef`` (N,) and ``q`` (d,).
@@ -20,6 +20,9 @@ RULE = types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR, VECTOR, VECTO
 #: ``curvature(X, c, beta, size, r, params, row_scale, work_d) -> kappa``: the stiff part of d coef/d nu is close to
 #: ``-S (K + kappa K^2)`` with ``K = 4 c X diag(size) X^T`` and ``S = 1/diag(row_scale)``.  It fills ``row_scale`` (N,).
 CURVATURE = types.float64(DATA_MATRIX, types.float64, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX)
+
+call_rule = caller(RULE)
+call_curvature = caller(CURVATURE)
 
 
 @njit(CURVATURE)
