@@ -8,8 +8,10 @@ import numpy as np
 
 from ._jit import entry_point, function_pointer
 from ._suggest import unknown
+from .deep_potential import checked_depth
 from .integrate import state as st
 from .integrate import stepping
+from .integrate.stops import checked_times
 from .integrate.tableaus import DOP853, RODAS5P, W6
 from .network import difference_of_squares, initialize
 from .problem import Problem, RowSpace
@@ -19,16 +21,15 @@ from .rules.base import number
 METHODS = ("auto", "explicit", "rosenbrock")
 
 
-
 def _rosenbrock_arguments(t):
     return (t.A, t.C, t.m, t.e, np.empty(0), t.gamma, t.order, not t.stiff_error), np.append(t.c, 1.0), len(t.m)
 
 
 # The kernel's arguments, the nodes of the stages and of the end of the step, and the number of stages.
-_EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False),
-             np.append(DOP853.c, 1.0), len(DOP853.b))
-_EXACT = _rosenbrock_arguments(RODAS5P)
-_INEXACT = _rosenbrock_arguments(W6)
+EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False),
+            np.append(DOP853.c, 1.0), len(DOP853.b))
+EXACT = _rosenbrock_arguments(RODAS5P)
+INEXACT = _rosenbrock_arguments(W6)
 _NO_TIMES = np.empty(0)
 
 
@@ -83,6 +84,10 @@ class FlowResult:
         The trajectory at `save_at`: (K,), (K, d), (K, d), (K, d), (K,); empty without `save_at`.
     problem, rule, log_alpha, log_ratio, rtol
         What was integrated: inputs, with `log_alpha` and ``log_ratio = log(u0/v0)`` broadcast to (d,).
+    depth, exact_law : float, bool
+        D of ``beta = u^D - v^D``, and whether `log_effective_alpha` and `center` determine the limit: at depth 2 for every
+        rule; above for gradient flow and even weight decay, with ``alpha_eff^(2-D) = (u^(2-D) + v^(2-D))/2`` and dual
+        ``int g(s) exp(2 (D-2) int_s^t lam) ds = X^T dual``.  Without the law `dual` and `shrinkage` are NaN.
     """
 
     beta: np.ndarray
@@ -112,7 +117,8 @@ class FlowResult:
     log_alpha: np.ndarray
     log_ratio: np.ndarray
     rtol: float
-    depth: int = field(default=2)
+    depth: float = field(default=2)
+    exact_law: bool = field(default=True)
 
     @property
     def log_effective_alpha(self):
@@ -135,8 +141,8 @@ class FlowResult:
                 f"error_estimate={self.error_estimate:.1e}, steps={self.n_steps}, method={self.method!r})")
 
 
-def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, initial_weights=None, t_end=None, save_at=None,
-         rtol=1e-8, residual_tol=1e-10, method="auto", max_steps=100_000):
+def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=None, initial_weights=None, t_end=None,
+         save_at=None, rtol=1e-8, residual_tol=1e-10, method="auto", max_steps=100_000):
     """Integrate a training rule in continuous time.
 
     Parameters
@@ -145,9 +151,11 @@ def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, init
         The data.
     rule : Rule, optional
         The training rule, by default `GradientFlow`.
+    depth : float
+        D of the network ``beta = u^D - v^D``, a real number, at least 2.
     alpha, log_alpha : float or array_like (d,), optional
-        Initial scale ``sqrt(u0 v0)`` or its logarithm, which may be as low as -1e6; exactly one of these two and
-        `initial_weights`.
+        Initial scale ``sqrt(u0 v0)`` (at depth D > 2: ``alpha^(2-D) = (u0^(2-D) + v0^(2-D))/2``) or its logarithm, at
+        depth 2 as low as -1e6; exactly one of these two and `initial_weights`.
     log_ratio : float or array_like (d,), optional
         Initial shape ``log(u0/v0)``, by default 0: ``u0 = v0 = alpha``.
     initial_weights : (array_like, array_like), optional
@@ -198,8 +206,8 @@ def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, init
         raise TypeError(f"rule must be a training rule such as dln.GradientFlow(), got {rule!r}")
     if method not in METHODS:
         raise ValueError(unknown("method", method, METHODS))
-    start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio,
-                       initial_weights=initial_weights)
+    scale = {"alpha": alpha, "log_alpha": log_alpha, "log_ratio": log_ratio, "initial_weights": initial_weights}
+    depth = checked_depth(depth)
     rtol = number("rtol", rtol, minimum=0.0, strict=True)
     loosest = 0.1 if rule.exact_curvature else 1e-2
     if rtol > loosest:
@@ -210,27 +218,16 @@ def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, init
         t_end = number("t_end", t_end, minimum=0.0, strict=True)
     if isinstance(max_steps, bool) or not isinstance(max_steps, (int, np.integer)) or max_steps < 1:
         raise ValueError(f"max_steps must be a positive integer, got {max_steps!r}")
-    saved = _times(save_at, t_end)
-    return _Integration(problem, rule, start, t_end, saved, max(rtol, 1e-14), residual_tol, method, int(max_steps)).run()
+    saved = checked_times(save_at, t_end)
+    settings = t_end, saved, max(rtol, 1e-14), residual_tol, method, int(max_steps)
+    if depth == 2.0:
+        return Integration(problem, rule, initialize(problem.n_features, **scale), *settings).run()
+    from ._deep import DeepIntegration, deep_initialize  # it builds on this module
+
+    return DeepIntegration(depth, problem, rule, deep_initialize(problem.n_features, depth, **scale), *settings).run()
 
 
-def _times(save_at, t_end):
-    if save_at is None:
-        return np.empty(0)
-    times = np.atleast_1d(np.asarray(save_at, dtype=float))
-    if times.ndim != 1:
-        raise ValueError(f"save_at must be a vector of times, got shape {times.shape}")
-    for k, t in enumerate(times):
-        if not (math.isfinite(t) and t >= 0.0):
-            raise ValueError(f"save_at[{k}] must be finite and at least 0, got {t}")
-        if k and t <= times[k - 1]:
-            raise ValueError(f"save_at must increase, but save_at[{k}] = {t:g} follows {times[k - 1]:g}")
-        if t_end is not None and t > t_end:
-            raise ValueError(f"save_at[{k}] = {t:g} lies beyond t_end = {t_end:g}")
-    return times
-
-
-class _Integration:
+class Integration:
     """One run: the compiled kernel's arrays, the stops, and the choice of method."""
 
     def __init__(self, problem, rule, start, t_end, saved, rtol, residual_tol, method, max_steps):
@@ -282,11 +279,16 @@ class _Integration:
 
     def _use(self, method):
         self.methods.append(method)
-        chosen = _EXPLICIT if method == "explicit" else _EXACT if self.rule.exact_curvature else _INEXACT
-        self.tableau, self.nodes, stages = chosen
+        self.tableau, self.nodes, stages = self._tableau(method)
         flops = (4.0 * stages + (0 if method == "explicit" else self.X.shape[0])) * self.X.size
         # A call to the kernel lasts a fraction of a second, so that Ctrl-C is heard.
         self.attempts = int(min(2000, max(1, 1e8 // (flops + 1000))))
+
+    def _tableau(self, method):
+        return EXPLICIT if method == "explicit" else EXACT if self.rule.exact_curvature else INEXACT
+
+    def _kernels(self):
+        return entry_point(stepping.advance), function_pointer(self.rule.kernel), function_pointer(self.rule.curvature)
 
     def _parameters(self, break_before):
         """Return the rule's parameters: one row, or for rules that depend on time one per stage of the planned step."""
@@ -308,7 +310,7 @@ class _Integration:
         loose = self.method_asked == "auto" and self.rtol >= 1e-5 and self.X.shape[0] <= 300
         self._use("rosenbrock" if self.method_asked == "rosenbrock" or loose else "explicit")
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
-        kernels = (entry_point(stepping.advance), function_pointer(self.rule.kernel), function_pointer(self.rule.curvature))
+        kernels = self._kernels()
         last_save = self.saved[-1] if self.saved.size else 0.0
         stops = sorted({*self.saved.tolist(), *(b for b in self.rule.breakpoints if b > 0.0)} - {0.0})
         if self.t_end is not None:
@@ -365,20 +367,21 @@ class _Integration:
 
     # --- the result ---------------------------------------------------------------------------------------------------
 
-    def _logs(self):
+    def _weights(self):
+        """Return (beta, log u, log v) of the state."""
         n = self.X.shape[0]
-        product = self.log_product - 4.0 * self._shrinkage()
+        product = self.log_product - 4.0 * self._integrals()[1]
         ratio = self.log_ratio - 4.0 * (self.z[:n] @ self.X)
-        return product, ratio
+        return difference_of_squares(product, ratio), 0.5 * (product + ratio), 0.5 * (product - ratio)
 
-    def _shrinkage(self):
+    def _integrals(self):
+        """Return (nu, Q) of the state."""
         n, d = self.X.shape
-        return self.z[n:].copy() if self.rule.shrinks else np.zeros(d)
+        return self.z[:n].copy(), self.z[n:].copy() if self.rule.shrinks else np.zeros(d)
 
     def _keep(self):
-        product, ratio = self._logs()
-        beta = difference_of_squares(product, ratio)
-        self.kept.append((self.clock[st.T], beta, 0.5 * (product + ratio), 0.5 * (product - ratio), self.problem.loss(beta)))
+        beta, log_u, log_v = self._weights()
+        self.kept.append((self.clock[st.T], beta, log_u, log_v, self.problem.loss(beta)))
 
     def _error_estimate(self, beta):
         n = self.X.shape[0]
@@ -391,23 +394,21 @@ class _Integration:
         floor = np.finfo(float).eps * (1.0 + self.clock[st.REACH]) if self.rule.exact_curvature else self.rtol
         return max(of_beta, float(np.max(np.abs(2.0 * e_q), initial=0.0)), floor)
 
-    def _result(self, reason):
-        product, ratio = self._logs()
-        beta = difference_of_squares(product, ratio)
+    def _result(self, reason, kind=FlowResult, **more):
+        beta, log_u, log_v = self._weights()
+        nu, shrinkage = self._integrals()
         error = self._error_estimate(beta)
         residual = float(np.linalg.norm(self.r)) / self.scale if self.scale > 0.0 else 0.0
         status, message = self._verdict(reason, residual, error)
-        nu = self.z[: self.X.shape[0]]
         loss = self.rows.unreachable_loss + float(self.r @ self.r) / (4 * self.problem.n_samples)
-        return FlowResult(
+        return kind(
             beta=beta, t=float(self.clock[st.T]), loss=loss, residual=residual,
-            log_u=0.5 * (product + ratio), log_v=0.5 * (product - ratio),
-            dual=nu.copy() if self.rows.basis is None else self.rows.basis @ nu, shrinkage=self._shrinkage(),
+            log_u=log_u, log_v=log_v, dual=nu if self.rows.basis is None else self.rows.basis @ nu, shrinkage=shrinkage,
             success=status in (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY), status=status, message=message,
             error_estimate=error, n_steps=int(self.count[st.ACCEPTED]), n_rejected=int(self.count[st.REJECTED]),
             n_rhs=int(self.count[st.RHS]), n_factorizations=int(self.count[st.FACTORIZATIONS]),
             method=self._methods(), **self._trajectory(), problem=self.problem, rule=self.rule,
-            log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio, rtol=self.rtol)
+            log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio, rtol=self.rtol, **more)
 
     def _trajectory(self):
         names, d = ("times", "betas", "log_us", "log_vs", "losses"), self.problem.n_features
