@@ -7,7 +7,7 @@ import numpy as np
 
 from . import deep_potential
 from ._jit import entry_point, function_pointer
-from .flow import EXPLICIT, INEXACT, FlowResult, Integration, Status
+from .flow import FlowResult, Integration, Status
 from .integrate import deep, deep_state, stepping
 from .integrate import state as st
 from .network import initialize
@@ -102,9 +102,6 @@ class DeepIntegration(Integration):
         s[stepping.LOG_CEILING] = min(max(log_scale, top) + 100.0, deep_state.LARGEST_LOG)
         s[stepping.CALM_STRETCH] = 10.0
 
-    def _tableau(self, method):
-        return EXPLICIT if method == "explicit" else INEXACT
-
     def _kernels(self):
         return entry_point(deep.advance), function_pointer(self.rule.deep_kernel), function_pointer(self.rule.deep_curvature)
 
@@ -117,10 +114,9 @@ class DeepIntegration(Integration):
         kernel, rule_kernel, curvature = kernels
         if not self.rule.decays:  # elsewhere some weight always grows, however slowly
             self.settings[stepping.STATIONARY_TOL] = -1.0
-        A, C, b, high, low, gamma, order, _ = self.tableau
         return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.depth, self.origin,
                       self.z, self.f, self.powers, self.r, self.error, self.probe, self.clock, self.count, self.settings,
-                      params, A, C, b, high, low, gamma, order, not self.rule.time_dependent, attempts)
+                      params, *self.tableau, not self.rule.time_dependent, attempts)
 
     def _weights(self):
         d = self.problem.n_features

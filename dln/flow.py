@@ -26,10 +26,10 @@ def _rosenbrock_arguments(t):
 
 
 # The kernel's arguments, the nodes of the stages and of the end of the step, and the number of stages.
-EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False),
-            np.append(DOP853.c, 1.0), len(DOP853.b))
-EXACT = _rosenbrock_arguments(RODAS5P)
-INEXACT = _rosenbrock_arguments(W6)
+_EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False),
+             np.append(DOP853.c, 1.0), len(DOP853.b))
+_EXACT = _rosenbrock_arguments(RODAS5P)
+_INEXACT = _rosenbrock_arguments(W6)
 _NO_TIMES = np.empty(0)
 
 
@@ -279,13 +279,11 @@ class Integration:
 
     def _use(self, method):
         self.methods.append(method)
-        self.tableau, self.nodes, stages = self._tableau(method)
+        chosen = _EXPLICIT if method == "explicit" else _EXACT if self.rule.exact_curvature else _INEXACT
+        self.tableau, self.nodes, stages = chosen
         flops = (4.0 * stages + (0 if method == "explicit" else self.X.shape[0])) * self.X.size
         # A call to the kernel lasts a fraction of a second, so that Ctrl-C is heard.
         self.attempts = int(min(2000, max(1, 1e8 // (flops + 1000))))
-
-    def _tableau(self, method):
-        return EXPLICIT if method == "explicit" else EXACT if self.rule.exact_curvature else INEXACT
 
     def _kernels(self):
         return entry_point(stepping.advance), function_pointer(self.rule.kernel), function_pointer(self.rule.curvature)

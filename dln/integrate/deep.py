@@ -58,7 +58,7 @@ _FIRST_MOVE = 0.01  # how far a log weight moves in the first step
 _LANDING = 3.0  # log u^D of a dormant weight may end a step at most this far above the threshold at which it counts
 _GROWTH = 1.5  # largest growth of log u^D in an explicit step, of weights
 _AWAKE = math.log(1e4)  # this far above the threshold at which they count
-_BLOW_UP = 0.5  # and the part of the time until a weight would blow up, were g to stay: 1/(k rate), that it may take
+_BLOW_UP = 0.5  # the part of the time 1/(k rate) until a weight would blow up, were g to stay, that a step may take
 _ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
@@ -69,13 +69,14 @@ _CAP = 10.0  # an error of a log weight beyond this says no more than that the w
 ADVANCE = types.int64(
     types.FunctionType(DEEP_RULE), types.FunctionType(DEEP_CURVATURE), types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
     types.float64, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
-    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean, types.int64,
+    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
+    types.boolean, types.int64,
 )
 
 
 @njit(ADVANCE)
 def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers, r, error, probe, clock, count, settings, params,
-            A, C, b, error_high, error_low, gamma, order, autonomous, attempts):
+            A, C, b, error_high, error_low, gamma, order, filtered, autonomous, attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
@@ -97,6 +98,7 @@ def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers,
     M = np.empty((dual, dual))
     gram_matrix = np.empty((dual, dual))
     weight = np.empty(d)
+    shift = np.empty(2 * d)
     row_scale = np.ones(n)
     work_d = np.zeros((6, d))
     work_n = np.empty((2, n))
@@ -122,14 +124,13 @@ def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers,
         if stiff_method:
             scaled, found = rosenbrock_attempt(
                 rule, X, y, c, depth, origin, z, f, h, tolerance, clock[RATIO_SCALE], params, A, C, b, error_high, gamma,
-                kappa, row_scale, powers, z_new, f_new, powers_new, r_new, local, K, M, gram_matrix, weight, logs, work_d,
-                work_n)
+                filtered, kappa, row_scale, powers, r, shift, z_new, f_new, powers_new, r_new, local, K, M, gram_matrix, logs,
+                work_d, work_n)
             count[FACTORIZATIONS] += 1
         else:
             scaled, found = explicit_attempt(
                 rule, X, y, c, depth, origin, z, f, h, tolerance, clock[RATIO_SCALE], params, A, b, error_high, error_low,
                 z_new, f_new, powers_new, r_new, local, K, logs, work_d, work_n)
-            gram_weight(c, depth, powers, weight)
         count[RHS] += stages
         if not scaled <= 1.0:  # NaN included
             count[REJECTED] += 1
@@ -141,6 +142,7 @@ def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers,
                 return CROSSED if found == CROSSING else STEP_TOO_SMALL
             clock[H] = min(clock[H_CONTROL], (clock[STOP] - clock[T]) - clock[T_LOW])
             continue
+        gram_weight(c, depth, powers, weight)
         rate = stiffest_rate(X, weight, kappa, row_scale, probe, work_d[0], work_n)
         stiffness = h * rate
         at_stop = h >= (clock[STOP] - clock[T]) - clock[T_LOW]
@@ -154,7 +156,7 @@ def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers,
             z[j] = z_new[j]
             f[j] = f_new[j]
         if stiff_method:
-            contract(X, c, depth, powers, h * gamma, kappa, M, gram_matrix, error, work_d[0], work_n)
+            contract(X, c, depth, powers, h * gamma, kappa, shift, M, gram_matrix, error, work_d, work_n)
         elif rate > 0.0:
             relax(X, c, depth, powers, weight, kappa, row_scale, rate, h, error, work_d, work_n)
         powers[:, :] = powers_new
@@ -277,11 +279,10 @@ def plan(depth, f, powers, r, clock, count, settings, stiff_method, autonomous, 
     if clock[H_CONTROL] <= 0.0:
         clock[H_CONTROL] = _FIRST_MOVE / largest_rate if largest_rate > 0.0 else np.inf
     h = min(clock[H_CONTROL], landing)
-    if not stiff_method:
-        if h * awake_growth * depth > _GROWTH:
-            h = _GROWTH / (awake_growth * depth)
-        if h * growth * k > _BLOW_UP:
-            h = _BLOW_UP / (growth * k)
+    if not stiff_method and h * awake_growth * depth > _GROWTH:
+        h = _GROWTH / (awake_growth * depth)
+    if h * growth * k > _BLOW_UP:
+        h = _BLOW_UP / (growth * k)
     if landing > h:
         clock[LANDING_CAP] = np.inf
     remaining = (clock[STOP] - clock[T]) - clock[T_LOW]

@@ -1,12 +1,13 @@
-"""One attempted step at depth D > 2: the explicit pair of order 8, and the W-method of order 4.
+"""One attempted step at depth D > 2: the explicit pair of order 8, and the stiff methods.
 
-The W-method solves with ``I + tau B S (I + kappa K) C``, of size 2d.  By Woodbury's identity that is one Gram product and one
-Cholesky factorisation of N x N:
+These solve with ``P + tau B S (I + kappa K) C``, of size 2d, where the diagonal ``P = 1 - tau G`` holds the growth of the weights,
+``G = (D-2) (log w)'`` under gradient flow.  By Woodbury's identity that is one Gram product and one Cholesky factorisation of
+N x N:
 
-    (I + tau B S (I + kappa K) C)^-1 b = b - tau B (I + kappa K) M^-1 C b,    M = S^-1 + tau (K + kappa K^2),
+    (P + tau B S (I + kappa K') C)^-1 b = P^-1 [b - tau B (I + kappa K') M^-1 C P^-1 b],    M = S^-1 + tau (K' + kappa K'^2),
 
-with S = 1 or kappa = 0.  The Jacobian leaves out that rates grow with the weights: that is not stiff, and the method keeps its
-order for any Jacobian.
+with ``K' = C P^-1 B`` and S = 1 or kappa = 0.  For gradient flow that is the exact Jacobian; for other rules it is not, and the
+W-method keeps its order.
 """
 
 import math
@@ -14,8 +15,9 @@ import math
 import numpy as np
 
 from .._jit import njit
-from .._linalg import cholesky, cholesky_solve, gram, matvec, symmetric_square_into
-from .deep_state import FINE, evaluate, gram_weight, read, size_of_error, spread
+from .._linalg import cholesky, cholesky_solve, gram, matvec, rmatvec, symmetric_square_into
+from ..rules.base import UD, UK, VD, VK
+from .deep_state import FINE, evaluate, read, size_of_error
 
 
 @njit()
@@ -74,10 +76,19 @@ def _weighted(K, weights, h, out):
 
 
 @njit()
-def factorize(X, c, depth, powers, tau, kappa, row_scale, M, gram_matrix, weight):
-    """Fill M with the Cholesky factor of ``S^-1 + tau (K + kappa K^2)`` and `gram_matrix` with K; False if that fails."""
-    n = X.shape[0]
-    gram_weight(c, depth, powers, weight)
+def factorize(X, c, depth, powers, r, tau, kappa, row_scale, shift, M, gram_matrix, work_d):
+    """Fill `shift` (2d,) with P, M with the Cholesky factor of ``S^-1 + tau (K' + kappa K'^2)`` and `gram_matrix` with K'.
+
+    False if M does not factor.  Three rows of `work_d` are used.
+    """
+    n, d = X.shape
+    g, weight = work_d[0], work_d[1]
+    rmatvec(X, r, c * (depth - 2.0) * depth, g)
+    for j in range(d):
+        # The loop over steps keeps P near 1; the bound is for rules whose growth is not that of gradient flow.
+        shift[j] = max(0.5, 1.0 + tau * powers[UK, j] * g[j])
+        shift[d + j] = max(0.5, 1.0 - tau * powers[VK, j] * g[j])
+        weight[j] = (c * depth * depth) * (powers[UD, j] * powers[UK, j] / shift[j] + powers[VD, j] * powers[VK, j] / shift[d + j])
     gram(X, weight, gram_matrix)
     for i in range(n):
         for j in range(i + 1):
@@ -89,30 +100,45 @@ def factorize(X, c, depth, powers, tau, kappa, row_scale, M, gram_matrix, weight
 
 
 @njit()
-def contract(X, c, depth, powers, tau, kappa, M, gram_matrix, e, work_d, work_n):
-    """Multiply e by ``(I + tau B S (I + kappa K) C)^-1``, the powers being those that M was made of."""
-    read(X, c, depth, powers, e, work_n[0], work_d)
+def solve(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, e, work_d, work_n):
+    """Replace e by ``(P + tau B S (I + kappa K') C)^-1 e``, the powers being those that M was made of."""
+    for j in range(e.shape[0]):
+        e[j] /= shift[j]
+    read(X, c, depth, powers, e, work_n[0], work_d[0])
     cholesky_solve(M, work_n[0])
     if kappa != 0.0:
         matvec(gram_matrix, work_n[0], work_n[1])
         for i in range(X.shape[0]):
             work_n[0, i] += kappa * work_n[1, i]
-    spread(X, depth, powers, work_n[0], tau, e, work_d)
+    d = X.shape[1]
+    rmatvec(X, work_n[0], depth * tau, work_d[0])
+    for j in range(d):
+        e[j] -= powers[UK, j] * work_d[0, j] / shift[j]
+        e[d + j] += powers[VK, j] * work_d[0, j] / shift[d + j]
 
 
 @njit()
-def rosenbrock_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma,
-                       kappa, row_scale, powers, z_new, f_new, powers_new, r, local, K, M, gram_matrix, weight, logs, work_d,
-                       work_n):
+def contract(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, error, work_d, work_n):
+    """Carry an error, its growth apart, over a step of 4 tau: ``(I + tau B S (I + kappa K') C P^-1)^-4``, slower than the flow."""
+    for _ in range(4):
+        for j in range(error.shape[0]):
+            error[j] *= shift[j]
+        solve(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, error, work_d, work_n)
+
+
+@njit()
+def rosenbrock_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
+                       kappa, row_scale, powers, r, shift, z_new, f_new, powers_new, r_new, local, K, M, gram_matrix, logs,
+                       work_d, work_n):
     """Attempt a step of size h from (z, f); return (error / tolerance, what an evaluation reported).
 
-    `powers` holds those at z, which is where the Jacobian is taken.  The estimate of the local error is filtered through the
-    matrix, since the method's own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).
+    `powers` and r hold the values at z, where the Jacobian is taken.  The estimate of the local error is `filtered` through the
+    matrix where the method's own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).
     """
     stages = A.shape[0]
     last = params.shape[0] - 1
     tau = h * gamma
-    if not factorize(X, c, depth, powers, tau, kappa, row_scale, M, gram_matrix, weight):
+    if not factorize(X, c, depth, powers, r, tau, kappa, row_scale, shift, M, gram_matrix, work_d):
         return np.inf, FINE
     for i in range(stages):
         k_i = K[i]
@@ -124,7 +150,8 @@ def rosenbrock_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_s
                 if A[i, j] != 0.0:
                     for q in range(z.shape[0]):
                         z_new[q] += A[i, j] * K[j, q]
-            found = evaluate(rule, X, y, c, depth, origin, z_new, params[min(i, last)], powers_new, r, k_i, logs, work_d, work_n)
+            found = evaluate(rule, X, y, c, depth, origin, z_new, params[min(i, last)], powers_new, r_new, k_i, logs, work_d,
+                             work_n)
             if found != FINE:
                 return np.inf, found
             for j in range(i):
@@ -134,15 +161,16 @@ def rosenbrock_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_s
                         k_i[q] += share * K[j, q]
         for q in range(z.shape[0]):
             k_i[q] *= tau
-        contract(X, c, depth, powers, tau, kappa, M, gram_matrix, k_i, work_d[0], work_n)
+        solve(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, k_i, work_d, work_n)
     z_new[:] = z
     local[:] = 0.0
     for i in range(stages):
         for q in range(z.shape[0]):
             z_new[q] += m[i] * K[i, q]
             local[q] += e[i] * K[i, q]
-    found = evaluate(rule, X, y, c, depth, origin, z_new, params[last], powers_new, r, f_new, logs, work_d, work_n)
+    found = evaluate(rule, X, y, c, depth, origin, z_new, params[last], powers_new, r_new, f_new, logs, work_d, work_n)
     if found != FINE:
         return np.inf, found
-    contract(X, c, depth, powers, tau, kappa, M, gram_matrix, local, work_d[0], work_n)
+    if filtered:
+        solve(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, local, work_d, work_n)
     return size_of_error(local, depth, ratio_scale) / tolerance, FINE
