@@ -173,5 +173,5 @@ class DeepIntegration(Integration):
             return f"uneven decay keeps no exact law at depth {self.depth:g}"
         return f"{type(self.rule).__name__} keeps no exact law at depth {self.depth:g}"
 
-    def _result(self, reason):
-        return super()._result(reason, DeepFlowResult, depth=self.depth, exact_law=self._law())
+    def _result(self, reason, kind=DeepFlowResult, **more):
+        return super()._result(reason, kind, depth=self.depth, exact_law=self._law(), **more)

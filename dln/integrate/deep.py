@@ -67,16 +67,16 @@ _STREAK = 40  # rejections in a row that mean that no step is small enough
 _CAP = 10.0  # an error of a log weight beyond this says no more than that the weight is not known
 
 ADVANCE = types.int64(
-    types.FunctionType(DEEP_RULE), types.FunctionType(DEEP_CURVATURE), types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
-    types.float64, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
-    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
-    types.boolean, types.int64,
+    types.FunctionType(DEEP_RULE), types.FunctionType(DEEP_CURVATURE), types.boolean, DATA_MATRIX, DATA_VECTOR,
+    types.float64, types.float64, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
+    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean, types.boolean,
+    types.int64,
 )
 
 
 @njit(ADVANCE)
-def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers, r, error, probe, clock, count, settings, params,
-            A, C, b, error_high, error_low, gamma, order, filtered, autonomous, attempts):
+def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers, r, error, probe, clock, count, settings,
+            params, A, C, b, error_high, error_low, gamma, order, filtered, autonomous, attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.

@@ -1,7 +1,7 @@
 """One attempted step at depth D > 2: the explicit pair of order 8, and the stiff methods.
 
-These solve with ``P + tau B S (I + kappa K) C``, of size 2d, where the diagonal ``P = 1 - tau G`` holds the growth of the weights,
-``G = (D-2) (log w)'`` under gradient flow.  By Woodbury's identity that is one Gram product and one Cholesky factorisation of
+These solve with ``P + tau B S (I + kappa K) C``, of size 2d, where the diagonal ``P = 1 - tau G`` holds the growth of the
+weights, ``G = (D-2) (log w)'`` under gradient flow.  By Woodbury's identity that is one Gram product and one Cholesky factorisation of
 N x N:
 
     (P + tau B S (I + kappa K') C)^-1 b = P^-1 [b - tau B (I + kappa K') M^-1 C P^-1 b],    M = S^-1 + tau (K' + kappa K'^2),
@@ -88,7 +88,8 @@ def factorize(X, c, depth, powers, r, tau, kappa, row_scale, shift, M, gram_matr
         # The loop over steps keeps P near 1; the bound is for rules whose growth is not that of gradient flow.
         shift[j] = max(0.5, 1.0 + tau * powers[UK, j] * g[j])
         shift[d + j] = max(0.5, 1.0 - tau * powers[VK, j] * g[j])
-        weight[j] = (c * depth * depth) * (powers[UD, j] * powers[UK, j] / shift[j] + powers[VD, j] * powers[VK, j] / shift[d + j])
+        weight[j] = powers[UD, j] * powers[UK, j] / shift[j] + powers[VD, j] * powers[VK, j] / shift[d + j]
+        weight[j] *= c * depth * depth
     gram(X, weight, gram_matrix)
     for i in range(n):
         for j in range(i + 1):
@@ -119,7 +120,7 @@ def solve(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, e, work_d, wor
 
 @njit()
 def contract(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, error, work_d, work_n):
-    """Carry an error, its growth apart, over a step of 4 tau: ``(I + tau B S (I + kappa K') C P^-1)^-4``, slower than the flow."""
+    """Carry an error, its growth apart, over a step: ``(I + tau P^-1 B S (I + kappa K') C)^-4``, slower than the flow itself."""
     for _ in range(4):
         for j in range(error.shape[0]):
             error[j] *= shift[j]

@@ -194,7 +194,7 @@ class SAM(Rule):
         return _per_sample_curvature if self.per_sample else _full_batch_curvature
 
     @property
-    def deep_kernel(self):  # type: ignore[override]
+    def deep_kernel(self):
         """The kernel of the chosen kind at depth D > 2."""
         return _deep_per_sample if self.per_sample else _deep_full_batch
 
