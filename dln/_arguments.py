@@ -83,6 +83,7 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     p.add_argument("data", metavar="DATA", help="CSV with a header, NPZ with X and y, or bundled data: diabetes")
     _add_data_options(p)
     _add_scale(p)
+    p.add_argument("--depth", type=float, default=2, metavar="D", help="depth of the network, 2 (default) or above")
     p.add_argument("--rule", default=dln.GradientFlow.name, help=f"training rule: {', '.join(RULES)}")
     p.add_argument("--gamma", type=float, help="gr: strength of the regularization")
     p.add_argument("--epsilon", type=float, help="gr: ascent step of the finite difference")

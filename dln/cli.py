@@ -154,11 +154,11 @@ def _flow(args: argparse.Namespace) -> int:
     check_out(args.plot, "--plot", (".png", ".pdf"))
     problem = read_problem(args)
     assert problem is not None
-    run = dln.flow(problem, rule, alpha=args.alpha, log_alpha=args.log_alpha, t_end=args.t_end, rtol=args.rtol,
-                   method=args.method, max_steps=args.max_steps)
+    run = dln.flow(problem, rule, depth=args.depth, alpha=args.alpha, log_alpha=args.log_alpha, t_end=args.t_end,
+                   rtol=args.rtol, method=args.method, max_steps=args.max_steps)
     names = ("success", "status", "message", "t", "loss", "residual", "error_estimate", "method", "n_steps",
              "n_rejected", "n_rhs", "rtol", "beta", "log_effective_alpha", "center", "log_u", "log_v", "dual",
-             "shrinkage", "log_alpha", "log_ratio")
+             "shrinkage", "log_alpha", "log_ratio", "depth", "exact_law")
     record = {"data": problem.name, "feature_names": problem.feature_names, "rule": repr(rule)}
     record |= {name: getattr(run, name) for name in names}
     record["status"] = str(run.status)
@@ -170,7 +170,7 @@ def _flow(args: argparse.Namespace) -> int:
         _print_json(record)
     else:
         logs = run.log_effective_alpha
-        print(f"{problem}, {rule}, {_scale_words(args)}")
+        print(f"{problem}, {rule}, {_scale_words(args)}{'' if run.depth == 2 else f', depth {run.depth:g}'}")
         _print_rows({
             "status": f"{run.status}: {run.message}",
             "t": f"{run.t:.8g}",
@@ -191,7 +191,7 @@ def _plot(args: argparse.Namespace, problem: dln.Problem, rule: dln.Rule, t_end:
     log_alpha = args.log_alpha if args.alpha is None else math.log(args.alpha)
     module = figures.get("trajectories")
     data = module.compute(problem, rule, log_alphas=[log_alpha], t_end=t_end, rtol=args.rtol, method=args.method,
-                          max_steps=args.max_steps)
+                          max_steps=args.max_steps, **({} if args.depth == 2 else {"depth": args.depth}))
     figures.save(_figure_of(module.draw(data)), args.plot)
 
 
