@@ -83,7 +83,6 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     p.add_argument("data", metavar="DATA", help="CSV with a header, NPZ with X and y, or bundled data: diabetes")
     _add_data_options(p)
     _add_scale(p)
-    p.add_argument("--depth", type=float, default=2, metavar="D", help="depth of the network, 2 (default) or above")
     p.add_argument("--rule", default=dln.GradientFlow.name, help=f"training rule: {', '.join(RULES)}")
     p.add_argument("--gamma", type=float, help="gr: strength of the regularization")
     p.add_argument("--epsilon", type=float, help="gr: ascent step of the finite difference")
@@ -141,6 +140,7 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     scale = parser.add_mutually_exclusive_group(required=True)
     scale.add_argument("--alpha", type=float, help="initial scale of the weights")
     scale.add_argument("--log-alpha", type=float, metavar="L", help="its logarithm, for scales below 1e-300")
+    parser.add_argument("--depth", type=float, default=2, metavar="D", help="depth of the network, 2 (default) or above")
 
 
 def read_problem(args: argparse.Namespace) -> dln.Problem | None:
