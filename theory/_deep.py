@@ -59,13 +59,13 @@ class DeepNetwork(Network):
         super().__init__(X, y)
         self.depth = depth
 
-    def _branch(self, w: Array) -> Array:  # type: ignore[override]
+    def _branch(self, w: Array) -> Array:
         return _branch(0)(w, self.depth)
 
-    def _branch_slope(self, w: Array) -> Array:  # type: ignore[override]
+    def _branch_slope(self, w: Array) -> Array:
         return _branch(1)(w, self.depth)
 
-    def _branch_bend(self, w: Array) -> Array:  # type: ignore[override]
+    def _branch_bend(self, w: Array) -> Array:
         return _branch(2)(w, self.depth)
 
 

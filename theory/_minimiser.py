@@ -40,7 +40,8 @@ def _entropy() -> Potential:
     """Give the potential of depth 2."""
     a = sp.Symbol("a", positive=True)
     phi = potential(Derivation("potential", "hyperbolic entropy"), a)
-    return Potential(*(sp.lambdify((phi.b, a), part, "numpy") for part in (phi.value, phi.slope, phi.curvature)), 2.0)
+    value, first, second = (sp.lambdify((phi.b, a), part, "numpy") for part in (phi.value, phi.slope, phi.curvature))
+    return Potential(value, first, second, 2.0)
 
 
 @dataclass(frozen=True)

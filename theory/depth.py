@@ -242,7 +242,8 @@ THEOREMS = (
         parts=parts,
         mutants={
             "weights alpha^D in place of alpha^2": _if(_always, lambda law: replace(law, power=law.setting.depth)),
-            "exponent 2/(D - 2) in place of D/(D - 2)": _if(_always, lambda law: replace(law, exponent=law.exponent - 1)),
+            "exponent (D - 1)/(D - 2) in place of D/(D - 2)": _if(_always, lambda law: replace(
+                law, exponent=law.exponent - 1 / (law.setting.depth - 2))),
             "exponent of depth 2 percent larger": _if(_always, lambda law: replace(
                 law, exponent=1.02 * law.setting.depth / (1.02 * law.setting.depth - 2))),
             "rate D in place of D (D - 2)": _if(lambda law: law.setting.depth != 3, lambda law: replace(
