@@ -21,7 +21,7 @@ from ._minimiser import Potential
 from ._network import Array, Network, SymbolicNetwork
 from ._setting import Setting
 
-__all__ = ["DeepNetwork", "DeepSetting", "SymbolicDeepNetwork", "h", "inverse_h", "potential_of"]
+__all__ = ["DeepNetwork", "DeepSetting", "SymbolicDeepNetwork", "h", "inverse_h", "number", "potential_of"]
 
 #: D - 2, positive.
 K = sp.Symbol("k", positive=True)
@@ -102,13 +102,14 @@ def weights_of(alpha: Array, ratio: Array, depth: float) -> tuple[Array, Array]:
 
 
 @cache
-def _number(expression: sp.Expr) -> Callable[..., Array]:
+def number(expression: sp.Expr) -> Callable[..., Array]:
+    """Make a function of (l, s) of an expression."""
     return sp.lambdify((T, S), expression, "numpy")
 
 
 def h(ratio: Array, s: float) -> Array:
     """Give `h(z)`."""
-    return _number(H_OF_T)(np.arctanh(ratio), s)
+    return number(H_OF_T)(np.arctanh(ratio), s)
 
 
 def inverse_h(x: Array, s: float) -> Array:
@@ -143,13 +144,13 @@ def potential_of(depth: float, s: float | None = None, power: float = 2.0) -> Po
 
     def value(b: Array, a: Array) -> Array:
         t = inverse_h(b / a**depth, exponent)
-        primitive = _number(INTEGRAL_OF_T)(t, exponent) - _number(INTEGRAL_OF_T)(0.0, exponent)
+        primitive = number(INTEGRAL_OF_T)(t, exponent) - number(INTEGRAL_OF_T)(0.0, exponent)
         return a**power * (np.tanh(t) * b / a**depth - primitive)
 
     def slope(b: Array, a: Array) -> Array:
         return a ** (power - depth) * np.tanh(inverse_h(b / a**depth, exponent))
 
     def curvature(b: Array, a: Array) -> Array:
-        return a ** (power - 2 * depth) / _number(SLOPE_OF_T)(inverse_h(b / a**depth, exponent), exponent)
+        return a ** (power - 2 * depth) / number(SLOPE_OF_T)(inverse_h(b / a**depth, exponent), exponent)
 
     return Potential(value, slope, curvature, depth)

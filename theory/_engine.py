@@ -74,6 +74,37 @@ def library_limit(make_rule: Callable[[Any], Any], data: Data, alpha: Array, log
     return np.asarray(result.beta)
 
 
+def library_minimisers(data: Data, log_alphas: Array, depth: float) -> Array:
+    """Take the library's minimiser of the potential at several scales; at depth D > 2 the limit of its flow.
+
+    Returns
+    -------
+    ndarray of shape (K, d)
+    """
+    import dln
+
+    problem = dln.Problem(data.X, data.y)
+    if depth == 2:
+        return np.array([_demand(dln.minimize_potential(problem, log_alpha=log_alpha)) for log_alpha in log_alphas])
+    return np.array([_demand(dln.flow(problem, dln.GradientFlow(), depth=depth, log_alpha=log_alpha, rtol=RTOL,
+                                      residual_tol=1e-12)) for log_alpha in log_alphas])
+
+
+def library_interpolators(data: Data, weights: Array, power: int) -> tuple[Array, Array]:
+    """Take the library's minimiser of a weighted l1 (`power` 1) or l2 norm (2), and its dual."""
+    import dln
+
+    solve = {1: dln.basis_pursuit, 2: dln.minimum_norm}[power]
+    found = solve(dln.Problem(data.X, data.y), weights)
+    return _demand(found), np.asarray(found.dual)
+
+
+def _demand(found: Any) -> Array:
+    if not found.success:
+        raise RouteError(f"the library did not come to an end: {found.message}")
+    return np.asarray(found.beta)
+
+
 def stand_in(pair: Pair) -> Engine:
     """Make an engine of any pair (p, q), right or wrong, with SciPy in log coordinates.
 
