@@ -230,7 +230,11 @@ def rich_parts(setting: Setting) -> list[RichLimit]:
     data = in_units(setting)
     d = data.X.shape[1]
     rng = np.random.default_rng(1)
-    log_w, powers, plain = rng.uniform(-0.7, 0.7, d), rng.uniform(0.5, 1.5, d), np.ones(d)
+    log_w, powers, plain = rng.uniform(-0.5, 0.5, d), rng.uniform(0.7, 1.3, d), np.ones(d)
+    # Uneven so as to make weighted l1 norms prefer other supports than the plain one does, where there are others.
+    support = least_l1(data.X, data.y, plain).support
+    log_w[support] -= 0.5
+    powers[support] += 0.7
     tied, _, ones = _with_ties(data, plain)
     tied_powers = _with_ties(data, powers)
     more = np.concatenate([log_w, [0.5, -0.4]])
