@@ -95,9 +95,9 @@ def mirror_map(d: Derivation) -> None:
     """Express beta by z, and integrate the inverse: the potential, its slope, its convexity."""
     weights = {LESS: 1 - Z, MORE: 1 + Z}
     d.assume("A and B stand for 1 - z and 1 + z, both positive")
-    d.equal("Predictor from the two powers", "u^D = (u^(2-D))^(-s)",
-            sp.Matrix([(SCALE**-K * LESS) ** (-1 / K * (K + 2)), (SCALE**-K * MORE) ** (-1 / K * (K + 2))]),
-            sp.Matrix([SCALE**DEPTH * LESS**-S, SCALE**DEPTH * MORE**-S]))
+    for letter, part in (("u", LESS), ("v", MORE)):
+        d.equal(f"The power of {letter} in the predictor", f"{letter}^D = ({letter}^(2-D))^(-s), logarithms of both sides",
+                sp.log((SCALE**-K * part) ** -S), DEPTH * sp.log(SCALE) - S * sp.log(part))
     h_of, primitive = LESS**-S - MORE**-S, (LESS**-ORDER + MORE**-ORDER) / ORDER
     h_z, primitive_z = h_of.xreplace(weights), primitive.xreplace(weights)
     d.equal("H is a primitive of h(z) = (1 - z)^(-s) - (1 + z)^(-s)", "differentiation; s = m + 1",
@@ -110,16 +110,17 @@ def mirror_map(d: Derivation) -> None:
             "inverse of h", _along(legendre), _back(Z * S * ((1 - Z) ** (-S - 1) + (1 + Z) ** (-S - 1))))
     d.equal("It starts at q(0) = 0", "substitution: H(0) = 2/m", sp.Subs(legendre, Z, 0), -2 / ORDER)
     d.assume("the potential is the sum of a^2 q(b/a^D); along its argument, b = a^D h(z)")
-    along_b = SCALE**DEPTH * _along(h_z)
-    d.equal("Slope of the potential", "the chain rule: derivatives in z of the potential and of b", (
-        SCALE**2 * _along(legendre) / along_b), Z / SCALE**K)
-    curvature = SCALE ** (2 - 2 * DEPTH) / slope_of_h
-    d.equal("Its second derivative", "the chain rule once more", sp.diff(Z / SCALE**K, Z) / along_b, curvature)
+    slope = sp.Symbol("h1", positive=True)
+    d.assume("h1 stands for h'(z)")
+    d.equal("Slope of the potential", "the chain rule: derivative in z of a^2 q(h(z)) over that of b = a^D h(z)",
+            SCALE**2 * (Z * slope) / (SCALE**DEPTH * slope), Z / SCALE**K)
+    curvature = SCALE ** (2 - 2 * DEPTH) / slope
+    d.equal("Its second derivative", "the chain rule once more", sp.diff(Z / SCALE**K, Z) / (SCALE**DEPTH * slope), curvature)
     d.positive("It is strictly convex", "the sign of the second derivative", curvature)
-    d.assume("with z = tanh(l): 1 - z = exp(-l)/cosh(l), 1 + z = exp(l)/cosh(l)")
     less, more = sp.exp(-T) / sp.cosh(T), sp.exp(T) / sp.cosh(T)
-    d.equal("The substitution", "the definition of tanh", sp.Matrix([1 - sp.tanh(T), 1 + sp.tanh(T)]),
-            sp.Matrix([less, more]))
+    d.assume("with z = tanh(l): 1 - z = exp(-l)/cosh(l), 1 + z = exp(l)/cosh(l)")
+    d.equal("The substitution", "the definition of tanh", sp.Matrix([sp.cosh(T) - sp.sinh(T), sp.cosh(T) + sp.sinh(T)]),
+            sp.Matrix([sp.exp(-T), sp.exp(T)]))
     for name, powers, product in (
         ("h", less**-S - more**-S, H_OF_T),
         ("H", (less ** (1 - S) + more ** (1 - S)) / (S - 1), INTEGRAL_OF_T),
@@ -154,10 +155,10 @@ def dual(d: Derivation) -> None:
     nus, scales = sp.symbols("nu_1:3", real=True), sp.symbols("a_1:3", positive=True)
     slopes = net.X.T * sp.Matrix(nus)
     positions = [a**K * w for a, w in zip(scales, slopes, strict=True)]
-    objective = sp.Add(*(a**2 * primitive.subs(Z, z) for a, z in zip(scales, positions, strict=True))) - net.y.dot(
-        sp.Matrix(nus))
-    beta = sp.Matrix([a**DEPTH * h_z.subs(Z, z) for a, z in zip(scales, positions, strict=True)])
-    d.equal("Slope of the dual sum a_j^2 H(a_j^(D-2) x_j.nu) - y.nu", "differentiation; D = 2 + (D - 2)",
+    H = sp.Function("H")
+    objective = sp.Add(*(a**2 * H(z) for a, z in zip(scales, positions, strict=True))) - net.y.dot(sp.Matrix(nus))
+    beta = sp.Matrix([a**DEPTH * sp.diff(H(Z), Z).subs(Z, z) for a, z in zip(scales, positions, strict=True)])
+    d.equal("Slope of the dual sum a_j^2 H(a_j^(D-2) x_j.nu) - y.nu", "differentiation; H' = h, D = 2 + (D - 2)",
             sp.Matrix([sp.diff(objective, nu) for nu in nus]), net.X * beta - net.y)
     d.conclude("the minimiser is beta_j = a_j^D h(a_j^(D-2) x_j.nu), with nu the minimiser of the dual: it exists inside of "
                "|a_j^(D-2) x_j.nu| < 1, because H is convex and infinite at the ends")

@@ -95,7 +95,8 @@ class _Dual:
         if self.depth == 2:
             return 0.0
         t = self._position(nu)
-        return 0.0 if t is None else 10 * np.finfo(float).eps * self.depth / (self.depth - 2) * float(np.max(np.exp(2 * np.abs(t))))
+        s = self.depth / (self.depth - 2)
+        return 0.0 if t is None else 10 * np.finfo(float).eps * s * float(np.max(np.exp(2 * np.abs(t))))
 
     def _residual(self, nu: Array) -> float:
         residual = float(np.max(np.abs(self.gradient(nu)))) / float(np.max(np.abs(self.y)))

@@ -29,8 +29,9 @@ def derive_kernel_limit() -> Derivation:
             [0, 2 * S, 0, 2 * S * (S + 1) * (S + 2), 0])
     third = (S + 1) * (S + 2) / (48 * S**3)
     inverse = x / (2 * S) - third * x**3
-    _taylor(d, "D > 2: its inverse, to the fourth order", "of h(x/(2 s) - (s + 1)(s + 2) x^3/(48 s^3)) - x at x = 0",
-            h.subs(z, inverse) - x, x, [0] * 5)
+    cubic = 2 * S * z + S * (S + 1) * (S + 2) / 3 * z**3
+    _taylor(d, "D > 2: its inverse, x/(2 s) - (s + 1)(s + 2) x^3/(48 s^3), to the fourth order",
+            "at x = 0 of the cubic of h, at that inverse, less x", cubic.subs(z, inverse) - x, x, [0] * 5)
     a = SIZE * SHAPE
     d.equal("D = 2: in powers of C", "substitution of a = C w",
             sp.Matrix([B / (8 * a**2), B**3 / (192 * a**6)]),
