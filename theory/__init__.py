@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import finite_differences, gradient_flow, gradient_regularization, sam, weight_decay
+from . import depth, finite_differences, gradient_flow, gradient_regularization, limits, sam, weight_decay
 from ._derivation import Derivation, DerivationError, Step
 from ._registry import Check, Registry, Theorem
 from ._report import table, to_json
@@ -33,7 +33,7 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, gradient_regularization, finite_differences, sam, weight_decay):
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, sam, weight_decay, limits):
     theorems.add(*_family.THEOREMS)
 
 

@@ -102,6 +102,11 @@ class Setting:
         curvature = float(np.max(np.sum(X * X, axis=1)))
         return max(float(np.max(np.abs(X * y[:, None]))) / 2, curvature * self.predictor_unit)
 
+    @property
+    def longest(self) -> float:
+        """A time beyond which no run is followed."""
+        return 1e4 / (self.curvature * self.predictor_unit)
+
     def weights(self) -> tuple[Array, Array]:
         """Give the initial weights, `alpha exp(+- log_ratio / 2)`."""
         return self.alpha * np.exp(self.log_ratio / 2), self.alpha * np.exp(-self.log_ratio / 2)
@@ -156,8 +161,7 @@ class Setting:
             event.terminal = level == min(levels)  # type: ignore[attr-defined]
             return event
 
-        longest = 1e4 / (self.curvature * self.predictor_unit)
-        run = solve_ivp(field, (0, longest), np.concatenate([u, v]), method="DOP853", rtol=1e-8,
+        run = solve_ivp(field, (0, self.longest), np.concatenate([u, v]), method="DOP853", rtol=1e-8,
                         atol=1e-10 * float(np.min(self.alpha)), events=[crossing(level) for level in levels])
         for level, hits in zip(levels, run.t_events, strict=True):
             if hits.size == 0:

@@ -14,7 +14,7 @@ import sympy as sp
 from ._derivation import Derivation
 from ._network import SymbolicNetwork
 
-__all__ = ["Gradients", "argmin", "effective_scale", "law", "pair", "perturb", "potential", "start"]
+__all__ = ["Gradients", "argmin", "effective_scale", "law", "minimality", "pair", "perturb", "potential", "start"]
 
 TIME, PAST = sp.symbols("t s", nonnegative=True)
 
@@ -192,8 +192,13 @@ def argmin(d: Derivation, shaped: bool = True) -> None:
     d.by_differentiation(
         "Stationarity", "the gradient of the potential at beta(t) less that at the centre is -P = -X^T nu",
         slope.subs(b, 2 * a**2 * sp.sinh(h - 4 * P)) - slope.subs(b, 2 * a**2 * sp.sinh(h)), -P, P, sp.S.Zero)
+    minimality(d)
+
+
+def minimality(d: Derivation) -> None:
+    """Prove that a point whose gradient of phi differs from that at the centre by a vector of the row space is minimal."""
     phi = sp.Function("phi")
-    c, x = sp.symbols("c beta", real=True)
+    b, c, x = sp.symbols("b c beta", real=True)
 
     def slope_at(point: sp.Symbol) -> sp.Expr:
         return sp.diff(phi(point), point)
