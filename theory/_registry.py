@@ -8,7 +8,7 @@ claim or the engine. A check that passes a mutant would prove nothing, so every 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -179,15 +179,19 @@ class Theorem:
         name, error = getattr(data, "name", None) or "the data", None
         findings: dict[str, Finding] = {}
         try:
-            setting = Setting(data)
-            name = setting.data.name
-            for part in self.parts(setting):
-                spoilt = part if mutant is None else self.mutants[mutant](part, setting)
-                if spoilt is not None:
-                    findings[spoilt.name] = spoilt.measure(setting)
+            for where, part, finding in self._findings(data, mutant):
+                name, findings[part] = where, finding
         except (RouteError, ValueError, ArithmeticError) as failure:
-            error = f"{self.key} could not be checked on {getattr(data, 'name', None) or 'the data'}: {failure}"
+            error = f"{self.key} could not be checked on {name}: {failure}"
         return Measured(name, findings, error, time.perf_counter() - begin)
+
+    def _findings(self, data: Any, mutant: str | None) -> Iterator[tuple[str, str, Finding]]:
+        """Give the name of the data, that of a part, and what was found, part by part."""
+        setting = Setting(data)
+        for part in self.parts(setting):
+            spoilt = part if mutant is None else self.mutants[mutant](part, setting)
+            if spoilt is not None:
+                yield setting.data.name, spoilt.name, spoilt.measure(setting)
 
     def prove(self) -> str | None:
         """Build the derivation, once per process; give the step that is not proved, if there is one."""
