@@ -53,7 +53,7 @@ def table(checks: Sequence[Check], format: str = "text") -> str:
                      "computing.")
     for check in checks:
         if check.passed is None:
-            lines += ["", f"{check.key}: per cent of runs in which a quantity {_comparisons(check)}:", "",
+            lines += ["", f"{check.key}, in per cent of runs: the quantity {_comparisons(check)}", "",
                       *lay_out(_fractions(check))]
     return "\n".join(lines)
 
@@ -80,12 +80,12 @@ def _comparisons(check: Check) -> str:
 def _fractions(check: Check) -> list[list[str]]:
     rows: list[list[str]] = []
     for population, parts in check.details.items():
-        for part, found in parts.items():
+        for place, (part, found) in enumerate(parts.items()):
             if not rows:
                 rows.append(["problems", "runs of", "settled", *found["fractions"]])
             cells = [" / ".join("-" if held is None else f"{100 * held:.0f}" for held in each.values())
                      for each in found["fractions"].values()]
-            rows.append([population, part, f"{found['settled']} of {found['runs']}", *cells])
+            rows.append(["" if place else population, part, f"{found['settled']} of {found['runs']}", *cells])
     return rows
 
 

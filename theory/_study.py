@@ -24,6 +24,10 @@ class Population(Protocol):
     def name(self) -> str:
         """Which kind, of which size, and how many."""
 
+    @property
+    def n_runs(self) -> int:
+        """How many problems."""
+
 
 def no_parts(setting: Any) -> list[Any]:
     """Give nothing: a study has no parts that could pass."""
@@ -68,6 +72,8 @@ class Study(Theorem):
         if errors:
             return super().verdict(problems, measured, unproved)
         details = {one.data: {part: dict(finding.details) for part, finding in one.findings.items()} for one in measured}
-        names = "; ".join(population.name for population in problems)
+        data = f"{sum(population.n_runs for population in problems)} synthetic problems of {len(problems)} kinds"
+        if len(problems) == 1:
+            data = problems[0].name
         seconds = sum(one.seconds for one in measured)
-        return Check(self.key, self.statement, names, NAN, NAN, None, seconds, details, self.summarise(measured))
+        return Check(self.key, self.statement, data, NAN, NAN, None, seconds, details, self.summarise(measured))

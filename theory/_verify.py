@@ -8,7 +8,7 @@ cannot be sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any
 
@@ -39,7 +39,7 @@ def _elsewhere(chosen: Sequence[Theorem], problems: dict[str, list[Any]], jobs: 
     theorems = {theorem.key: theorem for theorem in chosen}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         # Of a theorem the derivation, then the data; its verdict is due when the last piece is there.
-        pieces = {}
+        pieces: dict[Future[Any], tuple[str, int]] = {}
         for key in theorems:
             pieces[pool.submit(_prove, key)] = (key, -1)
             pieces.update({pool.submit(_measure, key, data): (key, place) for place, data in enumerate(problems[key])})
