@@ -315,7 +315,7 @@ THEOREMS = (
     Study(
         key="T6",
         title="A larger ascent step, a richer regime?",
-        statement="with epsilon mean log alpha_eff falls forward and rises backward (epsilon max|g| << 1); the l1 norm likewise?",
+        statement="with epsilon mean log alpha_eff falls forward and rises backward (epsilon max|g| << 1); l1 norm likewise?",
         source='Karakida et al. 2023, "Understanding gradient regularization in deep learning: efficient '
                'finite-difference computation and implicit bias"',
         kind="empirical",
