@@ -83,7 +83,8 @@ def to_text(derivation: Derivation) -> str:
                   for line in _formula(text(d.symbol), ":=", f"{text(d.value)}    ({d.meaning})", margin + "  ")]
         lines.append("")
         lines += [line for lhs, rhs in _rows(step) for line in _formula(text(lhs), step.relation, text(rhs), margin + "    ")]
-        lines += ["", f"{margin}Rule: {step.rule}.", f"{margin}Proved by sympy: {step.proof}.", ""]
+        lines += ["", *_wrap(f"Rule: {step.rule}.", margin, margin + "  "),
+                  *_wrap(f"Proved by sympy: {step.proof}.", margin, margin + "  "), ""]
     for words in derivation.conclusions:
         lines += [*_wrap(f"Hence {words}.", "", ""), ""]
     lines.append(f"{len(derivation.steps)} steps, all proved.")

@@ -60,15 +60,12 @@ def _first_order(d: Derivation, net: SymbolicNetwork, g: Sequence[sp.Expr], firs
                 sp.Matrix([2 * GAMMA * sign * one * a for one, a in zip(g, slopes, strict=True)]))
     u, v, slope = sp.Symbol("u", positive=True), sp.Symbol("v", positive=True), sp.Symbol("g", real=True)
     change = ((u * (1 + 2 * EPSILON * slope)) ** 2 - (v * (1 - 2 * EPSILON * slope)) ** 2) - (u**2 - v**2)
-    first, second = 4 * EPSILON * slope * (u**2 + v**2), 4 * (EPSILON * slope) ** 2 * (u**2 - v**2)
+    first = d.define(sp.Symbol("D_1", real=True), 4 * EPSILON * slope * (u**2 + v**2), "first order in epsilon g")
+    second = d.define(sp.Symbol("D_2", real=True), 4 * (EPSILON * slope) ** 2 * (u**2 - v**2), "second order in epsilon g")
     d.equal("What the ascent step does to one coordinate of the predictor", "expansion; no term is left out", change,
             first + second)
-    d.equal("Its second order is epsilon g times the first times a ratio of sizes", "division", second,
-            EPSILON * slope * (u**2 - v**2) / (u**2 + v**2) * first)
-    d.positive("and that ratio is less than 1 in size", "its square is 1 - 4 u^2 v^2/(u^2 + v^2)^2, so less than 1",
-               4 * u**2 * v**2 / (u**2 + v**2) ** 2)
-    d.equal("because of this", "the square of a sum less that of the difference",
-            1 - ((u**2 - v**2) / (u**2 + v**2)) ** 2, 4 * u**2 * v**2 / (u**2 + v**2) ** 2)
+    d.equal("The second order is smaller than epsilon |g| times the first", "a difference of squares that is itself a square",
+            (EPSILON * slope * first) ** 2 - second**2, (8 * EPSILON**2 * slope**2 * u * v) ** 2)
     d.assume("the first order in epsilon is the leading one as long as epsilon max|g| << 1; the data at hand decide that")
 
 
@@ -87,8 +84,9 @@ def _sign(d: Derivation, net: SymbolicNetwork, g: Sequence[sp.Expr], sizes: list
             sp.Rational(8, 2 * net.n_samples) * alpha**2 * sp.Add(*(output**2 for output in net.X * sp.Matrix(g))))
     example = dict(zip((*net.X, *net.y, *net.u, *net.v), (1, 1, 0, 1, 76, 12, 9, 1, 1, 1), strict=True))
     total = sp.Add(*(one * slope for one, slope in zip(g, a, strict=True)))
-    d.positive("Later the plain sum can be negative", "an example with uneven weights: minus the sum",
-               -d.write_out(total).subs(example))
+    value = d.define(sp.Symbol("S", real=True), d.write_out(total).subs(example),
+                     "sum_j g_j a_j for X = ((1, 1), (0, 1)), y = (76, 12), u = (9, 1), v = (1, 1)")
+    d.positive("Later the plain sum can be negative", "an example with uneven weights", -value)
     d.conclude("forward, a larger ascent step lowers the mean of log alpha_eff to first order (backward, it raises it) "
                "where the weights are even, and a weighted mean of its rate always; for the plain mean along a whole run it "
                "is the usual case, not a theorem: it is counted")
@@ -110,18 +108,21 @@ def _log_scale(d: Derivation) -> None:
 
 def _unevenness(d: Derivation) -> None:
     b, ell, delta, nu = sp.symbols("b ell delta nu", real=True)
-    a, lead = sp.Symbol("a", positive=True), sp.Symbol("b_plus", positive=True)
+    alpha, lead = sp.symbols("alpha b_plus", positive=True)
     slope = sp.asinh(b / (2 * sp.exp(2 * ell))) / 4
     d.assume("ell stands for log alpha_eff of one coordinate, b_plus for a coefficient b > 0")
     d.equal("How the gradient of the potential depends on the scale of its coordinate", "differentiation",
             sp.Derivative(slope, ell), -b / (2 * sp.sqrt(b**2 + 4 * sp.exp(4 * ell))))
     d.equal("In the rich limit the dependence is the same for every coefficient b > 0", "the limit of small alpha_eff",
-            sp.Limit(-lead / (2 * sp.sqrt(lead**2 + 4 * a**4)), a, 0), -sp.Rational(1, 2))
-    first, second = (2 * (a * sp.exp(sign * delta)) ** 2 * sp.sinh(4 * nu) for sign in (1, -1))
-    d.equal("Two equal columns, scales a e^delta and a e^-delta: their mean logarithm is log a whatever delta",
-            "logarithm of a product", (sp.log(a * sp.exp(delta)) + sp.log(a * sp.exp(-delta))) / 2, sp.log(a))
-    d.equal("Yet delta alone, at any a, decides how they share", "beta_j = 2 a_j^2 sinh(4 x_j nu), with equal x_j",
-            first / second, sp.exp(4 * delta))
+            sp.Limit(-lead / (2 * sp.sqrt(lead**2 + 4 * alpha**4)), alpha, 0), -sp.Rational(1, 2))
+    scales = [d.define(sp.Symbol(f"alpha_{j}", positive=True), alpha * sp.exp(sign * delta), "scale of a column")
+              for j, sign in ((1, 1), (2, -1))]
+    shares = [d.define(sp.Symbol(f"beta_{j}", real=True), 2 * scale**2 * sp.sinh(4 * nu), "coefficient of a column")
+              for j, scale in enumerate(scales, 1)]
+    d.equal("Two equal columns: the mean logarithm of their scales does not depend on delta", "logarithm of a product",
+            (sp.log(scales[0]) + sp.log(scales[1])) / 2, sp.log(alpha))
+    d.equal("Yet delta alone, at any alpha, decides how they share", "the same x.nu for both", shares[0] / shares[1],
+            sp.exp(4 * delta))
     d.conclude("the solution is a matter of single scales: equal shifts of log alpha_eff make all coordinates richer "
                "together, uneven ones put unequal penalties on |b_j|, of first order in the shift, as in two equal columns, "
                "where the mean says nothing at all. So a lower mean of log alpha_eff promises neither a smaller l1 norm nor a "
