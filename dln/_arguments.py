@@ -16,6 +16,10 @@ from ._suggest import unknown
 BUNDLED: dict[str, Callable[..., dln.Problem]] = {"diabetes": dln.datasets.diabetes}
 
 
+#: Stands for standard output where a file could be given.
+PRINT = Path("-")
+
+
 @dataclass(frozen=True)
 class RuleCommand:
     """A training rule on the command line: the options it takes, the one it needs, how it is made of them."""
@@ -117,9 +121,12 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     p.add_argument("theorems", nargs="*", metavar="THEOREM", help="such as T1 T4; by default all")
     p.add_argument("--data", help="check on these data instead of synthetic ones")
     _add_data_options(p)
-    form = p.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the checks, with all numbers measured, as JSON")
-    form.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    p.add_argument("--json", nargs="?", const=PRINT, type=Path, metavar="FILE.json",
+                   help="write every number measured as JSON to a file, or print it in place of the table")
+    p.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    p.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core, for more than one theorem)")
+    p.add_argument("--progress", action="store_true", help="a line on standard error for each theorem when it is finished, "
+                   "also where that is not a terminal")
 
     p = command("figure", "draw a figure")
     p.add_argument("name", nargs="?", metavar="NAME", help="such as phase-diagram")

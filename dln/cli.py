@@ -20,7 +20,7 @@ import numpy as np
 
 import dln
 
-from ._arguments import check_out, joined, make_rule, parsers, read_problem
+from ._arguments import PRINT, check_out, joined, make_rule, parsers, read_problem
 from ._suggest import unknown
 
 __all__ = ["main"]
@@ -252,17 +252,34 @@ def _derive(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     import theory
 
+    if args.json == PRINT and args.markdown:
+        raise ValueError("argument --markdown: not allowed with argument --json, unless that is given a file to write to")
+    if args.json not in (None, PRINT):
+        check_out(args.json, "--json", (".json",))
+    if args.jobs is not None and args.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
     for key in args.theorems:  # before data are read: a misspelt key should not cost time
         theory.get(key)
-    checks = theory.verify(args.theorems or None, read_problem(args), _progress())
-    if args.json:
-        print(theory.to_json(checks))
-    else:
-        print(theory.table(checks, "markdown" if args.markdown else "text"))
-    failed = [check for check in checks if not check.passed]
+    # Starting processes costs some seconds: more than most theorems take alone.
+    jobs = args.jobs or (1 if len(args.theorems) == 1 else _cores())
+    progress = _report_finished if args.progress or sys.stderr.isatty() else None
+    checks = theory.verify(args.theorems or None, read_problem(args), progress, jobs)
+    if args.json not in (None, PRINT):
+        args.json.write_text(theory.to_json(checks) + "\n", encoding="utf-8")
+    print(theory.to_json(checks) if args.json == PRINT else theory.table(checks, "markdown" if args.markdown else "text"))
+    failed = [check for check in checks if check.passed is False]  # None is neither: an empirical claim
     for check in failed:
         _complain(f"{check.key} failed: {check.message}", FAILED)
     return FAILED if failed else FINE
+
+
+def _report_finished(check: Any) -> None:
+    print(check, file=sys.stderr, flush=True)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _figure(args: argparse.Namespace) -> int:
