@@ -247,6 +247,8 @@ def _verify(args: argparse.Namespace) -> int:
 
     for key in args.theorems:  # before data are read: a misspelt key should not cost time
         theory.get(key)
+    if args.mutants:
+        return _mutants(args)
     checks = theory.verify(args.theorems or None, read_problem(args), _progress())
     if args.json:
         print(theory.to_json(checks))
@@ -256,6 +258,15 @@ def _verify(args: argparse.Namespace) -> int:
     for check in failed:
         _complain(f"{check.key} failed: {check.message}", FAILED)
     return FAILED if failed else FINE
+
+
+def _mutants(args: argparse.Namespace) -> int:
+    import theory
+
+    keys = args.theorems or list(theory.theorems)
+    verdicts = theory.kill_mutants([theory.get(key) for key in keys], read_problem(args), _progress())
+    print(theory.mutant_table(verdicts))
+    return FAILED if any(verdict.survivors for verdict in verdicts) else FINE
 
 
 def _figure(args: argparse.Namespace) -> int:

@@ -15,6 +15,8 @@ from typing import Any
 
 from . import finite_differences, gradient_flow, gradient_regularization, sam, weight_decay
 from ._derivation import Derivation, DerivationError, Step
+from ._mutants import kill as kill_mutants
+from ._mutants import mutant_table
 from ._registry import Check, Registry, Theorem
 from ._report import table, to_json
 
@@ -25,6 +27,8 @@ __all__ = [
     "Step",
     "Theorem",
     "get",
+    "kill_mutants",
+    "mutant_table",
     "table",
     "theorems",
     "to_json",
