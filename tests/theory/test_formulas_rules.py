@@ -110,7 +110,8 @@ STEPS = (1e-12, 1e-3, 0.2, 50.0)
 RULES = [GradientFlow(), WeightDecay(0.7), WeightDecay([1e-9, -3e4]),
          *(GradientRegularization(gamma, step, scheme, squared) for scheme in ("forward", "backward", "centered")
            for gamma, step in itertools.product((1e-6, 0.4), STEPS) for squared in (True, False)),
-         *(GradientRegularization(gamma, scheme="exact", squared=squared) for gamma in (1e-6, 0.4) for squared in (True, False)),
+         *(GradientRegularization(gamma, scheme="exact", squared=squared)
+           for gamma in (1e-6, 0.4) for squared in (True, False)),
          *(SAM(rho, *kind) for rho in STEPS for kind in itertools.product((False, True), repeat=2))]  # fmt: skip
 
 
@@ -160,8 +161,8 @@ def test_curvature_of_gradient_flow():
             size, K, row_scale = u * u + v * v, np.empty((2, 2)), np.empty(2)
             data = np.array(X)
             data.flags.writeable = False
-            rule = GradientFlow()
-            kappa = rule.curvature(data, 0.25, u * u - v * v, size, np.zeros(2), rule.parameters(2), row_scale, np.empty((4, 2)))
+            kappa = GradientFlow().curvature(data, 0.25, u * u - v * v, size, np.zeros(2), np.empty(0), row_scale,
+                                             np.empty((4, 2)))
             gram(X, 4 * 0.25 * size, K)
             assert kappa == 0.0 and row_scale.tolist() == [1.0, 1.0]
             expected = claimed(*(mpmath.mpf(float(x)) for array in case for x in array.flat))
