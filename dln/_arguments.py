@@ -121,6 +121,7 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     p.add_argument("theorems", nargs="*", metavar="THEOREM", help="such as T1 T4; by default all")
     p.add_argument("--data", help="check on these data instead of synthetic ones")
     _add_data_options(p)
+    p.add_argument("--mutants", action="store_true", help="check wrong versions of the theorems: all must be rejected")
     p.add_argument("--json", nargs="?", const=PRINT, type=Path, metavar="FILE.json",
                    help="write every number measured as JSON to a file, or print it in place of the table")
     p.add_argument("--markdown", action="store_true", help="print the table in Markdown")

@@ -260,6 +260,8 @@ def _verify(args: argparse.Namespace) -> int:
         raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
     for key in args.theorems:  # before data are read: a misspelt key should not cost time
         theory.get(key)
+    if args.mutants:
+        return _mutants(args)
     # Starting processes costs some seconds: more than most theorems take alone.
     jobs = args.jobs or (1 if len(args.theorems) == 1 else _cores())
     progress = _report_finished if args.progress or sys.stderr.isatty() else None
@@ -280,6 +282,15 @@ def _report_finished(check: Any) -> None:
 def _cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _mutants(args: argparse.Namespace) -> int:
+    import theory
+
+    keys = args.theorems or list(theory.theorems)
+    verdicts = theory.kill_mutants([theory.get(key) for key in keys], read_problem(args), _progress())
+    print(theory.mutant_table(verdicts))
+    return FAILED if any(verdict.survivors for verdict in verdicts) else FINE
 
 
 def _figure(args: argparse.Namespace) -> int:

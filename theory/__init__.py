@@ -24,6 +24,8 @@ from . import (
     weight_decay,
 )
 from ._derivation import Derivation, DerivationError, Step
+from ._mutants import kill as kill_mutants
+from ._mutants import mutant_table
 from ._registry import Check, Registry, Theorem
 from ._report import table, to_json
 from ._verify import work_through
@@ -35,6 +37,8 @@ __all__ = [
     "Step",
     "Theorem",
     "get",
+    "kill_mutants",
+    "mutant_table",
     "table",
     "theorems",
     "to_json",

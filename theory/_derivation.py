@@ -1,6 +1,6 @@
 """Derivations that run: a list of steps, each an identity that sympy has proved.
 
-A step enters a derivation only through `Derivation.equal`, `Derivation.by_differentiation` or `Derivation.positive`.
+A step enters a derivation only through `Derivation.equal`, `by_differentiation`, `by_series` or `positive`.
 Each of them proves what it is given, there and then, and raises `DerivationError` naming the step if sympy cannot. So a
 derivation that exists is a derivation that was checked; its text is only a view of it.
 
@@ -95,6 +95,14 @@ def vanishes(expression: sp.Expr) -> bool:
         lambda e: sp.simplify(e.rewrite(sp.log)),
     )
     return any(attempt(expression) == 0 for attempt in attempts)
+
+
+def _expand(expression: sp.Expr, variable: sp.Symbol, order: int) -> sp.Expr:
+    """Give the series at 0 below an order; for polynomials by differentiation, where `sympy.series` would crawl."""
+    if expression.is_polynomial(variable):
+        return sp.Add(*(sp.diff(expression, variable, k).subs(variable, 0) * variable**k / sp.factorial(k)
+                        for k in range(order)))
+    return sp.series(expression, variable, 0, order).removeO().doit()
 
 
 @dataclass(frozen=True)
@@ -245,6 +253,23 @@ class Derivation:
             self._demand(title, at_start, f"lhs - rhs at {variable} = {start}")
         proof = f"d/d{variable}(lhs - rhs) = 0 and lhs = rhs at {variable} = {text(start)}"
         self._add(title, rule, lhs, rhs, "=", proof)
+
+    def by_series(self, title: str, rule: str, lhs: sp.Expr, rhs: sp.Expr, variable: sp.Symbol, order: int) -> None:
+        """Add the step `lhs = rhs + O(variable^order)`, proved by sympy's series of `lhs` at `variable = 0`.
+
+        Written out, `lhs` is to be smooth in `variable` near 0; `rhs` is a polynomial in it of degree below `order`.
+        """
+        lhs, rhs = sp.sympify(lhs), sp.sympify(rhs)
+        for left, right in self._pairs(title, lhs, rhs):
+            claimed = self._evaluate(right)
+            if sp.degree(claimed, variable) >= order:
+                raise DerivationError(f"{self.key}, step {title!r}: the expansion claims terms beyond O({variable}^{order})")
+            found = _expand(self._evaluate(left), variable, order)
+            self._demand(title, found - claimed, f"the series of lhs in {variable} less rhs")
+        rest = sp.Order(variable**order)
+        with_rest = (rhs.applyfunc(lambda entry: sp.Add(entry, rest, evaluate=False)) if isinstance(rhs, sp.MatrixBase)
+                     else sp.Add(rhs, rest, evaluate=False))
+        self._add(title, rule, lhs, with_rest, "=", f"the series of lhs in {variable} up to order {order - 1} is rhs")
 
     def positive(self, title: str, rule: str, expression: sp.Expr) -> None:
         """Add the step `expression > 0`, proved from the signs of the symbols in it."""
