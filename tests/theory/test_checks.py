@@ -219,7 +219,7 @@ class Deadly:
 
 
 def test_a_process_that_dies_is_an_error_and_no_endless_wait():
-    with pytest.raises(ChildProcessError, match="ended abruptly.*jobs=1"):
+    with pytest.raises(ChildProcessError, match=r"ended abruptly.*jobs=1"):
         theory.verify(["T1"], Deadly(), jobs=2)
 
 
