@@ -97,6 +97,8 @@ def verify(keys: Iterable[str] | None = None, problem: Any = None, progress: Cal
     ------
     ValueError
         If a key is unknown, or `jobs` is less than 1.
+    ChildProcessError
+        If one of several processes ends abruptly.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
