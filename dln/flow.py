@@ -6,8 +6,10 @@ import numpy as np
 
 from ._jit import address, entry_point
 from ._suggest import unknown
+from .deep_potential import checked_depth
 from .integrate import state as st
 from .integrate import stepping
+from .integrate.stops import checked_times
 from .integrate.tableaus import DOP853, RODAS5P, W6
 from .network import difference_of_squares, initialize
 from .problem import Problem, RowSpace
@@ -36,8 +38,8 @@ _ASLEEP = 1e-2  # coordinates below this times rtol, relative to the data's scal
 _EPS = float(np.finfo(float).eps)
 
 
-def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, initial_weights=None, t_end=None, save_at=None,
-         rtol=1e-8, residual_tol=1e-10, method="auto", max_steps=100_000):
+def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=None, initial_weights=None, t_end=None,
+         save_at=None, rtol=1e-8, residual_tol=1e-10, method="auto", max_steps=100_000):
     """Integrate a training rule in continuous time.
 
     Parameters
@@ -46,9 +48,11 @@ def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, init
         The data.
     rule : Rule, optional
         The training rule, by default `GradientFlow`.
+    depth : float
+        D of the network ``beta = u^D - v^D``, a real number, at least 2.
     alpha, log_alpha : float or array_like (d,), optional
-        Initial scale ``sqrt(u0 v0)`` or its logarithm, which may be as low as -1e6; exactly one of these two and
-        `initial_weights`.
+        Initial scale ``sqrt(u0 v0)`` (at depth D > 2: ``alpha^(2-D) = (u0^(2-D) + v0^(2-D))/2``) or its logarithm, at
+        depth 2 as low as -1e6; exactly one of these two and `initial_weights`.
     log_ratio : float or array_like (d,), optional
         Initial shape ``log(u0/v0)``, by default 0: ``u0 = v0 = alpha``.
     initial_weights : (array_like, array_like), optional
@@ -99,8 +103,8 @@ def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, init
         raise TypeError(f"rule must be a training rule such as dln.GradientFlow(), got {rule!r}")
     if method not in METHODS:
         raise ValueError(unknown("method", method, METHODS))
-    start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio,
-                       initial_weights=initial_weights)
+    scale = {"alpha": alpha, "log_alpha": log_alpha, "log_ratio": log_ratio, "initial_weights": initial_weights}
+    depth = checked_depth(depth)
     rtol = number("rtol", rtol, minimum=0.0, strict=True)
     loosest = 0.1 if rule.exact_curvature else 1e-2
     if rtol > loosest:
@@ -111,27 +115,16 @@ def flow(problem, rule=None, *, alpha=None, log_alpha=None, log_ratio=None, init
         t_end = number("t_end", t_end, minimum=0.0, strict=True)
     if isinstance(max_steps, bool) or not isinstance(max_steps, (int, np.integer)) or max_steps < 1:
         raise ValueError(f"max_steps must be a positive integer, got {max_steps!r}")
-    saved = _times(save_at, t_end)
-    return _Integration(problem, rule, start, t_end, saved, max(rtol, 1e-14), residual_tol, method, int(max_steps)).run()
+    saved = checked_times(save_at, t_end)
+    settings = t_end, saved, max(rtol, 1e-14), residual_tol, method, int(max_steps)
+    if depth == 2.0:
+        return Integration(problem, rule, initialize(problem.n_features, **scale), *settings).run()
+    from ._deep import DeepIntegration, deep_initialize  # it builds on this module
+
+    return DeepIntegration(depth, problem, rule, deep_initialize(problem.n_features, depth, **scale), *settings).run()
 
 
-def _times(save_at, t_end):
-    if save_at is None:
-        return np.empty(0)
-    times = np.atleast_1d(np.asarray(save_at, dtype=float))
-    if times.ndim != 1:
-        raise ValueError(f"save_at must be a vector of times, got shape {times.shape}")
-    for k, t in enumerate(times):
-        if not (math.isfinite(t) and t >= 0.0):
-            raise ValueError(f"save_at[{k}] must be finite and at least 0, got {t}")
-        if k and t <= times[k - 1]:
-            raise ValueError(f"save_at must increase, but save_at[{k}] = {t:g} follows {times[k - 1]:g}")
-        if t_end is not None and t > t_end:
-            raise ValueError(f"save_at[{k}] = {t:g} lies beyond t_end = {t_end:g}")
-    return times
-
-
-class _Integration:
+class Integration:
     """One run: the compiled kernel's arrays, the stops, and the choice of method."""
 
     def __init__(self, problem, rule, start, t_end, saved, rtol, residual_tol, method, max_steps):
@@ -200,6 +193,9 @@ class _Integration:
         # A call to the kernel lasts a fraction of a second, so that Ctrl-C is heard.
         self.attempts = int(min(2000, max(1, 1e8 // (flops + 1000))))
 
+    def _kernels(self):
+        return entry_point(stepping.advance), address(self.rule.kernel), address(self.rule.curvature)
+
     def _parameters(self, break_before):
         """Return the rule's parameters: one row, or for rules that depend on time one per stage of the planned step."""
         d = self.problem.n_features
@@ -220,7 +216,7 @@ class _Integration:
         loose = self.method_asked == "auto" and self.rtol >= 1e-5 and self.X.shape[0] <= 300
         self._use("rosenbrock" if self.method_asked == "rosenbrock" or loose else "explicit")
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
-        kernels = (entry_point(stepping.advance), address(self.rule.kernel), address(self.rule.curvature))
+        kernels = self._kernels()
         last_save = self.saved[-1] if self.saved.size else 0.0
         saved = set(self.saved.tolist())
         breaks = self.rule.breakpoints
@@ -277,22 +273,27 @@ class _Integration:
         steps, best = int(self.count[st.ACCEPTED]), int(self.count[st.BEST_AT])
         return self.t_end is None and steps - best > max(2000, steps // 2)
 
-    def _shrinkage(self):
+    def _weights(self):
+        """Return (beta, log u, log v) of the state."""
+        return tuple(self.state[row].copy() for row in (st.BETA, st.LOG_U, st.LOG_V))
+
+    def _integrals(self):
+        """Return (nu, Q) of the state."""
         n, d = self.X.shape
-        return self.z[n:].copy() if self.rule.shrinks else np.zeros(d)
+        return self.z[:n].copy(), self.z[n:].copy() if self.rule.shrinks else np.zeros(d)
+
+    def _residual_norm(self):
+        return float(self.clock[st.RESIDUAL])
 
     def _loss(self):
-        return float(0.5 * self.c * self.clock[st.RESIDUAL] ** 2) + self.rows.unreachable_loss
-
-    def _of_state(self):
-        return tuple(self.state[row].copy() for row in (st.BETA, st.LOG_U, st.LOG_V))
+        return 0.5 * self.c * self._residual_norm() ** 2 + self.rows.unreachable_loss
 
     def _keep(self):
         if self.clock[st.STARTED] == 0.0:
             beta = difference_of_squares(self.log_product, self.log_ratio)
             self.kept.append((0.0, beta, self.start.log_u, self.start.log_v, self.problem.loss(beta)))
         else:
-            self.kept.append((self.clock[st.T], *self._of_state(), self._loss()))
+            self.kept.append((self.clock[st.T], *self._weights(), self._loss()))
 
     def _error_estimate(self):
         error = float(self.clock[st.ERROR_OF_BETA])
@@ -304,22 +305,22 @@ class _Integration:
         # What is held during a step shows in no estimate.
         return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), _ASLEEP * self.rtol if self.buffer.size else 0.0)
 
-    def _result(self, reason):
+    def _result(self, reason, kind=FlowResult, **more):
         count, t = self.count.tolist(), float(self.clock[st.T])
+        beta, log_u, log_v = self._weights()
+        nu, shrinkage = self._integrals()
         error = self._error_estimate()
-        residual = float(self.clock[st.RESIDUAL]) / self.scale if self.scale > 0.0 else 0.0
+        residual = self._residual_norm() / self.scale if self.scale > 0.0 else 0.0
         status, message = self._verdict(reason, t, count[st.ACCEPTED], residual, error)
-        nu = self.z[: self.X.shape[0]]
-        beta, log_u, log_v = self._of_state()
         times, betas, log_us, log_vs, losses = self._trajectory()
-        return FlowResult(
+        return kind(
             beta=beta, t=t, loss=self._loss(), residual=residual, log_u=log_u, log_v=log_v,
-            dual=nu.copy() if self.rows.basis is None else self.rows.basis @ nu, shrinkage=self._shrinkage(),
+            dual=nu if self.rows.basis is None else self.rows.basis @ nu, shrinkage=shrinkage,
             success=status in (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY), status=status, message=message,
             error_estimate=error, n_steps=count[st.ACCEPTED], n_rejected=count[st.REJECTED], n_rhs=count[st.RHS],
             n_factorizations=count[st.FACTORIZATIONS], method=self._methods(),
             times=times, betas=betas, log_us=log_us, log_vs=log_vs, losses=losses, problem=self.problem, rule=self.rule,
-            log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio, rtol=self.rtol)
+            log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio, rtol=self.rtol, **more)
 
     def _trajectory(self):
         if not self.kept:

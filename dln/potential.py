@@ -6,12 +6,16 @@
 With ``w = asinh(beta/(2 a^2))`` the bracket is ``beta (w - tanh(w/2))``: both terms have one sign and the first is at least
 twice the second, so nothing cancels.  The scale is taken as ``log_alpha``, since ``a^2`` underflows from 1e-154 on.
 
+At depth D > 2, ``beta = u^D - v^D``, `terms`, `value`, `gradient` and their inverses are those of `dln.deep_potential`.
+
 Source: Woodworth et al. (2020), Kernel and rich regimes in overparametrized models, Theorem 1, in the convention
 ``beta = u*u - v*v`` and loss ``|X beta - y|^2 / (4N)``.
 """
 
 import numpy as np
 
+from . import deep_potential
+from .deep_potential import checked_depth
 from .network import difference_of_squares
 
 __all__ = [
@@ -36,8 +40,8 @@ def _finite_vector(name, value):
     return array
 
 
-def mirror(beta, *, log_alpha, name="beta"):
-    """Return ``w = asinh(beta/(2 alpha^2))``, elementwise.
+def mirror(beta, *, log_alpha, depth=2, name="beta"):
+    """Return ``w = asinh(beta/(2 alpha^2))``, or ``log(u/v)`` at any depth, elementwise.
 
     Parameters
     ----------
@@ -45,6 +49,8 @@ def mirror(beta, *, log_alpha, name="beta"):
         Predictor.
     log_alpha : float or array_like
         Logarithm of the scale, broadcast against `beta`.
+    depth : float
+        D, at least 2.
     name : str
         What an error message calls `beta`.
 
@@ -55,6 +61,8 @@ def mirror(beta, *, log_alpha, name="beta"):
         ``asinh(z) = log(2 z)`` and logarithms are subtracted.
     """
     beta, log_alpha = np.broadcast_arrays(_finite_vector(name, beta), _finite_vector("log_alpha", log_alpha))
+    if (depth := checked_depth(depth)) != 2.0:
+        return deep_potential.mirror(beta, log_alpha=log_alpha, depth=depth)
     size = np.abs(beta)
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         # exp(-2 log_alpha) in two factors: neither overflows while log_alpha is above -700, and beyond 700 both vanish.
@@ -69,7 +77,7 @@ def mirror(beta, *, log_alpha, name="beta"):
     return np.copysign(result, beta)
 
 
-def terms(beta, *, log_alpha):
+def terms(beta, *, log_alpha, depth=2):
     """Return the potential of each coordinate, shape of the broadcast inputs.
 
     Parameters
@@ -78,13 +86,18 @@ def terms(beta, *, log_alpha):
         Predictor.
     log_alpha : float or array_like
         Logarithm of the scale, one or one per coordinate.
+    depth : float
+        D, at least 2; above, ``alpha_j^2 q_D(beta_j/alpha_j^D)`` is returned.
     """
+    if (depth := checked_depth(depth)) != 2.0:
+        beta, log_alpha = _finite_vector("beta", beta), _finite_vector("log_alpha", log_alpha)
+        return deep_potential.terms(beta, log_alpha=log_alpha, depth=depth)
     w = np.abs(mirror(beta, log_alpha=log_alpha))
     with np.errstate(over="ignore", under="ignore"):
         return 0.25 * np.abs(beta) * (w - np.tanh(0.5 * w))
 
 
-def value(beta, *, log_alpha):
+def value(beta, *, log_alpha, depth=2):
     """Return the potential ``phi_alpha(beta)``, a float.
 
     Parameters
@@ -93,22 +106,27 @@ def value(beta, *, log_alpha):
         Predictor.
     log_alpha : float or array_like (d,)
         Logarithm of the scale.
+    depth : float
+        D, at least 2.
 
     Examples
     --------
     >>> round(value([3.0, -4.0], log_alpha=-1e6) / 1e6, 3)  # small alpha: 0.5 log(1/alpha) times the l1 norm
     3.5
     """
-    return float(np.sum(terms(beta, log_alpha=log_alpha)))
+    return float(np.sum(terms(beta, log_alpha=log_alpha, depth=depth)))
 
 
-def gradient(beta, *, log_alpha):
-    """Return ``grad phi_alpha(beta) = asinh(beta/(2 alpha^2))/4``, elementwise; arguments as in `value`."""
+def gradient(beta, *, log_alpha, depth=2):
+    """Return ``grad phi_alpha(beta)``, at depth 2 ``asinh(beta/(2 alpha^2))/4``, elementwise; arguments as in `value`."""
+    if (depth := checked_depth(depth)) != 2.0:
+        beta, log_alpha = _finite_vector("beta", beta), _finite_vector("log_alpha", log_alpha)
+        return deep_potential.gradient(beta, log_alpha=log_alpha, depth=depth)
     return 0.25 * mirror(beta, log_alpha=log_alpha)
 
 
-def inverse_gradient(dual, *, log_alpha):
-    """Return beta with ``grad phi_alpha(beta) = dual``: ``beta = 2 alpha^2 sinh(4 dual)``, elementwise.
+def inverse_gradient(dual, *, log_alpha, depth=2):
+    """Return beta with ``grad phi_alpha(beta) = dual``, elementwise: at depth 2, ``beta = 2 alpha^2 sinh(4 dual)``.
 
     Parameters
     ----------
@@ -116,7 +134,11 @@ def inverse_gradient(dual, *, log_alpha):
         Points of the dual space, for instance ``X^T nu``.
     log_alpha : float or array_like
         Logarithm of the scale.
+    depth : float
+        D, at least 2; above, ``|alpha^(D-2) dual|`` must be below 1, or a ValueError names the entry.
     """
+    if (depth := checked_depth(depth)) != 2.0:
+        return deep_potential.inverse_gradient(dual, log_alpha=log_alpha, depth=depth)
     return difference_of_squares(2.0 * np.asarray(log_alpha, dtype=float), 4.0 * np.asarray(dual, dtype=float))
 
 

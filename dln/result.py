@@ -62,6 +62,10 @@ class FlowResult:
         The trajectory at `save_at`: (K,), (K, d), (K, d), (K, d), (K,); empty without `save_at`.
     problem, rule, log_alpha, log_ratio, rtol
         What was integrated: inputs, with `log_alpha` and ``log_ratio = log(u0/v0)`` broadcast to (d,).
+    depth, exact_law : float, bool
+        D of ``beta = u^D - v^D``, and whether `log_effective_alpha` and `center` determine the limit: at depth 2 for every
+        rule; above for gradient flow and even weight decay, with ``alpha_eff^(2-D) = (u^(2-D) + v^(2-D))/2`` and dual
+        ``int g(s) exp(2 (D-2) int_s^t lam) ds = X^T dual``.  Without the law `dual` and `shrinkage` are NaN.
     """
 
     beta: np.ndarray
@@ -91,7 +95,8 @@ class FlowResult:
     log_alpha: np.ndarray
     log_ratio: np.ndarray
     rtol: float
-    depth: int = field(default=2)
+    depth: float = field(default=2)
+    exact_law: bool = field(default=True)
 
     @property
     def log_effective_alpha(self):

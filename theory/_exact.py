@@ -28,7 +28,7 @@ from ._raw_route import RawRun, integrate
 from ._registry import Finding
 from ._setting import Setting
 
-__all__ = ["LEVELS", "TOLERANCE", "ExactLaw", "center_of", "mutants"]
+__all__ = ["LEVELS", "TOLERANCE", "ExactLaw", "center_of", "distance", "largest", "mutants"]
 
 TOLERANCE = 1e-9
 
@@ -98,12 +98,12 @@ class ExactLaw:
         closed_form = 2 * np.exp(2 * log_scales) * np.sinh(self.log_ratio - 4 * int_p)
         minima, certificates = self._minimise(setting.data.X, raw, log_scales)
         found: dict[str, Any] = {
-            "engine_beta": _distance(engine.betas, raw.betas),
+            "engine_beta": distance(engine.betas, raw.betas),
             # A difference of logarithms is a relative error of alpha_eff.
-            "engine_scale": _largest(engine.log_scales - raw.log_scales),
-            "law": _largest(log_scales - raw.log_scales),
-            "closed_form": _distance(closed_form, raw.betas),
-            "argmin": _distance(minima, raw.betas),
+            "engine_scale": largest(engine.log_scales - raw.log_scales),
+            "law": largest(log_scales - raw.log_scales),
+            "closed_form": distance(closed_form, raw.betas),
+            "argmin": distance(minima, raw.betas),
         }
         numbers = np.array([found[key] for key in DISCREPANCIES])
         # NaN is a failure, and a maximum could lose it.
@@ -123,11 +123,12 @@ class ExactLaw:
                                                     "argmin_infeasibility": [m.infeasibility for m in minima]}
 
 
-def _largest(differences: Array) -> list[float]:
+def largest(differences: Array) -> list[float]:
+    """Largest difference at each time."""
     return [float(x) for x in np.max(np.abs(differences), axis=-1)]
 
 
-def _distance(one: Array, other: Array) -> list[float]:
+def distance(one: Array, other: Array) -> list[float]:
     """Largest difference at each time relative to the largest entry of `other`."""
     scale = np.maximum(np.max(np.abs(other), axis=-1), np.finfo(float).tiny)
     return [float(x) for x in np.max(np.abs(one - other), axis=-1) / scale]

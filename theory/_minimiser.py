@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import sympy as sp
@@ -19,16 +20,28 @@ from ._derivation import Derivation
 from ._network import Array
 from ._steps import potential
 
-__all__ = ["Minimum", "minimise_divergence"]
+__all__ = ["Minimum", "Potential", "minimise_divergence"]
+
+
+class Potential(NamedTuple):
+    """A potential of one coordinate: value, slope and curvature as functions of (b, a), and the depth D.
+
+    Up to a factor it depends on `b/a^D` alone.
+    """
+
+    value: Callable[..., Array]
+    slope: Callable[..., Array]
+    curvature: Callable[..., Array]
+    depth: float
 
 
 @cache
-def _functions() -> tuple[Callable[..., Array], Callable[..., Array], Callable[..., Array]]:
-    """Value, slope and curvature of the potential of one coordinate, as functions of (b, a)."""
+def _entropy() -> Potential:
+    """Give the potential of depth 2."""
     a = sp.Symbol("a", positive=True)
     phi = potential(Derivation("potential", "hyperbolic entropy"), a)
     value, first, second = (sp.lambdify((phi.b, a), part, "numpy") for part in (phi.value, phi.slope, phi.curvature))
-    return value, first, second
+    return Potential(value, first, second, 2.0)
 
 
 @dataclass(frozen=True)
@@ -49,8 +62,9 @@ class Minimum:
     infeasibility: float
 
 
-def minimise_divergence(X: Array, target: Array, log_alpha: Array, center: Array) -> Minimum:
-    """Minimise the Bregman divergence of the hyperbolic entropy from a centre, subject to `X b = target`.
+def minimise_divergence(X: Array, target: Array, log_alpha: Array, center: Array,
+                        phi: Potential | None = None) -> Minimum:
+    """Minimise the Bregman divergence of a potential from a centre, subject to `X b = target`.
 
     Parameters
     ----------
@@ -60,16 +74,18 @@ def minimise_divergence(X: Array, target: Array, log_alpha: Array, center: Array
     log_alpha : ndarray of shape (d,)
         Logarithm of the effective initialisation.
     center : ndarray of shape (d,)
+    phi : Potential
+        By default the hyperbolic entropy, that of depth 2.
 
     Returns
     -------
     Minimum
     """
-    value, first, second = _functions()
+    value, first, second, depth = phi or _entropy()
     b0 = lstsq(X, target)[0]
     # phi is homogeneous: in units of the predictor the optimisers see numbers of order one.
     unit = max(np.max(np.abs(b0)), np.finfo(float).tiny)
-    b0, a = b0 / unit, np.exp(log_alpha - np.log(unit) / 2)
+    b0, a = b0 / unit, np.exp(log_alpha - np.log(unit) / depth)
     at_center = first(center / unit, a)
     Z = null_space(X)
     if Z.shape[1] == 0:

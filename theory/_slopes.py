@@ -44,14 +44,14 @@ class Slope:
         return abs(self.value - order) <= self.half_width
 
 
-def fit_slope(steps: Array, distances: Array, corrections: tuple[int, ...] = (1, 2), noise: float = 0.0) -> Slope:
+def fit_slope(steps: Array, distances: Array, corrections: tuple[float, ...] = (1, 2), noise: float = 0.0) -> Slope:
     """Fit the order at which distances vanish with the step.
 
     Parameters
     ----------
     steps, distances : ndarray of shape (K,)
         Positive; K at least `len(corrections) + 4`.
-    corrections : tuple of int
+    corrections : tuple of float
         Powers of the step in the relative corrections: (1, 2), or (2, 4) where symmetry leaves only even powers.
     noise : float
         Absolute error of a distance, by which the band is widened.
@@ -84,7 +84,7 @@ def fit_slope(steps: Array, distances: Array, corrections: tuple[int, ...] = (1,
     return Slope(float(coefficients[1]), width, local)
 
 
-def slope_finding(steps: Array, distances: Mapping[str, Array], order: float, corrections: tuple[int, ...] = (1, 2),
+def slope_finding(steps: Array, distances: Mapping[str, Array], order: float, corrections: tuple[float, ...] = (1, 2),
                   noise: float = 0.0) -> Finding:
     """Compare fitted orders of several routes with the claimed one.
 

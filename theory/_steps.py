@@ -14,7 +14,7 @@ import sympy as sp
 from ._derivation import Derivation
 from ._network import SymbolicNetwork
 
-__all__ = ["Gradients", "argmin", "effective_scale", "law", "pair", "perturb", "potential", "start"]
+__all__ = ["Gradients", "argmin", "effective_scale", "law", "minimality", "pair", "perturb", "potential", "start"]
 
 TIME, PAST = sp.symbols("t s", nonnegative=True)
 
@@ -146,9 +146,10 @@ def law(d: Derivation, shaped: bool = True, shrinking: bool = True) -> None:
 
 def effective_scale(d: Derivation, title: str, rate: sp.Expr, claimed: sp.Expr, initial: sp.Expr) -> None:
     """Prove the closed form of `alpha_eff = sqrt(u0 v0) exp(-2 int q)` for a rule's q."""
-    general = initial * sp.exp(-2 * sp.Integral(rate, (PAST, 0, TIME)))
-    d.by_differentiation(title, "the conservation law with the q of the rule, logarithms of both sides",
-                         sp.log(general), sp.log(claimed), TIME, sp.S.Zero)
+    count = sum(str(known.symbol).startswith("alpha_eff") for known in d.definitions)
+    scale = d.define(sp.Symbol("alpha_eff" + (f"_{count + 1}" if count else ""), positive=True),
+                     initial * sp.exp(-2 * sp.Integral(rate, (PAST, 0, TIME))), "sqrt(u v) by the conservation law")
+    d.by_differentiation(title, "the q of the rule, logarithms of both sides", sp.log(scale), sp.log(claimed), TIME, sp.S.Zero)
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,13 @@ def argmin(d: Derivation, shaped: bool = True) -> None:
     d.by_differentiation(
         "Stationarity", "the gradient of the potential at beta(t) less that at the centre is -P = -X^T nu",
         slope.subs(b, 2 * a**2 * sp.sinh(h - 4 * P)) - slope.subs(b, 2 * a**2 * sp.sinh(h)), -P, P, sp.S.Zero)
+    minimality(d)
+
+
+def minimality(d: Derivation) -> None:
+    """Prove that a point whose gradient of phi differs from that at the centre by a vector of the row space is minimal."""
     phi = sp.Function("phi")
-    c, x = sp.symbols("c beta", real=True)
+    b, c, x = sp.symbols("b c beta", real=True)
 
     def slope_at(point: sp.Symbol) -> sp.Expr:
         return sp.diff(phi(point), point)

@@ -33,6 +33,31 @@ def plain_curvature(X, c, beta, size, r, params, row_scale, work_d):
     return 0.0
 
 
+#: Rows of `powers` (5, d) at depth D > 2: ``u^(D-2), v^(D-2), u^D, v^D`` and ``beta = u^D - v^D``.
+UK, VK, UD, VD, BETA = range(5)
+
+#: ``deep_rule(X, y, c, depth, powers, params, r, rate, work_d, work_n) -> outcome`` fills the residual r and
+#: ``rate = ((log u)', (log v)')`` (2d,).  It returns 0, or 2 where an ascent step takes a weight through 0 and u^D is not
+#: defined; `work_d` is (6, d), `work_n` (2, N).
+DEEP_RULE = types.int64(DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX)
+
+#: ``deep_curvature(X, c, depth, powers, r, params, row_scale, work_d) -> kappa``: the stiff part of the Jacobian is that of
+#: gradient flow with ``S (I + kappa K)`` in its middle; see `dln.integrate.deep_state`.
+DEEP_CURVATURE = types.float64(DATA_MATRIX, types.float64, types.float64, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX)
+
+
+call_deep_rule = caller(DEEP_RULE)
+call_deep_curvature = caller(DEEP_CURVATURE)
+
+
+@njit(DEEP_CURVATURE)
+def plain_deep_curvature(X, c, depth, powers, r, params, row_scale, work_d):
+    """Curvature of gradient flow: S = 1, kappa = 0."""
+    for i in range(row_scale.shape[0]):
+        row_scale[i] = 1.0
+    return 0.0
+
+
 class Rule(ABC):
     """A training rule: its pair (p, q) as a compiled kernel, and the facts that the integrators need.
 
@@ -51,6 +76,13 @@ class Rule(ABC):
         Whether the rule sees single samples; otherwise (X, y) may be reduced to the row space.
     settles : bool
         Whether a small residual means convergence: not for a rule that keeps moving the weights on an interpolator.
+    deep_kernel, deep_curvature : compiled functions of signatures `DEEP_RULE` and `DEEP_CURVATURE`
+        The same rule at depth D > 2; without the first it is known at depth 2 only.
+    deep_law : bool
+        Whether at depth D > 2 the limit minimises the potential at `effective_alpha`, if the parameters are the same for all
+        coordinates.
+    decays : bool
+        Whether at depth D > 2 weights may come to rest away from an interpolator.
     """
 
     name: str
@@ -60,6 +92,10 @@ class Rule(ABC):
     shrinks: bool = True
     uses_samples: bool = False
     settles: bool = True
+    deep_kernel: Any = None
+    deep_curvature: Any = staticmethod(plain_deep_curvature)
+    deep_law: bool = False
+    decays: bool = False
 
     @property
     def time_dependent(self):

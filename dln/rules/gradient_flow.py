@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._jit import njit
-from .._linalg import residual
-from .base import RULE, Rule
+from .._linalg import residual, rmatvec
+from .base import BETA, DEEP_RULE, RULE, Rule
+from .deep import descend
 
 
 @njit(RULE)
@@ -14,6 +15,14 @@ def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     residual(X, beta, y, r)
     for i in range(r.shape[0]):
         coef[i] = c * r[i]
+
+
+@njit(DEEP_RULE)
+def _deep_kernel(X, y, c, depth, powers, params, r, rate, work_d, work_n):
+    residual(X, powers[BETA], y, r)
+    rmatvec(X, r, c, work_d[0])
+    descend(depth, powers, work_d[0], rate)
+    return 0
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,8 @@ class GradientFlow(Rule):
 
     name = "gradient-flow"
     kernel = staticmethod(_kernel)
+    deep_kernel = staticmethod(_deep_kernel)
+    deep_law = True
     exact_curvature = True
     shrinks = False
 

@@ -13,7 +13,9 @@ import numpy as np
 from .._jit import njit
 from .._linalg import matvec, residual, rmatvec
 from .._suggest import unknown
-from .base import CURVATURE, RULE, Rule, number
+from .base import BETA, CURVATURE, DEEP_CURVATURE, DEEP_RULE, RULE, Rule, number
+from .deep import add_penalty, descend
+from .deep import gradient_norm as deep_gradient_norm
 
 SCHEMES = ("forward", "backward", "centered", "exact")
 _ONE_SIDED, _CENTERED, _EXACT = 0.0, 1.0, 2.0
@@ -86,6 +88,36 @@ def _curvature(X, c, beta, size, r, params, row_scale, work_d):
     return gamma
 
 
+@njit(DEEP_RULE)
+def _deep_kernel(X, y, c, depth, powers, params, r, rate, work_d, work_n):
+    gamma, epsilon, scheme, squared = params[0], params[1], params[2], params[3]
+    residual(X, powers[BETA], y, r)
+    g = work_d[0]
+    rmatvec(X, r, c, g)
+    descend(depth, powers, g, rate)
+    if squared == 0.0:
+        size_of_gradient = deep_gradient_norm(depth, powers, g)
+        gamma = gamma / size_of_gradient if size_of_gradient > 0.0 else 0.0
+    if scheme == _CENTERED:
+        defined = add_penalty(X, c, depth, powers, 0.5 * gamma, epsilon, g, rate, work_d, work_n)
+        defined &= add_penalty(X, c, depth, powers, 0.5 * gamma, -epsilon, g, rate, work_d, work_n)
+    else:
+        defined = add_penalty(X, c, depth, powers, gamma, epsilon, g, rate, work_d, work_n)
+    return 0 if defined else 2
+
+
+@njit(DEEP_CURVATURE)
+def _deep_curvature(X, c, depth, powers, r, params, row_scale, work_d):
+    gamma, squared = params[0], params[3]
+    for i in range(row_scale.shape[0]):
+        row_scale[i] = 1.0
+    if squared == 0.0:
+        rmatvec(X, r, c, work_d[0])
+        size_of_gradient = deep_gradient_norm(depth, powers, work_d[0])
+        gamma = gamma / size_of_gradient if size_of_gradient > 0.0 else 0.0
+    return gamma
+
+
 @dataclass(frozen=True)
 class GradientRegularization(Rule):
     """Gradient regularization by finite differences of the weight gradient, or with the exact Hessian.
@@ -130,6 +162,8 @@ class GradientRegularization(Rule):
     name = "gr"
     kernel = staticmethod(_kernel)
     curvature = staticmethod(_curvature)
+    deep_kernel = staticmethod(_deep_kernel)
+    deep_curvature = staticmethod(_deep_curvature)
 
     def __post_init__(self):
         object.__setattr__(self, "gamma", number("gamma", self.gamma, minimum=0.0))

@@ -7,7 +7,9 @@ import numpy as np
 
 from .._jit import njit
 from .._linalg import residual, rmatvec
-from .base import CURVATURE, RULE, Rule, number
+from .base import BETA, CURVATURE, DEEP_CURVATURE, DEEP_RULE, RULE, UD, UK, VD, VK, Rule, number
+from .deep import add_penalty, descend, power_change
+from .deep import gradient_norm as deep_gradient_norm
 from .gradient_regularization import gradient_norm, perturbed_pair
 
 
@@ -80,6 +82,76 @@ def _per_sample_curvature(X, c, beta, size, r, params, row_scale, work_d):
     return 0.0
 
 
+@njit(DEEP_RULE)
+def _deep_full_batch(X, y, c, depth, powers, params, r, rate, work_d, work_n):
+    rho, normalized = params[0], params[1]
+    residual(X, powers[BETA], y, r)
+    g = work_d[0]
+    rmatvec(X, r, c, g)
+    descend(depth, powers, g, rate)
+    if normalized != 0.0:
+        size_of_gradient = deep_gradient_norm(depth, powers, g)
+        rho = rho / size_of_gradient if size_of_gradient > 0.0 else 0.0
+    return 0 if add_penalty(X, c, depth, powers, rho, rho, g, rate, work_d, work_n) else 2
+
+
+@njit(DEEP_CURVATURE)
+def _deep_full_batch_curvature(X, c, depth, powers, r, params, row_scale, work_d):
+    rho, normalized = params[0], params[1]
+    for i in range(row_scale.shape[0]):
+        row_scale[i] = 1.0
+    if normalized != 0.0:
+        rmatvec(X, r, c, work_d[0])
+        size_of_gradient = deep_gradient_norm(depth, powers, work_d[0])
+        rho = rho / size_of_gradient if size_of_gradient > 0.0 else 0.0
+    return rho
+
+
+@njit()
+def _deep_radius(X, i, depth, powers, rho, normalized, residual_i):
+    # The radius of sample i, and sum_j x_ij^2 D^2 (u^(2D-2) + v^(2D-2))/4: |grad L_i|^2 is r_i^2 times that.
+    total = 0.0
+    for j in range(X.shape[1]):
+        total += (X[i, j] * X[i, j]) * (powers[UD, j] * powers[UK, j] + powers[VD, j] * powers[VK, j])
+    total *= 0.25 * depth * depth
+    return _sample_radius(rho, normalized, residual_i, total), total
+
+
+@njit(DEEP_RULE)
+def _deep_per_sample(X, y, c, depth, powers, params, r, rate, work_d, work_n):
+    # Sample i takes u to u (1 + rho D u^k g_ij) with g_i = x_i r_i/2; the power D - 1 of the factor is its power D over it.
+    n, d = X.shape
+    residual(X, powers[BETA], y, r)
+    rate[:] = 0.0
+    for i in range(n):
+        radius = _deep_radius(X, i, depth, powers, params[0], params[1], r[i])[0]
+        change = 0.0
+        for j in range(d):
+            x = 0.5 * depth * (X[i, j] * r[i])
+            work_d[0, j] = power_change(radius, powers[UK, j] * x, depth)
+            work_d[1, j] = power_change(radius, -powers[VK, j] * x, depth)
+            change += X[i, j] * (powers[UD, j] * work_d[0, j] - powers[VD, j] * work_d[1, j])
+        if not math.isfinite(change):
+            return 2
+        weight = c * depth * (r[i] + radius * change)
+        for j in range(d):
+            x = 0.5 * depth * (X[i, j] * r[i])
+            up, down = 1.0 + radius * powers[UK, j] * x, 1.0 - radius * powers[VK, j] * x
+            up = (1.0 + radius * work_d[0, j]) / up if up != 0.0 else 0.0
+            down = (1.0 + radius * work_d[1, j]) / down if down != 0.0 else 0.0
+            rate[j] -= powers[UK, j] * (weight * X[i, j]) * up
+            rate[d + j] += powers[VK, j] * (weight * X[i, j]) * down
+    return 0
+
+
+@njit(DEEP_CURVATURE)
+def _deep_per_sample_curvature(X, c, depth, powers, r, params, row_scale, work_d):
+    for i in range(X.shape[0]):
+        radius, total = _deep_radius(X, i, depth, powers, params[0], params[1], r[i])
+        row_scale[i] = 1.0 / (1.0 + 2.0 * radius * total)
+    return 0.0
+
+
 @dataclass(frozen=True)
 class SAM(Rule):
     """Sharpness-aware minimisation, with the full batch or one sample at a time.
@@ -120,6 +192,16 @@ class SAM(Rule):
     def curvature(self):
         """The curvature of the chosen kind."""
         return _per_sample_curvature if self.per_sample else _full_batch_curvature
+
+    @property
+    def deep_kernel(self):
+        """The kernel of the chosen kind at depth D > 2."""
+        return _deep_per_sample if self.per_sample else _deep_full_batch
+
+    @property
+    def deep_curvature(self):
+        """Its curvature."""
+        return _deep_per_sample_curvature if self.per_sample else _deep_full_batch_curvature
 
     @property
     def uses_samples(self):  # type: ignore[override]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._jit import njit
-from .._linalg import residual
-from .base import RULE, Rule, number
+from .._linalg import residual, rmatvec
+from .base import BETA, DEEP_RULE, RULE, Rule, number
+from .deep import descend
 
 
 @njit(RULE)
@@ -19,9 +20,24 @@ def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
         q[j] = params[j]
 
 
+@njit(DEEP_RULE)
+def _deep_kernel(X, y, c, depth, powers, params, r, rate, work_d, work_n):
+    residual(X, powers[BETA], y, r)
+    rmatvec(X, r, c, work_d[0])
+    descend(depth, powers, work_d[0], rate)
+    d = X.shape[1]
+    for j in range(d):
+        rate[j] -= 2.0 * params[j]
+        rate[d + j] -= 2.0 * params[j]
+    return 0
+
+
 @dataclass(frozen=True, eq=False)
 class WeightDecay(Rule):
     """Weight decay: gradient flow of ``L + sum_j lam_j (u_j^2 + v_j^2)``, so ``p = g, q = lam``.
+
+    At depth D > 2 the effective initialisation is ``alpha exp(-2 int lam)``, too, but the limit is known to minimise the
+    potential only if lam is the same for all coordinates.
 
     Parameters
     ----------
@@ -41,6 +57,9 @@ class WeightDecay(Rule):
 
     name = "weight-decay"
     kernel = staticmethod(_kernel)
+    deep_kernel = staticmethod(_deep_kernel)
+    deep_law = True
+    decays = True
 
     def __post_init__(self):
         if not callable(self.strength):

@@ -1,0 +1,22 @@
+"""The times at which a trajectory is kept."""
+
+import math
+
+import numpy as np
+
+
+def checked_times(save_at, t_end):
+    """Return `save_at` as a vector of increasing times from 0 to `t_end`, empty without any; else a one-line error."""
+    if save_at is None:
+        return np.empty(0)
+    times = np.atleast_1d(np.asarray(save_at, dtype=float))
+    if times.ndim != 1:
+        raise ValueError(f"save_at must be a vector of times, got shape {times.shape}")
+    for k, t in enumerate(times):
+        if not (math.isfinite(t) and t >= 0.0):
+            raise ValueError(f"save_at[{k}] must be finite and at least 0, got {t}")
+        if k and t <= times[k - 1]:
+            raise ValueError(f"save_at must increase, but save_at[{k}] = {t:g} follows {times[k - 1]:g}")
+        if t_end is not None and t > t_end:
+            raise ValueError(f"save_at[{k}] = {t:g} lies beyond t_end = {t_end:g}")
+    return times

@@ -1,0 +1,145 @@
+"""The set of minimisers of a weighted l1 norm, and the one among them that a second, strictly convex function selects.
+
+By complementary slackness with dual nu, all minimisers are supported where `|x_j.nu|` equals its weight, with the sign of
+`x_j.nu`: a polytope of magnitudes. Everything here is SciPy's: linear programming, then Newton inside of the polytope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import lstsq, null_space
+from scipy.optimize import linprog, minimize, root
+
+from ._dual import row_space
+from ._network import Array
+from ._raw_route import RouteError
+
+__all__ = ["Face", "Selection", "entropy", "face_of", "fractional", "least_l1", "select"]
+
+#: |x_j.nu| this near its weight, relative to it, counts as equal.
+TIE = 1e-7
+
+
+class Selection(NamedTuple):
+    """A strictly convex function of magnitudes: terms, slopes and curvatures, elementwise, given magnitudes and places."""
+
+    value: Callable[[Array, Array], Array]
+    slope: Callable[[Array, Array], Array]
+    curvature: Callable[[Array, Array], Array]
+
+
+def entropy(shape: Array) -> Selection:
+    """Give `m (log(m/w^2) - 1)`, less of which is more entropy."""
+    log_shape = 2 * np.log(shape)
+    return Selection(lambda m, at: m * (np.log(m) - log_shape[at] - 1), lambda m, at: np.log(m) - log_shape[at],
+                     lambda m, at: 1 / m)
+
+
+def fractional(depth: float) -> Selection:
+    """Give `-m^(2/D)`."""
+    p = 2 / depth
+    return Selection(lambda m, at: -(m**p), lambda m, at: -p * m ** (p - 1), lambda m, at: p * (1 - p) * m ** (p - 2))
+
+
+@dataclass(frozen=True)
+class Face:
+    """The l1 minimisers.
+
+    Attributes
+    ----------
+    vertex : ndarray of shape (d,)
+        One of them.
+    signs : ndarray of shape (d,)
+        Of `x_j.nu`.
+    places : ndarray of int
+        Where a minimiser can differ from 0.
+    slack : ndarray of shape (d,)
+        Weight less `|x_j.nu|`.
+    """
+
+    vertex: Array
+    signs: Array
+    places: Array
+    slack: Array
+
+    @property
+    def gap(self) -> float:
+        """Smallest slack outside of the face."""
+        return float(np.min(np.delete(self.slack, self.places)))
+
+    @property
+    def support(self) -> Array:
+        """Where the vertex is not 0."""
+        return np.flatnonzero(np.abs(self.vertex) > 1e-9 * np.max(np.abs(self.vertex)))
+
+
+def face_of(X: Array, vertex: Array, nu: Array, weights: Array) -> Face:
+    """Give the face from one minimiser and its dual."""
+    slopes = nu @ X
+    slack = weights - np.abs(slopes)
+    tied = (slack <= TIE * weights) | (np.abs(vertex) > 1e-9 * np.max(np.abs(vertex)))
+    if np.all(tied):
+        raise RouteError("every column ties in the l1 minimisation: its minimisers cannot be told from other points")
+    return Face(vertex, np.sign(slopes), np.flatnonzero(tied), slack)
+
+
+def least_l1(X: Array, y: Array, weights: Array) -> Face:
+    """Minimise `sum w_j |b_j|` subject to `X b = y` by linear programming, and polish vertex and dual."""
+    rows, target = row_space(X, y)
+    d = weights.size
+    found = linprog(np.concatenate([weights, weights]), A_eq=np.hstack([rows, -rows]), b_eq=target, bounds=(0, None),
+                    method="highs-ds")
+    if found.status != 0:
+        raise RouteError(f"the linear programme was not solved: {found.message}")
+    vertex = found.x[:d] - found.x[d:]
+    support = np.flatnonzero(np.abs(vertex) > 1e-9 * np.max(np.abs(vertex)))
+    exact = np.zeros(d)
+    exact[support] = lstsq(rows[:, support], target)[0]
+    nu = found.eqlin.marginals
+    nu = nu + lstsq(rows[:, support].T, weights[support] * np.sign(vertex[support]) - nu @ rows[:, support])[0]
+    return face_of(rows, exact, nu, weights)
+
+
+def select(face: Face, X: Array, y: Array, selection: Selection) -> Array:
+    """Minimise the selecting function over the face.
+
+    It has infinite slope where a magnitude is 0, so its minimiser is inside: an inner point and Newton's method find it.
+    """
+    rows, target = row_space(X, y)
+    places, signs = face.places, face.signs[face.places]
+    A = rows[:, places] * signs
+    beta = np.zeros(X.shape[1])
+    Z = null_space(A)
+    magnitudes = np.abs(face.vertex[places])
+    if Z.shape[1]:
+        # The point farthest from the walls: max t with m >= t, A m = target.
+        n = places.size
+        inner = linprog(np.concatenate([np.zeros(n), [-1.0]]), A_ub=np.hstack([-np.eye(n), np.ones((n, 1))]), b_ub=np.zeros(n),
+                        A_eq=np.hstack([A, np.zeros((len(target), 1))]), b_eq=target, bounds=(0, None), method="highs-ds")
+        if inner.status != 0 or not inner.x[-1] > 0:
+            raise RouteError("the face of l1 minimisers has no inner point")
+        start = inner.x[:-1]
+
+        def objective(w: Array) -> float:
+            m = start + Z @ w
+            return float(np.sum(selection.value(m, places))) if np.all(m > 0) else np.inf
+
+        def gradient(w: Array) -> Array:
+            m = start + Z @ w
+            return Z.T @ selection.slope(m, places) if np.all(m > 0) else np.full(w.size, np.nan)
+
+        def hessian(w: Array) -> Array:
+            return Z.T @ (selection.curvature(start + Z @ w, places)[:, None] * Z)
+
+        w = minimize(objective, np.zeros(Z.shape[1]), jac=gradient, hess=hessian, method="trust-exact",
+                     options={"gtol": 1e-9}).x
+        polished = root(gradient, w, jac=hessian, method="hybr", options={"xtol": 1e-15}).x
+        if np.max(np.abs(gradient(polished))) < np.max(np.abs(gradient(w))):
+            w = polished
+        magnitudes = start + Z @ w
+    beta[places] = signs * magnitudes
+    return beta
