@@ -79,16 +79,17 @@ class _Dual:
 
     def solve(self, guess: Array) -> Array | None:
         """Minimise from a guess; None if that does not come to an accurate end."""
-        if not np.isfinite(self.objective(guess)):
-            return None
-        try:
-            found = minimize(self.objective, guess, jac=self.gradient, hess=self.hessian, method="trust-exact",
-                             options={"gtol": 1e-7 * float(np.max(np.abs(self.y))), "maxiter": 100}).x
-            polished = root(self.gradient, found, jac=self.hessian, method="hybr", options={"xtol": 1e-15}).x
-        except (LinAlgError, ValueError):
-            return None
-        best = min((found, polished), key=self._residual)
-        return best if self._residual(best) <= ACCURACY + self._rounding(best) else None
+        with np.errstate(over="ignore", invalid="ignore"):  # trial points may lie far out, and are rejected
+            if not np.isfinite(self.objective(guess)):
+                return None
+            try:
+                found = minimize(self.objective, guess, jac=self.gradient, hess=self.hessian, method="trust-exact",
+                                 options={"gtol": 1e-7 * float(np.max(np.abs(self.y))), "maxiter": 100}).x
+                polished = root(self.gradient, found, jac=self.hessian, method="hybr", options={"xtol": 1e-15}).x
+            except (LinAlgError, ValueError):
+                return None
+            best = min((found, polished), key=self._residual)
+            return best if self._residual(best) <= ACCURACY + self._rounding(best) else None
 
     def _rounding(self, nu: Array) -> float:
         """Estimate what rounding does to the residual: near the ends of the domain, s times that of 1 - |z|, relative to it."""
