@@ -92,12 +92,11 @@ class _Dual:
             return best if self._residual(best) <= ACCURACY + self._rounding(best) else None
 
     def _rounding(self, nu: Array) -> float:
-        """Estimate what rounding does to the residual: near the ends of the domain, s times that of 1 - |z|, relative to it."""
-        if self.depth == 2:
-            return 0.0
+        """Estimate what rounding does to the residual: where |z| is near 1, s times that of 1 - |z|, relative to it."""
         t = self._position(nu)
-        s = self.depth / (self.depth - 2)
-        return 0.0 if t is None else 10 * np.finfo(float).eps * s * float(np.max(np.exp(2 * np.abs(t))))
+        if self.depth == 2 or t is None:
+            return 0.0
+        return 10 * np.finfo(float).eps * self.depth / (self.depth - 2) * float(np.max(np.exp(2 * np.abs(t))))
 
     def _residual(self, nu: Array) -> float:
         residual = float(np.max(np.abs(self.gradient(nu)))) / float(np.max(np.abs(self.y)))

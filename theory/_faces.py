@@ -97,8 +97,9 @@ def _with_room(X: Array, vertex: Array, places: Array, signs: Array) -> Array:
     """Find the tied columns that have an entry in some minimiser: as many as possible at once, of a multiple of it."""
     A, n = X[:, places] * signs[places], places.size
     # Unknowns: magnitudes m of a minimiser times lambda, t <= min(m, 1), lambda >= 1; the sum of t is largest.
-    found = linprog(np.concatenate([np.zeros(n), -np.ones(n), [0.0]]), A_ub=np.hstack([-np.eye(n), np.eye(n), np.zeros((n, 1))]),
-                    b_ub=np.zeros(n), A_eq=np.hstack([A, np.zeros(A.shape), -(X @ vertex)[:, None]]), b_eq=np.zeros(A.shape[0]),
+    found = linprog(np.concatenate([np.zeros(n), -np.ones(n), [0.0]]),
+                    A_ub=np.hstack([-np.eye(n), np.eye(n), np.zeros((n, 1))]), b_ub=np.zeros(n),
+                    A_eq=np.hstack([A, np.zeros(A.shape), -(X @ vertex)[:, None]]), b_eq=np.zeros(A.shape[0]),
                     bounds=[(0, None)] * n + [(0, 1)] * n + [(1, None)], method="highs-ds")
     if found.status != 0:
         raise RouteError(f"the l1 minimisers could not be described: {found.message}")

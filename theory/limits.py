@@ -32,7 +32,7 @@ STEPS = 1.4 ** np.arange(8)
 
 #: Each scale of the rich limit is chosen to bring the distance down by FALL, if the theorem is right; it must come down by
 #: at least LEAST_FALL at every one of them.
-FALL, LEAST_FALL, SCALES = 30.0, 10.0, 5
+FALL, LEAST_FALL, SCALES = 30.0, 6.0, 5
 
 
 def in_units(setting: Setting) -> Data:
@@ -198,7 +198,7 @@ def _scales(data: Data, depth: float, log_shape: Array, weights: Array, selectio
         s = depth / (depth - 2)
         second = lstsq(rows[:, at].T, face.signs[at] * magnitudes ** (2 / depth - 1))[0]
         change = float(np.max(np.abs(second @ rows[:, away]) / face.slack[away]))
-        start = np.log(0.3 / s / max(change, 1.0)) / (depth - 2)
+        start = np.log(0.4 / s / max(change, 1.0)) / (depth - 2)
         return start - np.log(FALL) / depth * np.arange(SCALES)
     # At depth 2, 4 nu = 2 log(1/c) nu_1 + nu_2 but for what vanishes: nu_1 is the dual of the l1 norm, and nu_2 makes
     # the entries on the face right. So an entry elsewhere is w^2 c^(2 gap) exp(+- x.nu_2).
