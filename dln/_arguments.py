@@ -16,6 +16,10 @@ from ._suggest import unknown
 BUNDLED: dict[str, Callable[..., dln.Problem]] = {"diabetes": dln.datasets.diabetes}
 
 
+#: Stands for standard output where a file could be given.
+PRINT = Path("-")
+
+
 @dataclass(frozen=True)
 class RuleCommand:
     """A training rule on the command line: the options it takes, the one it needs, how it is made of them."""
@@ -83,7 +87,6 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     p.add_argument("data", metavar="DATA", help="CSV with a header, NPZ with X and y, or bundled data: diabetes")
     _add_data_options(p)
     _add_scale(p)
-    p.add_argument("--depth", type=float, default=2, metavar="D", help="depth of the network, 2 (default) or above")
     p.add_argument("--rule", default=dln.GradientFlow.name, help=f"training rule: {', '.join(RULES)}")
     p.add_argument("--gamma", type=float, help="gr: strength of the regularization")
     p.add_argument("--epsilon", type=float, help="gr: ascent step of the finite difference")
@@ -118,9 +121,13 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     p.add_argument("theorems", nargs="*", metavar="THEOREM", help="such as T1 T4; by default all")
     p.add_argument("--data", help="check on these data instead of synthetic ones")
     _add_data_options(p)
-    form = p.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the checks, with all numbers measured, as JSON")
-    form.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    p.add_argument("--mutants", action="store_true", help="check wrong versions of the theorems: all must be rejected")
+    p.add_argument("--json", nargs="?", const=PRINT, type=Path, metavar="FILE.json",
+                   help="write every number measured as JSON to a file, or print it in place of the table")
+    p.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    p.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core, for more than one theorem)")
+    p.add_argument("--progress", action="store_true", help="a line on standard error for each theorem when it is finished, "
+                   "also where that is not a terminal")
 
     p = command("figure", "draw a figure")
     p.add_argument("name", nargs="?", metavar="NAME", help="such as phase-diagram")
@@ -141,6 +148,7 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     scale = parser.add_mutually_exclusive_group(required=True)
     scale.add_argument("--alpha", type=float, help="initial scale of the weights")
     scale.add_argument("--log-alpha", type=float, metavar="L", help="its logarithm, for scales below 1e-300")
+    parser.add_argument("--depth", type=float, default=2, metavar="D", help="depth of the network, 2 (default) or above")
 
 
 def read_problem(args: argparse.Namespace) -> dln.Problem | None:

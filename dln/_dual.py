@@ -122,7 +122,7 @@ class DualProblem:
         weight = np.exp(0.5 * levels)
         rows = self.X.T[order] * weight[:, None]
         # Only as many rows count as columns can be spanned, but which ones is what the pivoting decides.
-        (right, R), pivots = _qr_apply(rows, slope[order] * weight)
+        (right, R), pivots = qr_apply(rows, slope[order] * weight)
         diagonal = np.abs(np.diag(R))
         if diagonal.size == 0 or diagonal[-1] == 0.0:
             return None
@@ -205,7 +205,7 @@ class DualProblem:
         return point, residual
 
 
-def _qr_apply(rows, right):
+def qr_apply(rows, right):
     # Q^T right and R of a column-pivoted QR, without forming Q.
     (packed, tau), R, pivots = qr(rows, mode="raw", pivoting=True, check_finite=False)
     work = max(1, 64 * rows.shape[1])

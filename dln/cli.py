@@ -20,7 +20,7 @@ import numpy as np
 
 import dln
 
-from ._arguments import check_out, joined, make_rule, parsers, read_problem
+from ._arguments import PRINT, check_out, joined, make_rule, parsers, read_problem
 from ._suggest import unknown
 
 __all__ = ["main"]
@@ -132,7 +132,8 @@ def _sizes(beta: np.ndarray) -> dict[str, str]:
 
 
 def _scale_words(args: argparse.Namespace) -> str:
-    return f"alpha = {args.alpha:g}" if args.alpha is not None else f"log alpha = {args.log_alpha:g}"
+    scale = f"alpha = {args.alpha:g}" if args.alpha is not None else f"log alpha = {args.log_alpha:g}"
+    return scale if args.depth == 2.0 else f"{scale}, depth {args.depth:g}"
 
 
 def _progress() -> Callable[..., Any] | None:
@@ -159,9 +160,12 @@ def _flow(args: argparse.Namespace) -> int:
     names = ("success", "status", "message", "t", "loss", "residual", "error_estimate", "method", "n_steps",
              "n_rejected", "n_rhs", "rtol", "beta", "log_effective_alpha", "center", "log_u", "log_v", "dual",
              "shrinkage", "log_alpha", "log_ratio", "depth", "exact_law")
-    record = {"data": problem.name, "feature_names": problem.feature_names, "rule": repr(rule)}
+    record: dict[str, Any] = {"data": problem.name, "feature_names": problem.feature_names, "rule": repr(rule)}
     record |= {name: getattr(run, name) for name in names}
     record["status"] = str(run.status)
+    if not run.exact_law:
+        best = dln.predict(run).beta
+        record["distance_to_minimizer"] = math.dist(run.beta, best) / max(float(np.linalg.norm(best)), 1e-300)
     if args.out:
         _save_npz(args.out, problem, record)
     if args.plot:
@@ -170,7 +174,7 @@ def _flow(args: argparse.Namespace) -> int:
         _print_json(record)
     else:
         logs = run.log_effective_alpha
-        print(f"{problem}, {rule}, {_scale_words(args)}{'' if run.depth == 2 else f', depth {run.depth:g}'}")
+        print(f"{problem}, {rule}, {_scale_words(args)}")
         _print_rows({
             "status": f"{run.status}: {run.message}",
             "t": f"{run.t:.8g}",
@@ -181,6 +185,8 @@ def _flow(args: argparse.Namespace) -> int:
             "method": run.method,
             **_sizes(run.beta),
             "log alpha_eff": f"mean {logs.mean():.6g}, from {logs.min():.6g} to {logs.max():.6g}",
+            **({} if run.exact_law else {"no exact law": f"relative distance {record['distance_to_minimizer']:.2e} from the "
+                                                         f"minimiser of the potential at alpha_eff"}),
         })
     return FINE if run.success else _complain(f"{run.status}: {run.message}", FAILED)
 
@@ -191,7 +197,7 @@ def _plot(args: argparse.Namespace, problem: dln.Problem, rule: dln.Rule, t_end:
     log_alpha = args.log_alpha if args.alpha is None else math.log(args.alpha)
     module = figures.get("trajectories")
     data = module.compute(problem, rule, log_alphas=[log_alpha], t_end=t_end, rtol=args.rtol, method=args.method,
-                          max_steps=args.max_steps, **({} if args.depth == 2 else {"depth": args.depth}))
+                          max_steps=args.max_steps, depth=args.depth)
     figures.save(_figure_of(module.draw(data)), args.plot)
 
 
@@ -199,10 +205,11 @@ def _predict(args: argparse.Namespace) -> int:
     check_out(args.out, "--out", (".npz",))
     problem = read_problem(args)
     assert problem is not None
-    best = dln.minimize_potential(problem, alpha=args.alpha, log_alpha=args.log_alpha)
+    best = dln.minimize_potential(problem, depth=args.depth, alpha=args.alpha, log_alpha=args.log_alpha)
     names = ("success", "status", "message", "residual", "duality_gap", "n_iterations", "beta", "dual")
     record = {"data": problem.name, "feature_names": problem.feature_names}
-    record |= {"alpha": args.alpha, "log_alpha": args.log_alpha} | {name: getattr(best, name) for name in names}
+    record |= {"alpha": args.alpha, "log_alpha": args.log_alpha, "depth": args.depth}
+    record |= {name: getattr(best, name) for name in names}
     record["status"] = str(best.status)
     if args.out:
         _save_npz(args.out, problem, record)
@@ -245,17 +252,45 @@ def _derive(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     import theory
 
+    if args.json == PRINT and args.markdown:
+        raise ValueError("argument --markdown: not allowed with argument --json, unless that is given a file to write to")
+    if args.json not in (None, PRINT):
+        check_out(args.json, "--json", (".json",))
+    if args.jobs is not None and args.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
     for key in args.theorems:  # before data are read: a misspelt key should not cost time
         theory.get(key)
-    checks = theory.verify(args.theorems or None, read_problem(args), _progress())
-    if args.json:
-        print(theory.to_json(checks))
-    else:
-        print(theory.table(checks, "markdown" if args.markdown else "text"))
-    failed = [check for check in checks if not check.passed]
+    if args.mutants:
+        return _mutants(args)
+    # Starting processes costs some seconds: more than most theorems take alone.
+    jobs = args.jobs or (1 if len(args.theorems) == 1 else _cores())
+    progress = _report_finished if args.progress or sys.stderr.isatty() else None
+    checks = theory.verify(args.theorems or None, read_problem(args), progress, jobs)
+    if args.json not in (None, PRINT):
+        args.json.write_text(theory.to_json(checks) + "\n", encoding="utf-8")
+    print(theory.to_json(checks) if args.json == PRINT else theory.table(checks, "markdown" if args.markdown else "text"))
+    failed = [check for check in checks if check.passed is False]  # None is neither: an empirical claim
     for check in failed:
         _complain(f"{check.key} failed: {check.message}", FAILED)
     return FAILED if failed else FINE
+
+
+def _report_finished(check: Any) -> None:
+    print(check, file=sys.stderr, flush=True)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _mutants(args: argparse.Namespace) -> int:
+    import theory
+
+    keys = args.theorems or list(theory.theorems)
+    verdicts = theory.kill_mutants([theory.get(key) for key in keys], read_problem(args), _progress())
+    print(theory.mutant_table(verdicts))
+    return FAILED if any(verdict.survivors for verdict in verdicts) else FINE
 
 
 def _figure(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import potential
+from ._deep_dual import DeepDual
 from ._dual import DualProblem
 from .network import initialize
 from .problem import Problem
@@ -25,7 +26,8 @@ class Minimizer:
     beta : ndarray (d,)
         The minimiser.
     dual : ndarray (N,)
-        Multipliers of ``X b = target``: for a potential, ``grad phi(beta) - grad phi(center) = X^T dual``.
+        Multipliers of ``X b = target``: for a potential, ``grad phi(beta) - grad phi(center) = X^T dual``.  At depth D > 2
+        they are of size ``alpha^(2-D)``, infinite where that is beyond the floats.
     objective : float
         Value of what was minimised.
     residual : float
@@ -81,19 +83,22 @@ def _remark(problem, target):
     return "; no predictor fits every sample, so the constraint is that of least squares"
 
 
-def minimize_potential(problem, *, alpha=None, log_alpha=None, center=None, log_ratio=None, target=None, tol=1e-13):
+def minimize_potential(problem, *, depth=2, alpha=None, log_alpha=None, center=None, log_ratio=None, target=None, tol=1e-13):
     """Minimise the implicit-bias potential over the interpolators: ``min D_phi(b, center)  s.t.  X b = y``.
 
     Parameters
     ----------
     problem : Problem
         The data.  Where no predictor fits every sample, ``X b = y`` means the least-squares solutions.
+    depth : float
+        D of the network ``beta = u^D - v^D``, at least 2.
     alpha, log_alpha : float or array_like (d,)
         Scale of the potential, or its logarithm; exactly one.
     center : array_like (d,), optional
         Bregman centre; by default 0, and the divergence is the potential itself.
     log_ratio : float or array_like (d,), optional
-        The centre in the form ``2 alpha^2 sinh(log_ratio)``, which does not underflow; instead of `center`.
+        The centre as ``log(u/v)`` of its weights, at depth 2 ``2 alpha^2 sinh(log_ratio)``, which does not underflow; instead
+        of `center`.
     target : array_like (N,), optional
         Constrain ``X b = target`` instead of y; only its reachable part counts.
     tol : float
@@ -110,8 +115,9 @@ def minimize_potential(problem, *, alpha=None, log_alpha=None, center=None, log_
 
     References
     ----------
-    Woodworth et al. (2020), Theorem 1; Azulay et al. (2021) for the centre.
+    Woodworth et al. (2020), Theorems 1 and 3; Azulay et al. (2021) for the centre.
     """
+    depth = potential.checked_depth(depth)
     rows = _checked(problem)
     if center is not None and log_ratio is not None:
         raise ValueError("give center or log_ratio = asinh(center/(2 alpha^2)), not both")
@@ -121,8 +127,10 @@ def minimize_potential(problem, *, alpha=None, log_alpha=None, center=None, log_
         center = np.asarray(center, dtype=float)
         if center.shape not in ((), (problem.n_features,)):
             raise ValueError(f"center must have shape ({problem.n_features},), got {center.shape}")
-        shift = potential.mirror(np.broadcast_to(center, (problem.n_features,)), log_alpha=start.log_alpha, name="center")
-    return _dual_newton(problem, rows, _target(problem, rows, target), start.log_alpha, shift, tol, _remark(problem, target))
+        shift = potential.mirror(np.broadcast_to(center, (problem.n_features,)), log_alpha=start.log_alpha, depth=depth,
+                                 name="center")
+    return _dual_newton(problem, rows, _target(problem, rows, target), start.log_alpha, shift, tol, _remark(problem, target),
+                        depth)
 
 
 def predict(run, *, at_time=False):
@@ -144,10 +152,28 @@ def predict(run, *, at_time=False):
     rows = _checked(problem)
     target = problem.X @ run.beta if at_time else None
     return _dual_newton(problem, rows, _target(problem, rows, target), run.log_effective_alpha, run.log_ratio, 1e-13,
-                        _remark(problem, target))
+                        _remark(problem, target) + _without_law(run), run.depth)
 
 
-def _dual_newton(problem, rows, y, log_alpha, ratio, tol, remark):
+def _without_law(run):
+    return "" if run.exact_law else f"; a comparison: this rule keeps no exact law at depth {run.depth:g}"
+
+
+def _dual_newton(problem, rows, y, log_alpha, ratio, tol, remark, depth=2.0):
+    solve = _solve if depth == 2.0 else _solve_deep
+    beta, nu, objective, dual_objective, residual, n_iterations = solve(rows, y, log_alpha, ratio, tol, depth)
+    gap = abs(objective - dual_objective) / abs(objective) if objective != 0.0 else 0.0
+    good = math.isfinite(residual) and residual <= max(tol, 1e-12) and gap <= 1e-11
+    message = f"relative residual {residual:.1e}, relative duality gap {gap:.1e} after {n_iterations} Newton steps{remark}"
+    if not good:
+        message = f"stopped at {message}; are the rows of X nearly dependent?"
+    return Minimizer(beta=beta, dual=_in_samples(rows, nu), objective=objective, residual=residual, duality_gap=gap,
+                     success=good, status="optimal" if good else "not converged", message=message,
+                     n_iterations=n_iterations)
+
+
+def _solve(rows, y, log_alpha, ratio, tol, depth):
+    """Return (beta, multipliers, objective, dual objective, relative residual, iterations) at depth 2."""
     dual = DualProblem(rows, y, log_alpha, ratio)
     if dual.scale == 0.0 or rows.X.shape[0] == 0:
         point, residual = (np.zeros(rows.X.shape[0]), ratio, np.zeros_like(ratio)), 0.0
@@ -155,17 +181,21 @@ def _dual_newton(problem, rows, y, log_alpha, ratio, tol, remark):
         point, residual = dual.follow(tol)
     nu, w, correction = point
     log_sizes, beta, _ = dual.evaluate(w, correction)
-    w = w + correction
-    objective, conjugate = _divergence(w, ratio, beta, log_sizes, log_alpha)
-    dual_objective = float(y @ nu) - conjugate
-    gap = abs(objective - dual_objective) / abs(objective) if objective != 0.0 else 0.0
-    good = math.isfinite(residual) and residual <= max(tol, 1e-12) and gap <= 1e-11
-    message = f"relative residual {residual:.1e}, relative duality gap {gap:.1e} after {dual.n_iterations} Newton steps{remark}"
-    if not good:
-        message = f"stopped at {message}; are the rows of X nearly dependent?"
-    return Minimizer(beta=beta, dual=_in_samples(rows, nu), objective=objective, residual=residual, duality_gap=gap,
-                     success=good, status="optimal" if good else "not converged", message=message,
-                     n_iterations=dual.n_iterations)
+    objective, conjugate = _divergence(w + correction, ratio, beta, log_sizes, log_alpha)
+    return beta, nu, objective, float(y @ nu) - conjugate, residual, dual.n_iterations
+
+
+def _solve_deep(rows, y, log_alpha, ratio, tol, depth):
+    """Return the same at depth D > 2; objectives and multipliers may be beyond the floats, their ratio is not."""
+    dual = DeepDual(rows, y, log_alpha, ratio, depth)
+    if dual.scale == 0.0 or rows.X.shape[0] == 0:
+        (nu, point), residual = (np.zeros(rows.X.shape[0]), dual.point(ratio)), 0.0
+    else:
+        (nu, point), residual = dual.follow(tol)
+    log_unit, objective, dual_objective = dual.certificate(nu, point)
+    with np.errstate(over="ignore"):
+        multipliers = nu * np.exp(log_unit)
+    return dual.predictor(point), multipliers, objective, dual_objective, residual, dual.n_iterations
 
 
 def _divergence(w, ratio, beta, log_sizes, log_alpha):

@@ -159,7 +159,7 @@ def bregman_divergence(beta, center, *, log_alpha):
     w, v = mirror(beta, log_alpha=log_alpha), mirror(center, log_alpha=log_alpha, name="center")
     terms = np.atleast_1d(divergence_terms(w, v, log_alpha=log_alpha))
     b, c, w, v, scale = (np.atleast_1d(a) for a in np.broadcast_arrays(beta, center, w, v, 2.0 * np.asarray(log_alpha)))
-    near = (np.abs(w - v) < 0.5) & (b * c > 0.0)
+    near = (np.abs(w - v) < 0.5) & (np.sign(b) * np.sign(c) > 0.0)  # the product itself may leave the range of floats
     if near.any():
         terms[near] = _near_terms(b[near], c[near], scale[near])
     return float(np.sum(terms))

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import runpy
 import subprocess
@@ -222,6 +223,9 @@ BAD = {
     "figure without a name": (("figure", "--out", "x.pdf"), "name a figure: phase-diagram, "),
     "figure that takes no data": (("figure", "potentials", "--out", "x.pdf", "--data", "diabetes"), "needs no data"),
     "two formats": (("verify", "--json", "--markdown"), "not allowed with argument --json"),
+    "a theorem taken for the file": (("verify", "--json", "T1"), "--json T1 must end in .json"),
+    "no folder for the file": (("verify", "T1", "--json", "no/such.json"), "the folder no does not exist"),
+    "no processes": (("verify", "--jobs", "0"), "--jobs must be at least 1, got 0"),
 }
 
 
@@ -288,9 +292,33 @@ class TestTheorems:
 
         good, bad = (theory.Check(key, "a law", "data", size, 1e-9, size < 1e-9, 0.1, {}, "worst: a part")
                      for key, size in (("T1", 1e-12), ("T4", 1.0)))
-        monkeypatch.setattr(theory, "verify", lambda keys, problem, progress: [good, bad])
+        monkeypatch.setattr(theory, "verify", lambda keys, problem, progress, jobs: [good, bad])
         status, out, err = run("verify", "T1", "T4", *form)
         assert status == 1 and "T4" in out and err == "dln: T4 failed: worst: a part\n"
+
+
+    def test_an_empirical_claim_is_measured_and_fails_nothing(self, run, monkeypatch):
+        import theory
+
+        measured = theory.Check("T6", "a claim", "runs", math.nan, math.nan, None, 0.1, {"all": {"a part": {
+            "fractions": {"a norm": {"is small": 0.5, "moves": None}}, "runs": 4, "settled": 3}}}, "half")
+        monkeypatch.setattr(theory, "verify", lambda keys, problem, progress, jobs: [measured])
+        status, out, err = run("verify", "T6")
+        assert (status, err) == (0, "") and "measured" in out and "0 of 0 theorems passed, 1 measured" in out
+        assert "50 / -" in out and "3 of 4" in out and "is small / moves" in out
+
+    def test_json_goes_to_a_file_beside_the_table(self, run, data, tmp_path):
+        """Reference: the same numbers, printed."""
+        file = tmp_path / "checks.json"
+        status, out, err = run("verify", "T1", "--data", data, "--json", file, "--markdown")
+        assert (status, err) == (0, "") and out.startswith("| theorem | statement |")
+        printed = json.loads(run("verify", "T1", "--data", data, "--json")[1])
+        (check,), (again,) = json.loads(file.read_text()), printed
+        assert check["passed"] is True and check["details"] == again["details"]
+
+    def test_progress_is_one_line_on_standard_error_if_asked(self, run, data):
+        status, out, err = run("verify", "T1", "--data", data, "--progress")
+        assert status == 0 and err.count("\n") == 1 and err.startswith("T1 passed on data") and "T1 passed on" not in out
 
 
 class TestFigure:

@@ -229,3 +229,12 @@ def test_bregman_divergence_names_its_centre():
 def test_a_potential_beyond_the_floats_is_infinite_without_a_warning():
     # Reference: 0.25 * 1e307 * (about 1400) > 1.8e308.  Warnings are errors here.
     assert potential.value([1e307], log_alpha=-700.0) == math.inf
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e297])
+def test_bregman_divergence_of_points_whose_product_is_no_float(size):
+    # Reference: the definition, mpmath; D scales with beta and alpha^2 alike, and the product beta * center must not matter.
+    log_alpha = 0.5 * math.log(size) - 3.0
+    value = potential.bregman_divergence([size], [size * (1 - 1e-6)], log_alpha=log_alpha)
+    reference = exact_divergence(size, size * (1 - 1e-6), log_alpha)
+    assert abs(value / float(reference) - 1.0) <= 1e-13

@@ -13,10 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import depth, finite_differences, gradient_flow, gradient_regularization, limits, sam, weight_decay
+from . import (
+    ascent_step,
+    depth,
+    finite_differences,
+    gradient_flow,
+    gradient_regularization,
+    limits,
+    sam,
+    weight_decay,
+)
 from ._derivation import Derivation, DerivationError, Step
+from ._mutants import kill as kill_mutants
+from ._mutants import mutant_table
 from ._registry import Check, Registry, Theorem
 from ._report import table, to_json
+from ._verify import work_through
 
 __all__ = [
     "Check",
@@ -25,6 +37,8 @@ __all__ = [
     "Step",
     "Theorem",
     "get",
+    "kill_mutants",
+    "mutant_table",
     "table",
     "theorems",
     "to_json",
@@ -33,7 +47,7 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, sam, weight_decay, limits):
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, weight_decay, limits):
     theorems.add(*_family.THEOREMS)
 
 
@@ -57,8 +71,8 @@ def get(key: str) -> Theorem:
     return theorems.find(key)
 
 
-def verify(keys: Iterable[str] | None = None, problem: Any = None,
-           progress: Callable[[list[Theorem]], Iterable[Theorem]] | None = None) -> list[Check]:
+def verify(keys: Iterable[str] | None = None, problem: Any = None, progress: Callable[[Check], None] | None = None,
+           jobs: int = 1) -> list[Check]:
     """Derive and check theorems.
 
     Parameters
@@ -68,12 +82,23 @@ def verify(keys: Iterable[str] | None = None, problem: Any = None,
     problem : object with `X` and `y`, optional
         The data, by default several seeded synthetic problems.
     progress : callable, optional
-        Wraps the list of theorems while it is worked through, as `tqdm.tqdm` does.
+        Called with each check when it is finished.
+    jobs : int, optional
+        Number of processes; the results do not depend on it. More than one needs a script to be protected by
+        ``if __name__ == "__main__"``, and knows the theorems of the package only.
 
     Returns
     -------
     list of Check
-        One per theorem. A check that could not be run has not passed.
+        One per theorem, in the order of `keys`. A check that could not be run has not passed; an empirical claim has
+        `passed` None.
+
+    Raises
+    ------
+    ValueError
+        If a key is unknown, or `jobs` is less than 1.
     """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
     chosen = [get(key) for key in keys] if keys is not None else list(theorems.values())
-    return [theorem.check(problem) for theorem in (progress(chosen) if progress else chosen)]
+    return work_through(chosen, problem, progress, jobs)

@@ -1,6 +1,6 @@
 """Derivations that run: a list of steps, each an identity that sympy has proved.
 
-A step enters a derivation only through `Derivation.equal`, `Derivation.by_differentiation` or `Derivation.positive`.
+A step enters a derivation only through `Derivation.equal`, `by_differentiation`, `by_series` or `positive`.
 Each of them proves what it is given, there and then, and raises `DerivationError` naming the step if sympy cannot. So a
 derivation that exists is a derivation that was checked; its text is only a view of it.
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sympy as sp
-from sympy.printing.str import StrPrinter
+
+from ._render import text, to_latex, to_text
 
 __all__ = ["Definition", "Derivation", "DerivationError", "Step", "text", "vanishes"]
 
@@ -96,42 +97,23 @@ def vanishes(expression: sp.Expr) -> bool:
     return any(attempt(expression) == 0 for attempt in attempts)
 
 
-class _TextPrinter(StrPrinter):
-    """One-line mathematics: `^` for powers, `d/dt` for derivatives, `int_a^b f ds` for integrals."""
-
-    def _print_Pow(self, expr: sp.Pow, rational: bool = False) -> str:
-        return super()._print_Pow(expr, rational=rational).replace("**", "^")
-
-    def _print_Derivative(self, expr: sp.Derivative) -> str:
-        name = "".join(f"d/d{self._print(symbol)} " * int(count) for symbol, count in expr.variable_count)
-        inner = self._print(expr.expr)
-        return f"{name}{inner}" if isinstance(expr.expr, (sp.Function, sp.Symbol)) else f"{name}({inner})"
-
-    def _print_Integral(self, expr: sp.Integral) -> str:
-        variable, lower, upper = expr.limits[0]
-        bounds = f"{self._print(lower)}..{self._print(upper)}"
-        return f"Integral({self._print(expr.function)}, {self._print(variable)}={bounds})"
-
-
-def text(expression: sp.Basic) -> str:
-    """Write a sympy expression in one line of plain text."""
-    if isinstance(expression, sp.MatrixBase):
-        return "[" + ", ".join(text(entry) for entry in expression) + "]"
-    return _TextPrinter().doprint(expression)
-
-
-def _latex(expression: sp.Basic) -> str:
-    return sp.latex(expression, fold_short_frac=False)
+def _expand(expression: sp.Expr, variable: sp.Symbol, order: int) -> sp.Expr:
+    """Give the series at 0 below an order; for polynomials by differentiation, where `sympy.series` would crawl."""
+    if expression.is_polynomial(variable):
+        return sp.Add(*(sp.diff(expression, variable, k).subs(variable, 0) * variable**k / sp.factorial(k)
+                        for k in range(order)))
+    return sp.series(expression, variable, 0, order).removeO().doit()
 
 
 @dataclass(frozen=True)
 class Definition:
-    """An abbreviation: a symbol (or a function), what it stands for, what that means, and its value written out."""
+    """An abbreviation: a symbol (or a function), its value, what that means, the value written out, the step it comes with."""
 
     symbol: sp.Expr
     value: sp.Expr
     meaning: str
     expanded: sp.Expr
+    step: int
 
 
 @dataclass(frozen=True)
@@ -181,6 +163,7 @@ class Derivation:
         self.key = key
         self.title = title
         self.assumptions: list[str] = []
+        self._assumed_at: list[int] = []
         self.definitions: list[Definition] = []
         self.steps: list[Step] = []
         self.conclusions: list[str] = []
@@ -189,6 +172,25 @@ class Derivation:
         """Record an assumption in words."""
         if words not in self.assumptions:
             self.assumptions.append(words)
+            self._assumed_at.append(len(self.steps) + 1)
+
+    def assumed_before(self, step: int) -> list[str]:
+        """List the assumptions that come with a step; those with step 1 were made at the outset."""
+        return [words for words, at in zip(self.assumptions, self._assumed_at, strict=True) if at == step]
+
+    def definitions_by_step(self) -> dict[int, list[Definition]]:
+        """Sort the abbreviations by the step in which each is first used, itself or in another abbreviation used there."""
+        used = [step.lhs.free_symbols | step.rhs.free_symbols for step in self.steps]
+        first: dict[sp.Basic, int] = {}
+        for known in reversed(self.definitions):  # an abbreviation occurs only in later ones
+            place = known.step  # a law of motion or a value at a point is used unseen
+            if known.symbol.is_Symbol:
+                places = [number for number, symbols in enumerate(used, 1) if known.symbol in symbols]
+                places += [first[other.symbol] for other in self.definitions if known.symbol in other.value.free_symbols]
+                place = max(known.step, min(places, default=known.step))
+            first[known.symbol] = place
+        return {number: [known for known in self.definitions if first[known.symbol] == number]
+                for number in range(1, len(self.steps) + 1)}
 
     def conclude(self, words: str) -> None:
         """Record, in words, what the steps amount to."""
@@ -217,7 +219,7 @@ class Derivation:
                 if known.value != value:
                     raise DerivationError(f"{self.key}: {text(symbol)} is defined twice, and not alike")
                 return symbol
-        self.definitions.append(Definition(symbol, value, meaning, self.write_out(value)))
+        self.definitions.append(Definition(symbol, value, meaning, self.write_out(value), len(self.steps) + 1))
         return symbol
 
     def write_out(self, expression: sp.Basic) -> sp.Basic:
@@ -252,6 +254,23 @@ class Derivation:
         proof = f"d/d{variable}(lhs - rhs) = 0 and lhs = rhs at {variable} = {text(start)}"
         self._add(title, rule, lhs, rhs, "=", proof)
 
+    def by_series(self, title: str, rule: str, lhs: sp.Expr, rhs: sp.Expr, variable: sp.Symbol, order: int) -> None:
+        """Add the step `lhs = rhs + O(variable^order)`, proved by sympy's series of `lhs` at `variable = 0`.
+
+        Written out, `lhs` is to be smooth in `variable` near 0; `rhs` is a polynomial in it of degree below `order`.
+        """
+        lhs, rhs = sp.sympify(lhs), sp.sympify(rhs)
+        for left, right in self._pairs(title, lhs, rhs):
+            claimed = self._evaluate(right)
+            if sp.degree(claimed, variable) >= order:
+                raise DerivationError(f"{self.key}, step {title!r}: the expansion claims terms beyond O({variable}^{order})")
+            found = _expand(self._evaluate(left), variable, order)
+            self._demand(title, found - claimed, f"the series of lhs in {variable} less rhs")
+        rest = sp.Order(variable**order)
+        with_rest = (rhs.applyfunc(lambda entry: sp.Add(entry, rest, evaluate=False)) if isinstance(rhs, sp.MatrixBase)
+                     else sp.Add(rhs, rest, evaluate=False))
+        self._add(title, rule, lhs, with_rest, "=", f"the series of lhs in {variable} up to order {order - 1} is rhs")
+
     def positive(self, title: str, rule: str, expression: sp.Expr) -> None:
         """Add the step `expression > 0`, proved from the signs of the symbols in it."""
         expression = sp.sympify(expression)
@@ -277,39 +296,9 @@ class Derivation:
         return self.to_text()
 
     def to_text(self) -> str:
-        """Render as plain text: assumptions, notation, then every step with its rule and its proof."""
-        lines = [f"{self.key}. {self.title}", "=" * (len(self.key) + 2 + len(self.title)), ""]
-        lines += ["Assumptions", *(f"  - {words}" for words in self.assumptions), ""]
-        lines += ["Notation", *(f"  {text(d.symbol)} = {text(d.value)}    ({d.meaning})" for d in self.definitions), ""]
-        for number, step in enumerate(self.steps, 1):
-            lines.append(f"{number}. {step.title}")
-            if isinstance(step.lhs, sp.MatrixBase):
-                lines += [f"      {text(left)} = {text(right)}" for left, right in zip(step.lhs, step.rhs, strict=True)]
-            else:
-                lines.append(f"      {text(step.lhs)} {step.relation} {text(step.rhs)}")
-            lines += [f"   by {step.rule}", f"   proved: {step.proof}", ""]
-        lines += [f"Hence {words}." for words in self.conclusions]
-        lines.append(f"{len(self.steps)} steps, all proved.")
-        return "\n".join(lines)
+        """Render as plain text: assumptions, then every step with what it abbreviates, its rule and its proof."""
+        return to_text(self)
 
     def to_latex(self) -> str:
-        """Render as LaTeX: an itemized list of assumptions and notation, an enumerated list of steps."""
-        lines = [rf"\paragraph{{{self.key}. {_escape(self.title)}.}}", r"\begin{itemize}"]
-        lines += [rf"\item {_escape(words)}" for words in self.assumptions]
-        lines += [rf"\item $\displaystyle {_latex(d.symbol)} = {_latex(d.value)}$ ({_escape(d.meaning)})"
-                  for d in self.definitions]
-        lines += [r"\end{itemize}", r"\begin{enumerate}"]
-        for step in self.steps:
-            lines.append(rf"\item {_escape(step.title)}, by {_escape(step.rule)}:")
-            lines.append(rf"\[ {_latex(step.lhs)} {step.relation} {_latex(step.rhs)} \]")
-        lines.append(r"\end{enumerate}")
-        lines += [f"Hence {_escape(words)}." for words in self.conclusions]
-        return "\n".join(lines)
-
-
-def _escape(words: str) -> str:
-    """Make words safe for LaTeX; what looks like mathematics is set as typewriter text."""
-    for character, replacement in (("\\", r"\textbackslash "), ("_", r"\_"), ("^", r"\^{}"), ("&", r"\&"), ("%", r"\%"),
-                                   ("#", r"\#")):
-        words = words.replace(character, replacement)
-    return words
+        """Render as LaTeX: a fragment that needs the package amsmath and nothing else."""
+        return to_latex(self)

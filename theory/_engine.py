@@ -1,6 +1,7 @@
 """The side under test: the library's engine, and a stand-in that a mutant can make wrong.
 
-This is the only file of the folder that imports the library.
+No other file of a check takes numbers from the library. (An empirical study, which is a study of the library's own runs,
+takes its data from it, too.)
 """
 
 from __future__ import annotations
@@ -72,6 +73,14 @@ def library_limit(make_rule: Callable[[Any], Any], data: Data, alpha: Array, log
     if not result.success:
         raise RouteError(f"the engine did not converge: {result.message}")
     return np.asarray(result.beta)
+
+
+def library_end(make_rule: Callable[[Any], Any], X: Array, y: Array, alpha: float) -> tuple[Array, Array] | None:
+    """Run the library's `flow` until it converges; give beta and log alpha_eff, or None if it does not."""
+    import dln
+
+    result = dln.flow(dln.Problem(X, y), make_rule(dln), alpha=alpha, rtol=1e-8, residual_tol=1e-9)
+    return (np.asarray(result.beta), np.asarray(result.log_effective_alpha)) if result.success else None
 
 
 def library_minimisers(data: Data, log_alphas: Array, depth: float) -> Array:

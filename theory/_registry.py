@@ -8,7 +8,7 @@ claim or the engine. A check that passes a mutant would prove nothing, so every 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -19,22 +19,38 @@ from ._derivation import Derivation, DerivationError
 from ._raw_route import RouteError
 from ._setting import Setting, default_data
 
-__all__ = ["Check", "Finding", "Part", "Registry", "Theorem"]
+__all__ = ["Check", "Finding", "Measured", "Part", "Registry", "Theorem"]
+
+#: How many of the default problems are generic: no duplicate columns, no single sample.
+GENERIC = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What measuring one part gave: a discrepancy, what it may be at most, and every number behind it."""
+    """What measuring one part gave: a discrepancy, what it may be at most, and every number behind it.
+
+    A measurement that has nothing to pass, of an empirical claim, has `passed` None and no discrepancy.
+    """
 
     discrepancy: float
     tolerance: float
-    passed: bool
+    passed: bool | None
     details: Mapping[str, Any]
 
     @property
     def ratio(self) -> float:
         """Discrepancy in units of the tolerance: parts of unlike kinds are compared by it."""
         return self.discrepancy / self.tolerance if self.tolerance > 0 else float("inf")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All findings on one set of data: by part; and, if it could not be measured to the end, why."""
+
+    data: str
+    findings: Mapping[str, Finding]
+    error: str | None
+    seconds: float
 
 
 class Part(Protocol):
@@ -64,10 +80,11 @@ class Check:
         Those of the worst part. For an exact law: the largest relative difference between the routes; for a limit: how
         far the slope is from the claimed one, and the half-width of its confidence band. Slopes that come with an exact
         theorem must pass too, but speak here only if they fail.
-    passed : bool
-        Whether every part on all the data kept its tolerance, and the derivation was proved.
+    passed : bool or None
+        Whether every part on all the data kept its tolerance, and the derivation was proved. None for an empirical
+        claim, which is measured and neither passes nor fails; its discrepancy and tolerance are NaN.
     seconds : float
-        Wall clock of the numeric check.
+        Time that the numeric check took, summed over the data.
     details : dict
         Every number measured: `details[data name][part name]`.
     message : str
@@ -79,12 +96,14 @@ class Check:
     data: str
     discrepancy: float
     tolerance: float
-    passed: bool
+    passed: bool | None
     seconds: float
     details: Mapping[str, Any] = field(repr=False)
     message: str = ""
 
     def __str__(self) -> str:
+        if self.passed is None:
+            return f"{self.key} measured on {self.data}, {self.seconds:.1f} s. {self.message}"
         verdict = "passed" if self.passed else "FAILED"
         return (f"{self.key} {verdict} on {self.data}: discrepancy {self.discrepancy:.1e}, "
                 f"tolerance {self.tolerance:.1e}, {self.seconds:.1f} s. {self.message}")
@@ -140,34 +159,53 @@ class Theorem:
         """
         if mutant is not None and mutant not in self.mutants:
             raise ValueError(unknown(f"mutant of {self.key}", mutant, self.mutants))
-        problems = default_data() if problem is None else [problem]
+        problems = self.problems(problem)
+        measured = [self.measure(data, mutant) for data in problems]
+        return self.verdict(problems, measured, self.prove() if mutant is None else None)
+
+    def problems(self, problem: Any = None) -> list[Any]:
+        """List the data of a check: the given ones, or seeded synthetic problems.
+
+        An order of convergence needs a choice among minimisers and a leading term that does not vanish, so limits are
+        fitted on the first problems of the list, which are generic; laws that are exact must hold on all of them.
+        """
+        if problem is not None:
+            return [problem]
+        return default_data() if self.kind == "exact" else default_data(GENERIC)
+
+    def measure(self, data: Any, mutant: str | None = None) -> Measured:
+        """Measure every part (or those that a mutant spoils) on one set of data; an error ends it and is recorded."""
         begin = time.perf_counter()
-        findings: list[tuple[str, str, Finding]] = []
-        errors: list[str] = []
-        for data in problems:
-            try:
-                setting = Setting(data)
-                for part in self._parts(setting, mutant):
-                    findings.append((setting.data.name, part.name, part.measure(setting)))
-            except (RouteError, ValueError, ArithmeticError) as error:
-                where = getattr(data, "name", None) or "the data"
-                errors.append(f"{self.key} could not be checked on {where}: {error}")
-        seconds = time.perf_counter() - begin
-        if mutant is None:
-            try:
-                _prove(self.derive)
-            except DerivationError as error:
-                errors.append(str(error))
-        return self._verdict(problems, findings, errors, seconds)
+        name, error = getattr(data, "name", None) or "the data", None
+        findings: dict[str, Finding] = {}
+        try:
+            for where, part, finding in self._findings(data, mutant):
+                name, findings[part] = where, finding
+        except (RouteError, ValueError, ArithmeticError) as failure:
+            error = f"{self.key} could not be checked on {name}: {failure}"
+        return Measured(name, findings, error, time.perf_counter() - begin)
 
-    def _parts(self, setting: Setting, mutant: str | None) -> list[Part]:
-        parts = list(self.parts(setting))
-        if mutant is None:
-            return parts
-        return [spoilt for part in parts if (spoilt := self.mutants[mutant](part, setting)) is not None]
+    def _findings(self, data: Any, mutant: str | None) -> Iterator[tuple[str, str, Finding]]:
+        """Give the name of the data, that of a part, and what was found, part by part."""
+        setting = Setting(data)
+        for part in self.parts(setting):
+            spoilt = part if mutant is None else self.mutants[mutant](part, setting)
+            if spoilt is not None:
+                yield setting.data.name, spoilt.name, spoilt.measure(setting)
 
-    def _verdict(self, problems: list[Any], findings: list[tuple[str, str, Finding]], errors: list[str],
-                 seconds: float) -> Check:
+    def prove(self) -> str | None:
+        """Build the derivation, once per process; give the step that is not proved, if there is one."""
+        try:
+            _prove(self.derive)
+        except DerivationError as error:
+            return str(error)
+        return None
+
+    def verdict(self, problems: Sequence[Any], measured: Sequence[Measured], unproved: str | None = None) -> Check:
+        """Sum up what was measured on every set of data: one failure anywhere is a failure."""
+        errors = [one.error for one in measured if one.error] + ([unproved] if unproved else [])
+        findings = [(one.data, part, finding) for one in measured for part, finding in one.findings.items()]
+        seconds = sum(one.seconds for one in measured)
         names = list(dict.fromkeys(name for name, _, _ in findings))
         data = f"{len(problems)} synthetic problems"
         if len(problems) == 1:

@@ -20,6 +20,10 @@ from ._raw_route import RouteError
 __all__ = ["Data", "Setting", "default_data"]
 
 
+#: Problems of the default list that are not generic, by their seeds.
+SPECIAL = {7: "duplicate columns", 8: "one sample", 9: "many features"}
+
+
 @dataclass(frozen=True)
 class Data:
     """Data of a check.
@@ -36,19 +40,32 @@ class Data:
     name: str
 
 
-def default_data(count: int = 3) -> list[Data]:
-    """Seeded synthetic problems: fewer samples than features, correlated columns of uneven size and mean, noisy y."""
-    problems = []
-    for seed in range(count):
-        rng = np.random.default_rng([2024, seed])
-        n_features = int(rng.integers(6, 13))
-        n_samples = int(rng.integers(3, n_features - 2))
-        mixing = np.eye(n_features) + 0.5 * rng.standard_normal((n_features, n_features)) / np.sqrt(n_features)
-        X = (rng.standard_normal((n_samples, n_features)) + 0.3) @ mixing
-        truth = np.where(np.arange(n_features) < 2, rng.choice([-1.0, 1.0], n_features), 0.0)
-        y = X @ truth + 0.2 * rng.standard_normal(n_samples)
-        problems.append(Data(X, y, f"synthetic {seed} (N={n_samples}, d={n_features})"))
-    return problems
+def default_data(count: int = 10) -> list[Data]:
+    """Seeded synthetic problems: fewer samples than features, correlated columns of uneven size and mean, noisy y.
+
+    The first seven are generic. The eighth has duplicate columns, two of them of opposite sign; the ninth has one sample;
+    the tenth many features.
+    """
+    return [_draw(seed) for seed in range(count)]
+
+
+def _draw(seed: int) -> Data:
+    rng = np.random.default_rng([2024, seed])
+    n_features = int(rng.integers(6, 13))
+    n_samples = int(rng.integers(3, n_features - 2))
+    kind = SPECIAL.get(seed, "synthetic")
+    if kind == "one sample":
+        n_samples = 1
+    elif kind == "many features":
+        n_samples, n_features = 8, 40
+    mixing = np.eye(n_features) + 0.5 * rng.standard_normal((n_features, n_features)) / np.sqrt(n_features)
+    X = (rng.standard_normal((n_samples, n_features)) + 0.3) @ mixing
+    if kind == "duplicate columns":
+        X[:, 1], X[:, 2] = X[:, 0], -X[:, 0]
+        X[:, 4] = X[:, 3]
+    truth = np.where(np.arange(n_features) < 2, rng.choice([-1.0, 1.0], n_features), 0.0)
+    y = X @ truth + 0.2 * rng.standard_normal(n_samples)
+    return Data(X, y, f"{kind} {seed} (N={n_samples}, d={n_features})")
 
 
 def as_data(problem: Any) -> Data:

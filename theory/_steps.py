@@ -146,9 +146,10 @@ def law(d: Derivation, shaped: bool = True, shrinking: bool = True) -> None:
 
 def effective_scale(d: Derivation, title: str, rate: sp.Expr, claimed: sp.Expr, initial: sp.Expr) -> None:
     """Prove the closed form of `alpha_eff = sqrt(u0 v0) exp(-2 int q)` for a rule's q."""
-    general = initial * sp.exp(-2 * sp.Integral(rate, (PAST, 0, TIME)))
-    d.by_differentiation(title, "the conservation law with the q of the rule, logarithms of both sides",
-                         sp.log(general), sp.log(claimed), TIME, sp.S.Zero)
+    count = sum(str(known.symbol).startswith("alpha_eff") for known in d.definitions)
+    scale = d.define(sp.Symbol("alpha_eff" + (f"_{count + 1}" if count else ""), positive=True),
+                     initial * sp.exp(-2 * sp.Integral(rate, (PAST, 0, TIME))), "sqrt(u v) by the conservation law")
+    d.by_differentiation(title, "the q of the rule, logarithms of both sides", sp.log(scale), sp.log(claimed), TIME, sp.S.Zero)
 
 
 @dataclass(frozen=True)

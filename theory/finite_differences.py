@@ -14,6 +14,7 @@ from scipy.linalg import lstsq
 from ._derivation import Derivation
 from ._engine import library_limit
 from ._exact import center_of
+from ._expansions import moved_gradients
 from ._fields import Velocity, gradient_regularization
 from ._minimiser import minimise_divergence
 from ._network import Array, Network, SymbolicNetwork
@@ -37,21 +38,10 @@ def derive_orders() -> Derivation:
     d, net = Derivation("T5", "Orders of the finite differences of gradient regularization"), SymbolicNetwork()
     at = start(d, net)
     up, down = perturb(d, net, at, EPSILON, "up"), perturb(d, net, at, -EPSILON, "down")
-    hessian = net.X.T * net.X / (2 * net.n_samples)
-    squares = [(u**2, v**2) for u, v in zip(net.u, net.v, strict=True)]
-    first = hessian * sp.Matrix([4 * g * (u2 + v2) for g, (u2, v2) in zip(at.of_beta, squares, strict=True)])
-    second = hessian * sp.Matrix([4 * g**2 * (u2 - v2) for g, (u2, v2) in zip(at.of_beta, squares, strict=True)])
-    a = [d.define(sp.Symbol(f"a_{j + 1}", real=True), value, "Hess_beta [4 g (u^2 + v^2)]")
-         for j, value in enumerate(first)]
-    b = [d.define(sp.Symbol(f"b_{j + 1}", real=True), value, "Hess_beta [4 g^2 (u^2 - v^2)]")
-         for j, value in enumerate(second)]
+    coordinates = moved_gradients(d, net, at, EPSILON, up, down)
+    a, b = [a_j for _, a_j, _ in coordinates], [b_j for _, _, b_j in coordinates]
     places = [dict(zip((G, G_UP, G_DOWN), values, strict=True))
               for values in zip(at.of_beta, up.of_beta, down.of_beta, strict=True)]
-    coordinates = list(zip(at.of_beta, a, b, strict=True))
-    d.equal("The gradient at the moved weights is a polynomial in epsilon", "expansion; no term is left out",
-            sp.Matrix([*up.of_beta, *down.of_beta]),
-            sp.Matrix([g + EPSILON * a_j + EPSILON**2 * b_j for g, a_j, b_j in coordinates]
-                      + [g - EPSILON * a_j + EPSILON**2 * b_j for g, a_j, b_j in coordinates]))
     sign = {"forward": 1, "backward": -1}
     for scheme in ORDERS:
         p = [GAMMA * DIFFERENCE[scheme].subs(place, simultaneous=True) for place in places]

@@ -9,6 +9,7 @@ import sympy as sp
 
 from . import _exact as exact
 from ._derivation import Derivation
+from ._duality import dual, flow_curvature
 from ._engine import Pair, library, stand_in
 from ._exact import ExactLaw
 from ._fields import gradient_flow
@@ -26,6 +27,8 @@ def _derive(key: str, title: str, shaped: bool) -> Derivation:
     pair(d, net, "Gradient flow is the pair p = g, q = 0", -at.of_weights, list(at.of_beta), [sp.S.Zero] * 2)
     law(d, shaped=shaped, shrinking=False)
     argmin(d, shaped=shaped)
+    dual(d, sp.Symbol("a_t", positive=True))
+    flow_curvature(d, net)
     return d
 
 

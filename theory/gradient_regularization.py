@@ -12,6 +12,7 @@ from . import _exact as exact
 from ._derivation import Derivation
 from ._engine import Pair, library, stand_in
 from ._exact import ExactLaw
+from ._expansions import expand_in_ascent_step, moved_gradients
 from ._fields import gradient_regularization, over_norm
 from ._network import Array, Network, SymbolicNetwork
 from ._registry import Theorem
@@ -24,6 +25,8 @@ SCHEMES = ("forward", "backward", "centered", "exact")
 
 #: Gradient in the predictor at the weights, and at the weights moved up and down the gradient by epsilon.
 G, G_UP, G_DOWN = sp.symbols("g g_up g_down", real=True)
+#: Coefficients of epsilon and of its square in the gradient at the moved weights.
+FIRST, SECOND = sp.symbols("a b", real=True)
 GAMMA, EPSILON = sp.symbols("gamma epsilon", positive=True)
 
 #: What the theorem says: q of each scheme, and the finite difference that p contains.
@@ -48,6 +51,14 @@ def symbolic_velocity(net: SymbolicNetwork, scheme: str, at: Gradients, up: Grad
     return -(here + GAMMA * difference[scheme])
 
 
+def expanded_pairs() -> dict[str, tuple[sp.Expr, sp.Expr]]:
+    """Give p and q of one coordinate of every scheme in g, a and b: the gradient at the moved weights is `g +- e a + e^2 b`."""
+    place = {G_UP: G + EPSILON * FIRST + EPSILON**2 * SECOND, G_DOWN: G - EPSILON * FIRST + EPSILON**2 * SECOND}
+    pairs = {scheme: (G + GAMMA * difference.subs(place, simultaneous=True), Q[scheme].subs(place, simultaneous=True))
+             for scheme, difference in DIFFERENCE.items()}
+    return pairs | {"exact": (G + GAMMA * FIRST, Q["exact"])}
+
+
 def derive_schemes() -> Derivation:
     """Derive T4: the pair of every scheme, and the effective initialisation of each."""
     d, net = Derivation("T4", "Gradient regularization shrinks the initialisation"), SymbolicNetwork()
@@ -61,8 +72,9 @@ def derive_schemes() -> Derivation:
         q = [Q[scheme].subs(place, simultaneous=True) for place in places]
         pair(d, net, f"The pair of the {scheme} difference", symbolic_velocity(net, scheme, at, up, down), p, q)
     _exact_hessian(d, net, at)
-    d.assume("the penalty gamma |grad L|, not squared: gamma/|grad L| in place of gamma, a number at each time; "
-             "where the gradient is 0 the rule is at rest")
+    moved_gradients(d, net, at, EPSILON, up, down)
+    expand_in_ascent_step(d, EPSILON, GAMMA, expanded_pairs(), (G, FIRST, SECOND))
+    _not_squared(d, net)
     law(d)
     _effective_scales(d)
     argmin(d)
@@ -80,6 +92,15 @@ def _exact_hessian(d: Derivation, net: SymbolicNetwork, at: Gradients) -> None:
     bent = hessian * sp.Matrix([4 * g * size for g, size in zip(at.of_beta, sizes, strict=True)])
     pair(d, net, "The pair of the exact Hessian: descent of L + (gamma/2) R", velocity,
          [g + GAMMA * h for g, h in zip(at.of_beta, bent, strict=True)], [Q["exact"].subs(G, g) for g in at.of_beta])
+
+
+def _not_squared(d: Derivation, net: SymbolicNetwork) -> None:
+    penalty = sp.Function("R", positive=True)(*net.weights)
+    d.equal("The norm, not squared: gamma/|grad L| in place of gamma", "the chain rule through |grad L| = sqrt(R)",
+            sp.Matrix([sp.Derivative(GAMMA * sp.sqrt(penalty), weight) for weight in net.weights]),
+            sp.Matrix([GAMMA / sp.sqrt(penalty) * sp.Derivative(penalty, weight) / 2 for weight in net.weights]))
+    d.assume("the penalty gamma |grad L|, not squared: gamma/|grad L| is a number at each time, so the pairs above hold "
+             "with it for gamma; where the gradient is 0 the rule is at rest")
 
 
 def _effective_scales(d: Derivation) -> None:

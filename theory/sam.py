@@ -13,6 +13,7 @@ from . import _exact as exact
 from ._derivation import Derivation
 from ._engine import Engine, Pair, library, stand_in
 from ._exact import ExactLaw
+from ._expansions import expand_in_radius, relative_remainder
 from ._fields import Velocity, over_norm, sam
 from ._network import Array, Network, SymbolicNetwork
 from ._raw_route import integrate
@@ -54,10 +55,11 @@ def derive_sam() -> Derivation:
     residuals = [sp.Symbol(f"r_{i + 1}", real=True) for i in samples]
     squared_sums = [sp.Add(*(net.X[i, j] * residuals[i] for i in samples)) ** 2 for j in range(net.n_features)]
     sums_of_squares = [sp.Add(*((net.X[i, j] * residuals[i]) ** 2 for i in samples)) for j in range(net.n_features)]
-    _first_order(d, "full batch", "q", q, [total / (2 * N**2) for total in squared_sums])
-    _first_order(d, "one sample at a time", "q_one", q_one, [total / (2 * N) for total in sums_of_squares])
+    expand_in_radius(d, "full batch", RHO, q, [total / N**2 for total in squared_sums])
+    expand_in_radius(d, "one sample at a time", RHO, q_one, [total / N for total in sums_of_squares])
+    relative_remainder(d, RHO)
     d.conclude("to first order alpha_eff = alpha exp(-(rho/N^2) int (X^T r)^2), and one sample at a time "
-               "alpha exp(-(rho/N) int sum_i x_i^2 r_i^2): the exponent is -2 int q, q is rho times the slopes above")
+               "alpha exp(-(rho/N) int sum_i x_i^2 r_i^2), with a relative error O(rho) of the exponent")
     law(d)
     alpha = sp.Symbol("alpha", positive=True)
     g, g_up = sp.Function("g", real=True)(PAST), sp.Function("g_up", real=True)(PAST)
@@ -69,16 +71,6 @@ def derive_sam() -> Derivation:
                     alpha * sp.exp(-4 * RHO / 2 * sp.Integral(g * g_up + g2 * g2_up, (PAST, 0, TIME))), alpha)
     argmin(d)
     return d
-
-
-def _first_order(d: Derivation, title: str, name: str, q: list[sp.Expr], slopes: list[sp.Expr]) -> None:
-    """Expand q in the radius: 0 at radius 0, a slope in the residuals, and polynomial, so with remainder O(rho^2)."""
-    rates = [d.define(sp.Function(f"{name}_{j + 1}")(RHO), value, f"q as a function of the radius, {title}")
-             for j, value in enumerate(q)]
-    d.equal(f"q at radius 0, {title}", "substitution", sp.Matrix([sp.Subs(rate, RHO, 0) for rate in rates]),
-            sp.zeros(len(q), 1))
-    d.equal(f"First order of q in the radius, {title}", "Taylor's theorem for a polynomial in the radius",
-            sp.Matrix([sp.Subs(sp.Derivative(rate, RHO), RHO, 0) for rate in rates]), sp.Matrix(slopes))
 
 
 def derive_normalized() -> Derivation:
@@ -94,6 +86,11 @@ def derive_normalized() -> Derivation:
     sizes = [u**2 + v**2 for u, v in zip(net.u, net.v, strict=True)]
     d.equal("Norm of the gradient", "the weight gradients just proved", sp.Add(*(slope**2 for slope in at.of_weights)),
             4 * sp.Add(*(size * g**2 for size, g in zip(sizes, at.of_beta, strict=True))))
+    residuals = [sp.Symbol(f"r_{i + 1}", real=True) for i in range(net.n_samples)]
+    squares = [sp.Add(*(net.X[i, j] * r for i, r in enumerate(residuals))) ** 2 for j in range(net.n_features)]
+    expand_in_radius(d, "full batch", c, [_q(g, g_up, c) for g, g_up in zip(at.of_beta, up.of_beta, strict=True)],
+                     [total / net.n_samples**2 for total in squares])
+    _one_sample_normalized(d, net, sizes)
     law(d)
     alpha = sp.Symbol("alpha", positive=True)
     g, g_up = sp.Function("g", real=True)(PAST), sp.Function("g_up", real=True)(PAST)
@@ -102,8 +99,27 @@ def derive_normalized() -> Derivation:
     effective_scale(d, "Effective initialisation", _q(g, g_up, RHO / norm),
                     alpha * sp.exp(-4 * RHO * sp.Integral(g * g_up / norm, (PAST, 0, TIME))), alpha)
     argmin(d)
+    d.conclude("to first order alpha_eff = alpha exp(-(rho/N^2) int (X^T r)^2/|grad L|)")
     d.conclude("nothing here needs convergence: the law holds at every finite time, also of a run that never settles")
     return d
+
+
+def _one_sample_normalized(d: Derivation, net: SymbolicNetwork, sizes: list[sp.Expr]) -> None:
+    """Add the pair of 1-SAM with a radius for each sample, `c_i = rho/|grad L_i|`, and the norm of that gradient."""
+    N, samples = net.n_samples, range(net.n_samples)
+    d.assume("one sample at a time, c_i = rho/|grad L_i|, or 0 where that gradient is 0")
+    radii = [sp.Symbol(f"c_{i + 1}", positive=True) for i in samples]
+    here = [start(d, net, sample) for sample in samples]
+    moved = [perturb(d, net, here[sample], radii[sample], "up", sample) for sample in samples]
+    pair(d, net, "The pair one sample at a time, with radius c_i |grad L_i|",
+         -sum((b.of_weights for b in moved), sp.zeros(2 * net.n_features, 1)) / N,
+         [sp.Add(*(b.of_beta[j] for b in moved)) / N for j in range(net.n_features)],
+         [sp.Add(*(_q(a.of_beta[j], b.of_beta[j], c) for a, b, c in zip(here, moved, radii, strict=True))) / N
+          for j in range(net.n_features)])
+    d.equal("Norm of each sample's gradient", "the weight gradients just proved",
+            sp.Matrix([sp.Add(*(slope**2 for slope in at.of_weights)) for at in here]),
+            sp.Matrix([sp.Symbol(f"r_{i + 1}", real=True) ** 2
+                       * sp.Add(*(net.X[i, j] ** 2 * size for j, size in enumerate(sizes))) for i in samples]))
 
 
 _lambdified_q = sp.lambdify((G, G_UP, RHO), Q, "numpy")

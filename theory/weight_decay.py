@@ -38,6 +38,13 @@ def derive_weight_decay() -> Derivation:
     strength = sp.Function("lambda", real=True)(PAST)
     effective_scale(d, "Effective initialisation", strength,
                     alpha * sp.exp(-2 * sp.Integral(strength, (PAST, 0, TIME))), alpha)
+    constant, end = sp.Symbol("lambda_0", real=True), sp.Symbol("T", positive=True)
+    effective_scale(d, "Constant strength: the scale decays like an exponential", constant,
+                    alpha * sp.exp(-2 * constant * TIME), alpha)
+    d.by_differentiation("Strength lambda_0 exp(-s/T), for ever: a positive limit as its integral is finite",
+                         "the same",
+                         -2 * sp.Integral(constant * sp.exp(-PAST / end), (PAST, 0, TIME)),
+                         -2 * constant * end * (1 - sp.exp(-TIME / end)), TIME, sp.S.Zero)
     argmin(d)
     return d
 

@@ -1,7 +1,11 @@
 """Derivations prove what they say, refuse what is wrong, and can be read."""
 
+import functools
+import re
+
 import pytest
 import sympy as sp
+from matplotlib.mathtext import MathTextParser
 
 import theory
 from theory._derivation import Derivation, DerivationError, text, vanishes
@@ -32,19 +36,85 @@ def test_falsehoods_are_not_proved(expression):
     assert not vanishes(expression)
 
 
+@functools.cache
+def derivation_of(key):
+    return theory.get(key).derive()
+
+
 @pytest.mark.parametrize("key", theory.theorems)
 def test_every_derivation_runs_and_prints(key):
-    derivation = theory.get(key).derive()
+    derivation = derivation_of(key)
     assert len(derivation.steps) >= 10
-    printed, latex = str(derivation), derivation.to_latex()
+    printed, words = str(derivation), " ".join(str(derivation).split())
     assert printed.startswith(f"{key}. ")
     for number, step in enumerate(derivation.steps, 1):
         assert f"{number}. {step.title}" in printed
-        assert step.rule in printed
+        assert f"Rule: {' '.join(step.rule.split())}." in words
+        assert f"Proved by sympy: {step.proof}." in words
         assert isinstance(step.equation, sp.Basic)
-    assert latex.count(r"\[") == latex.count(r"\]") == len(derivation.steps)
-    assert latex.count("{") == latex.count("}")
     assert "**" not in printed
+    assert max(map(len, printed.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("key", theory.theorems)
+def test_every_assumption_and_abbreviation_is_printed_once_before_it_is_used(key):
+    derivation = derivation_of(key)
+    printed = " ".join(str(derivation).split())
+    for words in derivation.assumptions:
+        assert printed.count(" ".join(words.split())) == 1
+    grouped = derivation.definitions_by_step()
+    assert sum(map(len, grouped.values())) == len(derivation.definitions)
+    known = set()
+    for number, step in enumerate(derivation.steps, 1):
+        known |= {one.symbol for one in grouped[number]}
+        names = {one.symbol for one in derivation.definitions if one.symbol.is_Symbol}
+        assert (step.lhs.free_symbols | step.rhs.free_symbols) & names <= known
+        for one in grouped[number]:
+            assert one.value.free_symbols & names <= known
+            assert f"{text(one.symbol)} := " in printed
+
+
+#: What the kernel of LaTeX and the package amsmath know of all that sympy and `to_latex` write.
+MACROS = {"alpha", "begin", "beta", "delta", "displaystyle", "ell", "end", "epsilon", "frac", "gamma", "int", "item", "lambda",
+          "left", "lim", "limits", "log", "nu", "operatorname", "paragraph", "partial", "phi", "qquad", "quad", "rho", "right",
+          "sinh", "cosh", "exp", "sqrt", "substack", "textasciitilde", "textbackslash", "textbar", "textbf", "textgreater",
+          "textless", "texttt", "to", "sigma", "tau", "theta", "mu", "zeta", "max", "min", "cdot", "infty", "psi", "lvert",
+          "rvert", "sum", "Gamma", "eta", "varepsilon"}
+
+
+@functools.cache  # derivations share many formulas
+def demand_mathematics(formula):
+    MathTextParser("agg").parse(f"${formula}$")
+
+
+@pytest.mark.parametrize("key", theory.theorems)
+def test_latex_is_well_formed(key):
+    """References: LaTeX's own rules of balance, and matplotlib's parser of TeX mathematics for every line of formulas."""
+    latex = derivation_of(key).to_latex()
+    assert latex.isascii()
+    assert latex.count(r"\item \textbf{") == len(derivation_of(key).steps)
+    stack = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+\*?)\}", latex):
+        assert kind == "begin" or stack.pop() == name
+        stack += [name] if kind == "begin" else []
+    assert not stack
+    body = latex.split("\n", 1)[1]
+    assert set(re.findall(r"\\([a-zA-Z]+)", body)) <= MACROS
+    bare = re.sub(r"\\.", "", body)
+    assert bare.count("{") == bare.count("}")
+    outside = re.sub(r"\\begin\{align\*\}.*?\\end\{align\*\}", "", body, flags=re.S)
+    assert not set(re.sub(r"\\.", "", outside)) & set("$&#_^~<>|%")
+    for block in re.findall(r"\\begin\{align\*\}\n(.*?)\n\\end\{align\*\}", body, re.S):
+        for line in block.split(" \\\\\n"):
+            demand_mathematics(line.replace("&", "").replace(r"\limits", "").strip())
+
+
+def test_words_are_safe_in_latex():
+    """Reference: the ten special characters of LaTeX and the three that its default fonts lack."""
+    d = Derivation("T0", r"a \ b {c} x_1 ^2 & % # $ ~ < > |")
+    d.equal("one", "one", z, z)
+    line = d.to_latex().splitlines()[1]
+    assert not set(re.sub(r"\\[^a-zA-Z]|\\[a-zA-Z]+(\{\})?", "", line)) & set("\\_^&%#$~<>|")
 
 
 def test_a_false_equation_raises_and_names_the_step():

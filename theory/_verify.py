@@ -1,0 +1,67 @@
+"""Work through theorems in one process or in several: the same functions on the same data, so the same numbers.
+
+The pieces are small: one derivation, or one theorem on one set of data. Processes are spawned, not forked, because a fork
+of a process that has run parallel kernels may hang; each looks its theorem up by key, since a theorem, made of functions,
+cannot be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any
+
+from ._registry import Check, Measured, Theorem
+
+__all__ = ["work_through"]
+
+
+def work_through(chosen: Sequence[Theorem], problem: Any, progress: Callable[[Check], None] | None, jobs: int) -> list[Check]:
+    """Check theorems; report each when it is finished; return the checks in the order asked for."""
+    problems = {theorem.key: theorem.problems(problem) for theorem in chosen}
+    finished = _here(chosen, problems) if jobs == 1 else _elsewhere(chosen, problems, jobs)
+    checks = {}
+    for key, check in finished:
+        checks[key] = check
+        if progress is not None:
+            progress(check)
+    return [checks[theorem.key] for theorem in chosen]
+
+
+def _here(chosen: Sequence[Theorem], problems: dict[str, list[Any]]) -> Iterator[tuple[str, Check]]:
+    for theorem in {theorem.key: theorem for theorem in chosen}.values():
+        measured = [theorem.measure(data) for data in problems[theorem.key]]
+        yield theorem.key, theorem.verdict(problems[theorem.key], measured, theorem.prove())
+
+
+def _elsewhere(chosen: Sequence[Theorem], problems: dict[str, list[Any]], jobs: int) -> Iterator[tuple[str, Check]]:
+    theorems = {theorem.key: theorem for theorem in chosen}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        # Of a theorem the derivation, then the data; its verdict is due when the last piece is there.
+        pieces: dict[Future[Any], tuple[str, int]] = {}
+        for key in theorems:
+            pieces[pool.submit(_prove, key)] = (key, -1)
+            pieces.update({pool.submit(_measure, key, data): (key, place) for place, data in enumerate(problems[key])})
+        results: dict[str, dict[int, Any]] = {key: {} for key in theorems}
+        try:
+            for piece in as_completed(pieces):
+                key, place = pieces[piece]
+                results[key][place] = piece.result()
+                if len(results[key]) == 1 + len(problems[key]):
+                    measured = [results[key][place] for place in range(len(problems[key]))]
+                    yield key, theorems[key].verdict(problems[key], measured, results[key][-1])
+        finally:  # after an error, or Ctrl-C, what has not begun is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _prove(key: str) -> str | None:
+    import theory
+
+    return theory.get(key).prove()
+
+
+def _measure(key: str, data: Any) -> Measured:
+    import theory
+
+    return theory.get(key).measure(data)
