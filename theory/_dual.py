@@ -35,7 +35,7 @@ class _Dual:
     def __init__(self, X: Array, y: Array, log_alpha: Array, depth: float) -> None:
         self.X, self.y, self.log_alpha, self.depth = X, y, log_alpha, depth
         self.shift = float(np.mean(log_alpha))
-        self.relative = np.exp(log_alpha - self.shift)
+        self.relative = np.exp(log_alpha - self.shift) if depth > 2 else np.ones_like(log_alpha)
 
     def _position(self, nu: Array) -> Array | None:
         """Give `log(u/v)` at depth 2, else t with `tanh t = alpha^(D-2) x.nu`; None outside of the domain."""
