@@ -35,7 +35,7 @@ class _Dual:
     def __init__(self, X: Array, y: Array, log_alpha: Array, depth: float) -> None:
         self.X, self.y, self.log_alpha, self.depth = X, y, log_alpha, depth
         self.shift = float(np.mean(log_alpha))
-        self.relative = np.exp(log_alpha - self.shift)
+        self.relative = np.exp(log_alpha - self.shift) if depth > 2 else np.ones_like(log_alpha)
 
     def _position(self, nu: Array) -> Array | None:
         """Give `log(u/v)` at depth 2, else t with `tanh t = alpha^(D-2) x.nu`; None outside of the domain."""
@@ -79,24 +79,24 @@ class _Dual:
 
     def solve(self, guess: Array) -> Array | None:
         """Minimise from a guess; None if that does not come to an accurate end."""
-        if not np.isfinite(self.objective(guess)):
-            return None
-        try:
-            found = minimize(self.objective, guess, jac=self.gradient, hess=self.hessian, method="trust-exact",
-                             options={"gtol": 1e-7 * float(np.max(np.abs(self.y))), "maxiter": 100}).x
-            polished = root(self.gradient, found, jac=self.hessian, method="hybr", options={"xtol": 1e-15}).x
-        except (LinAlgError, ValueError):
-            return None
-        best = min((found, polished), key=self._residual)
-        return best if self._residual(best) <= ACCURACY + self._rounding(best) else None
+        with np.errstate(over="ignore", invalid="ignore"):  # trial points may lie far out, and are rejected
+            if not np.isfinite(self.objective(guess)):
+                return None
+            try:
+                found = minimize(self.objective, guess, jac=self.gradient, hess=self.hessian, method="trust-exact",
+                                 options={"gtol": 1e-7 * float(np.max(np.abs(self.y))), "maxiter": 100}).x
+                polished = root(self.gradient, found, jac=self.hessian, method="hybr", options={"xtol": 1e-15}).x
+            except (LinAlgError, ValueError):
+                return None
+            best = min((found, polished), key=self._residual)
+            return best if self._residual(best) <= ACCURACY + self._rounding(best) else None
 
     def _rounding(self, nu: Array) -> float:
-        """Estimate what rounding does to the residual: near the ends of the domain, s times that of 1 - |z|, relative to it."""
-        if self.depth == 2:
-            return 0.0
+        """Estimate what rounding does to the residual: where |z| is near 1, s times that of 1 - |z|, relative to it."""
         t = self._position(nu)
-        s = self.depth / (self.depth - 2)
-        return 0.0 if t is None else 10 * np.finfo(float).eps * s * float(np.max(np.exp(2 * np.abs(t))))
+        if self.depth == 2 or t is None:
+            return 0.0
+        return 10 * np.finfo(float).eps * self.depth / (self.depth - 2) * float(np.max(np.exp(2 * np.abs(t))))
 
     def _residual(self, nu: Array) -> float:
         residual = float(np.max(np.abs(self.gradient(nu)))) / float(np.max(np.abs(self.y)))

@@ -79,12 +79,46 @@ class Face:
 
 def face_of(X: Array, vertex: Array, nu: Array, weights: Array) -> Face:
     """Give the face from one minimiser and its dual."""
-    slopes = nu @ X
-    slack = weights - np.abs(slopes)
-    tied = (slack <= TIE * weights) | (np.abs(vertex) > 1e-9 * np.max(np.abs(vertex)))
-    if np.all(tied):
-        raise RouteError("every column ties in the l1 minimisation: its minimisers cannot be told from other points")
-    return Face(vertex, np.sign(slopes), np.flatnonzero(tied), slack)
+    tied = weights - np.abs(nu @ X) <= TIE * weights
+    support = np.abs(vertex) > 1e-9 * np.max(np.abs(vertex))
+    places = np.flatnonzero(tied | support)
+    if places.size > np.count_nonzero(support):
+        # Columns may tie by chance of the dual, without room for their entries.
+        signs = np.sign(nu @ X)
+        places = _with_room(X, vertex, places, signs)
+        nu = _farthest_dual(X, places, signs, weights)
+    slack = weights - np.abs(nu @ X)
+    if places.size == weights.size:
+        raise RouteError("every column takes part in an l1 minimiser: nothing vanishes in the limit")
+    return Face(vertex, np.sign(nu @ X), places, slack)
+
+
+def _with_room(X: Array, vertex: Array, places: Array, signs: Array) -> Array:
+    """Find the tied columns that have an entry in some minimiser: as many as possible at once, of a multiple of it."""
+    A, n = X[:, places] * signs[places], places.size
+    # Unknowns: magnitudes m of a minimiser times lambda, t <= min(m, 1), lambda >= 1; the sum of t is largest.
+    found = linprog(np.concatenate([np.zeros(n), -np.ones(n), [0.0]]),
+                    A_ub=np.hstack([-np.eye(n), np.eye(n), np.zeros((n, 1))]), b_ub=np.zeros(n),
+                    A_eq=np.hstack([A, np.zeros(A.shape), -(X @ vertex)[:, None]]), b_eq=np.zeros(A.shape[0]),
+                    bounds=[(0, None)] * n + [(0, 1)] * n + [(1, None)], method="highs-ds")
+    if found.status != 0:
+        raise RouteError(f"the l1 minimisers could not be described: {found.message}")
+    return places[found.x[n : 2 * n] > 0.5]
+
+
+def _farthest_dual(X: Array, places: Array, signs: Array, weights: Array) -> Array:
+    """Among the duals, take the one that leaves the most slack outside of the face: it is seen in the limit."""
+    away = np.setdiff1d(np.arange(weights.size), places)
+    n = X.shape[0]
+    ones = np.ones((away.size, 1))
+    found = linprog(np.concatenate([np.zeros(n), [-1.0]]), A_ub=np.vstack([np.hstack([X[:, away].T, ones]),
+                                                                           np.hstack([-X[:, away].T, ones])]),
+                    b_ub=np.tile(weights[away], 2), A_eq=np.hstack([X[:, places].T, np.zeros((places.size, 1))]),
+                    b_eq=signs[places] * weights[places], bounds=(None, None), method="highs-ds")
+    if found.status != 0 or not found.x[-1] > 0:
+        raise RouteError(f"the l1 norm has no strict dual: {found.message}")
+    nu = found.x[:-1]
+    return nu + lstsq(X[:, places].T, signs[places] * weights[places] - nu @ X[:, places])[0]
 
 
 def least_l1(X: Array, y: Array, weights: Array) -> Face:

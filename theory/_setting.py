@@ -178,8 +178,9 @@ class Setting:
             event.terminal = level == min(levels)  # type: ignore[attr-defined]
             return event
 
-        run = solve_ivp(field, (0, self.longest), np.concatenate([u, v]), method="DOP853", rtol=1e-8,
-                        atol=1e-10 * float(np.min(self.alpha)), events=[crossing(level) for level in levels])
+        with np.errstate(over="ignore", invalid="ignore"):  # trial steps that are too long, and rejected
+            run = solve_ivp(field, (0, self.longest), np.concatenate([u, v]), method="DOP853", rtol=1e-8,
+                            atol=1e-10 * float(np.min(self.alpha)), events=[crossing(level) for level in levels])
         for level, hits in zip(levels, run.t_events, strict=True):
             if hits.size == 0:
                 raise RouteError(f"gradient flow does not come down to {level:g} of its start in the time that the raw "

@@ -32,7 +32,7 @@ STEPS = 1.4 ** np.arange(8)
 
 #: Each scale of the rich limit is chosen to bring the distance down by FALL, if the theorem is right; it must come down by
 #: at least LEAST_FALL at every one of them.
-FALL, LEAST_FALL, SCALES = 30.0, 10.0, 5
+FALL, LEAST_FALL, SCALES = 30.0, 6.0, 5
 
 
 def in_units(setting: Setting) -> Data:
@@ -192,17 +192,21 @@ def _scales(data: Data, depth: float, log_shape: Array, weights: Array, selectio
     at = face.places
     magnitudes = np.abs(select(face, rows, target, selection)[at])
     smallest = float(np.log(np.min(magnitudes)))
+    away = np.setdiff1d(np.arange(weights.size), at)
     if depth > 2:
-        start = smallest / depth + np.log(face.gap / np.max(weights) / 3) / (depth - 2)
+        # nu c^(D-2) is the dual of the l1 norm less c^(D-2) nu_2, which must not change the slacks by much.
+        s = depth / (depth - 2)
+        second = lstsq(rows[:, at].T, face.signs[at] * magnitudes ** (2 / depth - 1))[0]
+        change = float(np.max(np.abs(second @ rows[:, away]) / face.slack[away]))
+        start = np.log(0.4 / s / max(change, 1.0)) / (depth - 2)
         return start - np.log(FALL) / depth * np.arange(SCALES)
     # At depth 2, 4 nu = 2 log(1/c) nu_1 + nu_2 but for what vanishes: nu_1 is the dual of the l1 norm, and nu_2 makes
     # the entries on the face right. So an entry elsewhere is w^2 c^(2 gap) exp(+- x.nu_2).
     second = lstsq(rows[:, at].T, face.signs[at] * selection.slope(magnitudes, at))[0]
-    away = np.setdiff1d(np.arange(weights.size), at)
     factor = 2 * log_shape[away] + face.signs[away] * (second @ rows[:, away])
     # It moves the entries on the face, which give way in the metric of the selecting function, whose curvature is 1/m.
     give = rows[:, at] * magnitudes
-    response = give.T @ np.linalg.solve(give @ rows[:, at].T, rows[:, away])
+    response = give.T @ lstsq(give @ rows[:, at].T, rows[:, away])[0]
     factor += np.log1p(np.sum(response**2, axis=0)) / 2
     wanted = smallest - np.log(FALL) * np.arange(1, SCALES + 1)
     return -np.max((factor - wanted[:, None]) / (2 * face.slack[away]), axis=1)
