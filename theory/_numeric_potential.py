@@ -32,6 +32,8 @@ NODES = NODES + 0.5
 
 #: No coordinate is followed farther than this from its start: exp of it is out of the range of floats.
 FARTHEST = 1400.0
+HUGE = 1e250
+EPS = float(np.finfo(float).eps)
 
 
 def finite(name: str, value: object) -> Array:
@@ -68,24 +70,27 @@ class Branch:
 
     def weight(self, d: Array) -> Array:
         """Give the weight at a distance."""
-        return self.alpha * np.exp(d) if self.positive else self.alpha + d
+        with np.errstate(over="ignore", under="ignore"):
+            return self.alpha * np.exp(d) if self.positive else self.alpha + d
 
     def _rate(self, d: Array) -> Array:
         return self.weight(d) if self.positive else np.ones_like(d)
 
     def travel_rate(self, d: Array) -> Array:
         """Give dT/dd."""
-        return self._rate(d) / self.slope(self.weight(d))
+        with np.errstate(all="ignore"):
+            return _bounded(self._rate(d) / self.slope(self.weight(d)))
 
     def rise_rate(self, d: Array) -> Array:
         """Give dR/dd."""
-        return self._rate(d) * self.slope(self.weight(d))
+        with np.errstate(all="ignore"):
+            return _bounded(self._rate(d) * self.slope(self.weight(d)))
 
     @staticmethod
-    def _integrate(rate: Callable[[Array], Array], d: float) -> float:
+    def _integrate(rate: Callable[[Array], Array], d: float, start: float = 0.0) -> float:
         count = max(1, int(np.ceil(abs(d) / PANEL)))
         length = d / count
-        return float(np.sum(rate(length * (np.arange(count)[:, None] + NODES)) @ WEIGHTS) * length)
+        return float(np.sum(rate(start + length * (np.arange(count)[:, None] + NODES)) @ WEIGHTS) * length)
 
     def travel(self, d: float) -> float:
         """Give T."""
@@ -95,36 +100,57 @@ class Branch:
         """Give R."""
         return self._integrate(self.rise_rate, d)
 
-    def area(self, d: float) -> float:
-        """Give `int T dR` up to a distance: positive on either side of the start."""
+    def area(self, d: float, dual: bool = False) -> float:
+        """Give `int T dR` up to a distance, or `int R dT`: positive on either side of the start."""
+        outer, inner = (self.travel_rate, self.rise_rate) if dual else (self.rise_rate, self.travel_rate)
         count = max(1, int(np.ceil(abs(d) / PANEL)))
         length = d / count
         starts = length * np.arange(count)[:, None]
-        panels = length * (self.travel_rate(starts + length * NODES) @ WEIGHTS)
-        within = self.travel_rate(starts[:, :, None] + length * NODES[:, None] * NODES) @ WEIGHTS
-        travel = (np.cumsum(panels) - panels)[:, None] + length * NODES * within
-        return float(np.sum((travel * self.rise_rate(starts + length * NODES)) @ WEIGHTS) * length)
+        panels = length * (inner(starts + length * NODES) @ WEIGHTS)
+        within = inner(starts[:, :, None] + length * NODES[:, None] * NODES) @ WEIGHTS
+        reached = (np.cumsum(panels) - panels)[:, None] + length * NODES * within
+        return float(np.sum((reached * outer(starts + length * NODES)) @ WEIGHTS) * length)
 
-    def solve(self, integral: Callable[[float], float], rate: Callable[[Array], Array], target: float) -> float:
-        """Find the distance at which an increasing integral has a value, or infinity if it is too far."""
+    def solve(self, rate: Callable[[Array], Array], target: float) -> float:
+        """Find the distance at which the integral of a rate has a value, or infinity if it is too far.
+
+        Newton's method on the logarithm of the integral, which is close to a straight line both near the start, in log d,
+        and far out, in d; within a bracket, from whose lower end every integral is taken, so that none cancels.
+        """
         if target == 0.0:
             return 0.0
-        sign = np.sign(target)
-        step = min(max(abs(target) / float(rate(np.zeros(1))[0]), 1e-290), 1.0)
-        inner, outer = 0.0, step
-        while abs(integral(sign * outer)) < abs(target):
-            if outer >= FARTHEST:
-                return float(sign) * np.inf
-            inner, outer = outer, min(2 * outer, FARTHEST)
-        return float(sign) * _root(lambda d: abs(integral(sign * d)) - abs(target), inner, outer)
+        sign, goal = float(np.sign(target)), abs(target)
+        low, at_low, high = 0.0, 0.0, np.inf
+        d = min(max(goal / float(rate(np.zeros(1))[0]), 1e-290), 1.0)
+        for _ in range(300):
+            total = at_low + abs(self._integrate(rate, sign * (d - low), sign * low))
+            error = np.log(total / goal)
+            if total < goal:
+                if d >= FARTHEST:
+                    return sign * np.inf
+                low, at_low = d, total
+            else:
+                high = d
+            there = float(rate(np.array([sign * d]))[0])
+            new = d - error * total / there if 0 < there < HUGE else high
+            settled = abs(error) <= EPS or (abs(new - d) <= EPS * d and abs(error) < 1e-6)
+            if settled:
+                break
+            new = min(new, 2 * d + 1, FARTHEST)
+            if not low < new < high:
+                new = 0.5 * (low + high) if np.isfinite(high) else min(2 * d, FARTHEST)
+            if new == d or high - low <= EPS * low:
+                break
+            d = new
+        return sign * d
 
     def at_travel(self, z: float) -> float:
         """Find the distance of the weight with `T = z`."""
-        return self.solve(self.travel, self.travel_rate, z)
+        return self.solve(self.travel_rate, z)
 
     def at_predictor(self, beta: float) -> tuple[float, float]:
         """Find the distances of u and v where `R(u) - R(v) = beta > 0`; NaN where no weights give it."""
-        highest = self.solve(self.rise, self.rise_rate, beta)
+        highest = self.solve(self.rise_rate, beta)
 
         def second(d: float) -> float:
             z = self.travel(d)
@@ -146,9 +172,14 @@ class Branch:
         return d, second(d)
 
 
+def _bounded(rate: Array) -> Array:
+    """Keep a rate usable where its weight is beyond the range of floats: any root lies nearer."""
+    return np.nan_to_num(rate, nan=HUGE, posinf=HUGE)
+
+
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Brent's method to the last digit of the root, also of a root that is tiny."""
-    return float(brentq(function, low, high, xtol=1e-300, rtol=4 * np.finfo(float).eps, maxiter=500))
+    return float(brentq(function, low, high, xtol=1e-300, rtol=4 * EPS, maxiter=500))
 
 
 class NumericPotential:
@@ -318,14 +349,18 @@ class NumericPotential:
         u, v = branch.at_travel(z), branch.at_travel(-z)
         if np.isinf(u) or np.isinf(v):
             return np.nan, np.nan
-        slopes = self._slope(branch.weight(np.array([u, v])))
+        slopes = np.minimum(self._slope(branch.weight(np.array([u, v]))), HUGE**0.5)
         return branch.rise(u) - branch.rise(v), self.rate * float(np.sum(slopes**2))
 
     def dual(self, s: object, alpha: object) -> Array:
         """Evaluate the Legendre conjugate `max_b z b - phi(b)` at `z = -s`; arguments as in `mirror`."""
         def conjugate(x: float, a: float) -> float:
-            beta = self.mirror_and_slope(abs(x), a)[0]
-            return abs(x) * beta - self._value(beta, a) if not np.isnan(beta) else np.nan
+            branch, z = self.branch(a), abs(x) * self.rate
+            if not z < min(branch.below, branch.above):
+                return np.nan
+            # int M dz along u and along v: positive both, and no use is made of phi.
+            u, v = branch.at_travel(z), branch.at_travel(-z)
+            return (branch.area(u, dual=True) + branch.area(v, dual=True)) / self.rate
 
         return self._map(conjugate, s, alpha, "s")
 
