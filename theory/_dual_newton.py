@@ -163,9 +163,12 @@ def _length(z: Array, step: Array, radius: Array, mirror: object, gain: float) -
 def _certify(potential: NumericPotential, X: Array, y: Array, alpha: Array, beta: Array, nu: Array,
              z: Array) -> dict[str, float]:
     unit = float(np.max(np.abs(y)))
-    primal = float(np.sum(potential.value(beta, alpha)))
+    residual = float(np.max(np.abs(X @ beta - y)) / unit)
+    try:
+        primal, slopes = float(np.sum(potential.value(beta, alpha))), potential.gradient(beta, alpha)
+    except ValueError:  # on the rim of what the mirror map reaches
+        return {"value": float("nan"), "residual": residual, "duality_gap": float("inf"), "stationarity": float("inf")}
     conjugate = float(np.sum(potential.dual(-z, alpha)))
-    slopes = potential.gradient(beta, alpha)
-    return {"value": primal, "residual": float(np.max(np.abs(X @ beta - y)) / unit),
+    return {"value": primal, "residual": residual,
             "duality_gap": abs(primal + conjugate - float(y @ nu)) / primal,
             "stationarity": float(np.max(np.abs(slopes - z)) / np.max(np.abs(z)))}
