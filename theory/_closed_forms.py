@@ -14,7 +14,7 @@ import sympy as sp
 from ._budget import STEPS, within
 from ._derivation import vanishes
 
-__all__ = ["ClosedForms", "antiderivative", "find", "proved_zero", "solve_mirror", "tidy"]
+__all__ = ["ClosedForms", "antiderivative", "find", "proved_zero", "real_logarithms", "shortest", "solve_mirror", "tidy"]
 
 #: Where candidates are compared as numbers before sympy is asked for a proof.
 PROBES = (sp.Rational(7, 10), sp.Rational(13, 10))
@@ -54,6 +54,29 @@ def tidy(expression: sp.Expr) -> sp.Expr:
     """Simplify within the budget, or leave as it is; never make it longer."""
     simple = within(STEPS, sp.simplify, expression)
     return expression if simple is None or sp.count_ops(simple) > sp.count_ops(expression) else simple
+
+
+def shortest(expression: sp.Expr) -> sp.Expr:
+    """Find the shortest of several forms, within the budget."""
+    forms = [expression, tidy(expression)]
+    for change in (sp.expand, lambda e: sp.factor_terms(sp.expand(e)),
+                   lambda e: sp.simplify(sp.expand(e.rewrite(sp.exp)).rewrite(sp.cosh)),
+                   lambda e: sp.factor_terms(sp.simplify(sp.expand(e)))):
+        form = within(STEPS, change, expression)
+        if form is not None and not form.has(sp.I):
+            forms.append(form)
+    return min(forms, key=sp.count_ops)
+
+
+def real_logarithms(expression: sp.Expr, at: dict[sp.Symbol, sp.Expr]) -> sp.Expr:
+    """Write `log(-x)` for `log(x)` where x is negative at a point: another antiderivative, and a real one."""
+    at = at | {p: sp.Rational(4, 3) for p in expression.free_symbols - set(at)}
+
+    def turned(argument: sp.Expr) -> sp.Expr:
+        number = sp.N(argument.subs(at))
+        return sp.log(-argument) if number.is_number and number.is_negative else sp.log(argument)
+
+    return expression.replace(sp.log, turned)
 
 
 def _split_power(expression: sp.Expr, symbol: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
@@ -141,6 +164,10 @@ def find(f: sp.Expr, w: sp.Symbol, probes: tuple[sp.Expr, ...] = PROBES) -> Clos
             travel = travel_of_value = None
     if travel is None:
         travel = antiderivative(1 / slope, w)
+    if travel is not None:
+        travel = real_logarithms(travel, {w: probes[0]})
+    if travel_of_value is not None:
+        travel_of_value = real_logarithms(travel_of_value, {b: f.subs(w, probes[0])})
     if travel_of_value is not None:
         value = within(STEPS, _right_branch, travel_of_value, b, x, tuple(f.subs(w, probe) for probe in probes))
         # value' = f'(w)^2 = 1/G'(value), and value(G(b)) = b: the former is used in every proof, so prove the latter.
@@ -148,6 +175,8 @@ def find(f: sp.Expr, w: sp.Symbol, probes: tuple[sp.Expr, ...] = PROBES) -> Clos
             value = None
     if value is not None:
         value_integral = _integral_of_value(value, x)
+        if value_integral is not None:
+            value_integral = real_logarithms(value_integral, {x: travel.subs(w, probes[0])})
     return ClosedForms(travel, travel_of_value, value, value_integral, b, x)
 
 

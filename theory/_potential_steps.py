@@ -12,17 +12,17 @@ from typing import Any
 import sympy as sp
 
 from ._budget import STEPS, within
-from ._closed_forms import ClosedForms, solve_mirror, tidy
+from ._closed_forms import ClosedForms, shortest, solve_mirror, tidy
 from ._derivation import Derivation
 from ._steps import PAST, TIME
 
 __all__ = ["antiderivative_of", "closed", "conjugacy", "convexity", "kernel_limit", "motion", "rich_limit", "tried"]
 
 
-def tried(d: Derivation, method: Callable[..., None], *arguments: Any) -> bool:
-    """Try to add a step within the budget, and say whether it was proved."""
+def tried(d: Derivation, method: Callable[..., None], *arguments: Any, steps: int = 4 * STEPS) -> bool:
+    """Try to add a step within a budget, and say whether it was proved."""
     before = len(d.steps)
-    within(4 * STEPS, method, *arguments)
+    within(steps, method, *arguments)
     return len(d.steps) > before
 
 
@@ -120,7 +120,7 @@ def closed(d: Derivation, forms: ClosedForms, f: sp.Expr, w: sp.Symbol, alpha: s
         return found
     at, V = forms.travel.subs(w, alpha), forms.value
     first, second = V.subs(forms.x, at + rate * z), V.subs(forms.x, at - rate * z)
-    mirror = _shorter(first - second, z)
+    mirror = shortest(first - second)
     if not tried(d, d.equal, "Mirror map in closed form", "f(w) as a function of F(w), at F(alpha) + rate z and - rate z",
                  mirror, first - second):
         mirror = first - second
@@ -132,7 +132,7 @@ def closed(d: Derivation, forms: ClosedForms, f: sp.Expr, w: sp.Symbol, alpha: s
     if forms.value_integral is not None:
         W = forms.value_integral
         dual = W.subs(forms.x, at + rate * z) + W.subs(forms.x, at - rate * z) - 2 * W.subs(forms.x, at)
-        dual = tidy(dual / rate)
+        dual = shortest(dual / rate)
         if tried(d, d.equal, "Legendre dual phi*", "its slope is the mirror map", sp.Derivative(dual, z), mirror):
             d.equal("phi* vanishes at 0", "substitution", sp.Subs(dual, z, 0), sp.S.Zero)
             found["dual"] = dual
@@ -155,7 +155,7 @@ def closed(d: Derivation, forms: ClosedForms, f: sp.Expr, w: sp.Symbol, alpha: s
     found["inverse"] = inverse
     if found["dual"] is None:
         return found
-    phi = tidy(beta * inverse - found["dual"].subs(z, inverse))
+    phi = shortest(beta * inverse - found["dual"].subs(z, inverse))
     if tried(d, d.equal, "The potential phi(beta) = z beta - phi*(z)", "its slope is the inverse mirror map",
              sp.Derivative(phi, beta), inverse):
         d.equal("phi(0) = 0", "substitution", sp.limit(phi, beta, 0), sp.S.Zero)
@@ -165,20 +165,10 @@ def closed(d: Derivation, forms: ClosedForms, f: sp.Expr, w: sp.Symbol, alpha: s
 
 def _proves_inverse(d: Derivation, mirror: sp.Expr, inverse: sp.Expr, z: sp.Symbol, beta: sp.Symbol) -> bool:
     title = "Inverse of the mirror map: phi'"
-    if tried(d, d.equal, title, "substitution into the mirror map", mirror.subs(z, inverse), beta):
+    if tried(d, d.equal, title, "substitution into the mirror map", mirror.subs(z, inverse), beta, steps=STEPS):
         return True
     return tried(d, d.by_differentiation, title, "equal slopes and equal values at 0", mirror.subs(z, inverse), beta, beta,
-                 sp.S.Zero)
-
-
-def _shorter(expression: sp.Expr, z: sp.Symbol) -> sp.Expr:
-    forms = [tidy(expression), tidy(sp.powsimp(sp.expand(expression))), tidy(expression.rewrite(sp.exp))]
-    best = min(forms, key=sp.count_ops)
-    if best.has(sp.exp):
-        hyperbolic = within(STEPS, lambda: sp.factor_terms(best.rewrite(sp.sinh).simplify()))
-        if hyperbolic is not None and sp.count_ops(hyperbolic) <= sp.count_ops(best):
-            return hyperbolic
-    return best
+                 sp.S.Zero, steps=STEPS)
 
 
 def conjugacy(d: Derivation) -> None:

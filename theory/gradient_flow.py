@@ -15,7 +15,7 @@ from ._fields import gradient_flow
 from ._network import Array, Network, SymbolicNetwork
 from ._registry import Theorem
 from ._setting import Setting
-from ._steps import argmin, law, pair, start
+from ._steps import argmin, duality_and_limits, law, pair, start
 
 __all__ = ["THEOREMS"]
 
@@ -26,6 +26,8 @@ def _derive(key: str, title: str, shaped: bool) -> Derivation:
     pair(d, net, "Gradient flow is the pair p = g, q = 0", -at.of_weights, list(at.of_beta), [sp.S.Zero] * 2)
     law(d, shaped=shaped, shrinking=False)
     argmin(d, shaped=shaped)
+    if not shaped:
+        duality_and_limits(d)
     return d
 
 
