@@ -4,6 +4,7 @@
     theory.get("T4").derive()           a derivation that runs: print it, or take its `to_latex()`
     theory.get("T4").check(problem)     one check
     theory.verify(problem=problem)      all checks; `theory.table` and `theory.to_json` lay them out
+    theory.derive_potential("u**3")     the potential of a reparametrisation: proved, and as numbers
 
 To add a theorem, copy `theory/weight_decay.py`, the shortest file, and add its `THEOREMS` to the list below.
 """
@@ -17,13 +18,17 @@ from . import finite_differences, gradient_flow, gradient_regularization, sam, w
 from ._derivation import Derivation, DerivationError, Step
 from ._registry import Check, Registry, Theorem
 from ._report import table, to_json
+from .reparametrisation import NoPotential, Potential, derive_potential
 
 __all__ = [
     "Check",
     "Derivation",
     "DerivationError",
+    "NoPotential",
+    "Potential",
     "Step",
     "Theorem",
+    "derive_potential",
     "get",
     "table",
     "theorems",

@@ -58,11 +58,12 @@ def tidy(expression: sp.Expr) -> sp.Expr:
 
 def shortest(expression: sp.Expr) -> sp.Expr:
     """Find the shortest of several forms, within the budget."""
-    forms = [expression, tidy(expression)]
-    for change in (sp.expand, lambda e: sp.factor_terms(sp.expand(e)),
-                   lambda e: sp.simplify(sp.expand(e.rewrite(sp.exp)).rewrite(sp.cosh)),
-                   lambda e: sp.factor_terms(sp.simplify(sp.expand(e)))):
-        form = within(STEPS, change, expression)
+    def hyperbolic(e: sp.Expr) -> sp.Expr:
+        return sp.factor_terms(sp.expand(sp.expand(e).replace(sp.exp, lambda x: sp.cosh(x) + sp.sinh(x))))
+
+    forms = [expression]
+    for change in (sp.simplify, sp.expand, hyperbolic, lambda e: sp.factor_terms(sp.expand(e))):
+        form = within(STEPS // 3, change, expression)
         if form is not None and not form.has(sp.I):
             forms.append(form)
     return min(forms, key=sp.count_ops)
