@@ -7,10 +7,12 @@ cannot be sent.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from typing import Any
 
@@ -43,9 +45,10 @@ def _elsewhere(chosen: Sequence[Theorem], problems: dict[str, list[Any]], jobs: 
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_die_quietly) as pool:
         # Of a theorem the derivation, then the data; its verdict is due when the last piece is there.
         pieces: dict[Future[Any], tuple[str, int]] = {}
-        for key in theorems:
-            pieces[pool.submit(_prove, key)] = (key, -1)
-            pieces.update({pool.submit(_measure, key, data): (key, place) for place, data in enumerate(problems[key])})
+        with _one_thread_each():
+            for key in theorems:
+                pieces[pool.submit(_prove, key)] = (key, -1)
+                pieces.update({pool.submit(_measure, key, data): (key, place) for place, data in enumerate(problems[key])})
         results: dict[str, dict[int, Any]] = {key: {} for key in theorems}
         try:
             for piece in as_completed(pieces):
@@ -60,6 +63,19 @@ def _elsewhere(chosen: Sequence[Theorem], problems: dict[str, list[Any]], jobs: 
             for process in set(active_children()) - others:
                 process.terminate()
             raise
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes that start meanwhile do linear algebra in one thread: several would fight over the cores."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    missing = [name for name in names if name not in os.environ]
+    os.environ.update(dict.fromkeys(missing, "1"))
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 def _die_quietly() -> None:
