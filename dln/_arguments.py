@@ -114,7 +114,9 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     command("theorems", "list the theorems")
 
     p = command("derive", "derive a theorem from the loss, each step proved")
-    p.add_argument("theorem", metavar="THEOREM", help="such as T4")
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("theorem", nargs="?", metavar="THEOREM", help="such as T4")
+    what.add_argument("--map", metavar="F", help="derive the potential of beta = F(u) - F(v) instead, such as 'u**3'")
     p.add_argument("--latex", action="store_true", help="print LaTeX")
 
     p = command("verify", "check theorems numerically, by two routes that share no code")

@@ -240,12 +240,18 @@ def _theorems(args: argparse.Namespace) -> int:
 def _derive(args: argparse.Namespace) -> int:
     import theory
 
-    theorem = theory.get(args.theorem)
+    potential = None
     try:
-        derivation = theorem.derive()
+        if args.map is not None:
+            potential = theory.derive_potential(args.map)
+            derivation = potential.derivation
+        else:
+            derivation = theory.get(args.theorem).derive()
     except theory.DerivationError as error:  # a step that sympy does not prove is a failed check, not bad input
         return _complain(str(error), FAILED)
     print(derivation.to_latex() if args.latex else derivation)
+    if potential is not None and not args.latex:
+        print(f"\n{potential}")
     return FINE
 
 

@@ -4,6 +4,7 @@
     theory.get("T4").derive()           a derivation that runs: print it, or take its `to_latex()`
     theory.get("T4").check(problem)     one check
     theory.verify(problem=problem)      all checks; `theory.table` and `theory.to_json` lay them out
+    theory.derive_potential("u**3")     the potential of a reparametrisation: proved, and as numbers
 
 To add a theorem, copy `theory/weight_decay.py`, the shortest file, and add its `THEOREMS` to the list below.
 """
@@ -29,13 +30,17 @@ from ._mutants import mutant_table
 from ._registry import Check, Registry, Theorem
 from ._report import table, to_json
 from ._verify import work_through
+from .reparametrisation import NoPotential, Potential, derive_potential
 
 __all__ = [
     "Check",
     "Derivation",
     "DerivationError",
+    "NoPotential",
+    "Potential",
     "Step",
     "Theorem",
+    "derive_potential",
     "get",
     "kill_mutants",
     "mutant_table",
@@ -97,6 +102,8 @@ def verify(keys: Iterable[str] | None = None, problem: Any = None, progress: Cal
     ------
     ValueError
         If a key is unknown, or `jobs` is less than 1.
+    ChildProcessError
+        If one of several processes ends abruptly.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")

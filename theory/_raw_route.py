@@ -105,8 +105,10 @@ def integrate(velocity: Velocity, u0: Array, v0: Array, times: Array, integrands
         if count > max_rhs:
             raise RouteError(f"the raw route spent its {max_rhs} evaluations at t = {t:.6g} of {times[-1]:.6g}")
         u, v = state[:size].reshape(shape), state[size : 2 * size].reshape(shape)
-        parts = (*velocity(t, u, v), *integrands(t, u, v))
-        return np.concatenate([np.broadcast_to(part, shape).ravel() for part in parts])
+        slope = np.empty((2 + n_integrals, *shape))
+        for row, part in zip(slope, (*velocity(t, u, v), *integrands(t, u, v)), strict=True):
+            row[...] = part
+        return slope.ravel()
 
     state = np.concatenate([u0.ravel(), v0.ravel(), np.zeros(n_integrals * size)])
     atol = np.concatenate([_weight_atol(u0, v0), np.full(n_integrals * size, ATOL_INTEGRAL)])

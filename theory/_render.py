@@ -6,6 +6,7 @@ there on, the formula, the rule of mathematics that it uses, and what sympy prov
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -128,8 +129,7 @@ def to_latex(derivation: Derivation) -> str:
         lines += _align(_rows(step), step.relation)
         lines.append(f"Rule: {_words(step.rule)}. Proved by sympy: {_words(step.proof)}.")
     lines.append(r"\end{enumerate}")
-    lines += [f"Hence {_words(words)}." for words in derivation.conclusions]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n" + "\n\n".join(f"Hence {_words(words)}." for words in derivation.conclusions)
 
 
 def _itemize(items: Iterable[str]) -> list[str]:
@@ -169,15 +169,18 @@ def _lines(expression: sp.Expr) -> list[str]:
 
 
 def _latex(expression: sp.Basic) -> str:
-    return sp.latex(expression, fold_short_frac=False)
+    names = {symbol: f"{found[1]}_{{\\mathrm{{{found[2]}}},{found[3].replace('_', ' ')}}}"
+             for symbol in expression.free_symbols if (found := _MOVED.match(symbol.name))}
+    return sp.latex(expression, fold_short_frac=False, symbol_names=names)
 
+
+#: Names such as `gup_1`: a letter, where it was moved, an index. To sympy they are words.
+_MOVED = re.compile(r"([a-zA-Z])(up|down)_(\w+)$")
 
 _SPECIAL = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "^": r"\^{}", "&": r"\&", "%": r"\%", "#": r"\#",
             "$": r"\$", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 
 
 def _words(words: str) -> str:
-    """Make words safe for LaTeX; what looks like mathematics is set in typewriter."""
-    return " ".join(rf"\texttt{{{safe}}}" if set(word) & set("_^|<>=") else safe
-                    for word in words.split(" ")
-                    if (safe := "".join(_SPECIAL.get(character, character) for character in word)) is not None)
+    """Make words safe for LaTeX."""
+    return "".join(_SPECIAL.get(character, character) for character in words)

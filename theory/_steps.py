@@ -14,7 +14,7 @@ import sympy as sp
 from ._derivation import Derivation
 from ._network import SymbolicNetwork
 
-__all__ = ["Gradients", "argmin", "effective_scale", "law", "minimality", "pair", "perturb", "potential", "start"]
+__all__ = ["Gradients", "argmin", "effective_scale", "law", "limits", "minimality", "pair", "perturb", "potential", "start"]
 
 TIME, PAST = sp.symbols("t s", nonnegative=True)
 
@@ -177,6 +177,24 @@ def potential(d: Derivation, a: sp.Symbol) -> Potential:
     d.equal("Its second derivative", "differentiation", sp.Derivative(phi, (b, 2)), curvature)
     d.positive("It is strictly convex", "the sign of the second derivative", curvature)
     return Potential(stable, slope, curvature, b)
+
+
+def limits(d: Derivation) -> None:
+    """Prove the kernel and the rich limit of the hyperbolic entropy."""
+    a, b, x = sp.Symbol("a_t", positive=True), sp.Symbol("b", real=True), sp.Symbol("x", positive=True)
+    phi = (b * sp.asinh(b / (2 * a**2)) - sp.sqrt(b**2 + 4 * a**4) + 2 * a**2) / 4
+    unit = x * sp.asinh(x) - sp.sqrt(x**2 + 1) + 1
+    d.equal("One function of one ratio", "homogeneity: b = 2 a_t^2 x", phi.subs(b, 2 * a**2 * x), a**2 / 2 * unit)
+    d.equal("Kernel limit, x -> 0 (large alpha): phi -> b^2/(16 a_t^2)", "l'Hopital's rule",
+            sp.Limit(unit / (x**2 / 2), x, 0, "+"), sp.S.One)
+    d.equal("Its leading term", "substitution of x = b/(2 a_t^2)",
+            sp.Subs(a**2 / 2 * (x**2 / 2), x, b / (2 * a**2)), b**2 / (16 * a**2))
+    d.equal("Rich limit, x -> infinity (small alpha): what x (log(2 x) - 1) leaves", "asinh x = log(x + sqrt(x^2 + 1))",
+            sp.Limit(unit - x * (sp.log(2 * x) - 1), x, sp.oo), sp.S.One)
+    c = sp.Symbol("c", positive=True)
+    d.equal("Its leading terms: |b| log(1/a_t)/2 and |b| (log|b| - 1)/4, an l1 norm",
+            "substitution of x = c/(2 a_t^2), c = |b|",
+            sp.Subs(a**2 / 2 * x * (sp.log(2 * x) - 1), x, c / (2 * a**2)), c * sp.log(1 / a) / 2 + c * (sp.log(c) - 1) / 4)
 
 
 def argmin(d: Derivation, shaped: bool = True) -> None:

@@ -7,9 +7,11 @@ cannot be sent.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context
 from typing import Any
 
 from ._registry import Check, Measured, Theorem
@@ -37,7 +39,8 @@ def _here(chosen: Sequence[Theorem], problems: dict[str, list[Any]]) -> Iterator
 
 def _elsewhere(chosen: Sequence[Theorem], problems: dict[str, list[Any]], jobs: int) -> Iterator[tuple[str, Check]]:
     theorems = {theorem.key: theorem for theorem in chosen}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    others = set(active_children())
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_die_quietly) as pool:
         # Of a theorem the derivation, then the data; its verdict is due when the last piece is there.
         pieces: dict[Future[Any], tuple[str, int]] = {}
         for key in theorems:
@@ -51,8 +54,17 @@ def _elsewhere(chosen: Sequence[Theorem], problems: dict[str, list[Any]], jobs: 
                 if len(results[key]) == 1 + len(problems[key]):
                     measured = [results[key][place] for place in range(len(problems[key]))]
                     yield key, theorems[key].verdict(problems[key], measured, results[key][-1])
-        finally:  # after an error, or Ctrl-C, what has not begun is not begun
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BrokenProcessPool as error:
+            raise ChildProcessError("a process of the check ended abruptly, perhaps for want of memory; try jobs=1") from error
+        except BaseException:  # Ctrl-C, too: what is under way would be waited for
+            for process in set(active_children()) - others:
+                process.terminate()
+            raise
+
+
+def _die_quietly() -> None:
+    """Let Ctrl-C, which a terminal sends to every process, end this one without a traceback; the first one reports."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _prove(key: str) -> str | None:

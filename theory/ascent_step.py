@@ -32,7 +32,8 @@ def derive_ascent_step() -> Derivation:
     d = Derivation("T6", "A larger ascent step: what follows for the scale, and what does not for the solution")
     at = start(d, net)
     up, down = perturb(d, net, at, EPSILON, "up"), perturb(d, net, at, -EPSILON, "down")
-    sizes = [u**2 + v**2 for u, v in zip(net.u, net.v, strict=True)]
+    sizes = [d.define(sp.Symbol(f"s_{j}", positive=True), u**2 + v**2, "size of a pair of weights")
+             for j, (u, v) in enumerate(zip(net.u, net.v, strict=True), 1)]
     firsts = [4 * g * size for g, size in zip(at.of_beta, sizes, strict=True)]
     _first_order(d, net, at.of_beta, firsts, list(zip(up.of_beta, down.of_beta, strict=True)))
     _sign(d, net, at.of_beta, sizes)

@@ -14,16 +14,17 @@ from scipy.linalg import lstsq
 from ._derivation import Derivation
 from ._engine import library_limit
 from ._exact import center_of
-from ._expansions import moved_gradients
+from ._expansions import expand_in_ascent_step, moved_gradients
 from ._fields import Velocity, gradient_regularization
 from ._minimiser import minimise_divergence
 from ._network import Array, Network, SymbolicNetwork
 from ._raw_route import integrate, settle
-from ._registry import Finding, Theorem
+from ._registry import Finding, Mutant, Theorem
+from ._scale_orders import SCALE_MUTANTS, ScaleOrder, scale_orders
 from ._setting import Setting
 from ._slopes import MAX_HALF_WIDTH, slope_finding
 from ._steps import perturb, start
-from .gradient_regularization import DIFFERENCE, EPSILON, G_DOWN, G_UP, GAMMA, G, Q, strengths
+from .gradient_regularization import DIFFERENCE, EPSILON, FIRST, G_DOWN, G_UP, GAMMA, SECOND, G, Q, expanded_pairs, strengths
 
 __all__ = ["THEOREMS"]
 
@@ -58,6 +59,7 @@ def derive_orders() -> Derivation:
         value = d.write_out(term).subs(example)
         d.positive(f"The term of {name} does not vanish identically",
                    "an example: its square for one choice of data and weights", value**2)
+    expand_in_ascent_step(d, EPSILON, GAMMA, expanded_pairs(), (G, FIRST, SECOND))
     d.conclude("the velocity of the forward and of the backward difference is off by epsilon, that of the centred one "
                "by epsilon^2; at any time beta depends smoothly on the velocity, and so does its limit where the flow "
                "contracts to it: the distance of the limits has order 1, 1 and 2, unless its leading term vanishes")
@@ -149,17 +151,18 @@ def _reference(setting: Setting, gamma: float) -> tuple[Callable[[], tuple[Array
     return cache(raw), cache(engine)
 
 
-def parts(setting: Setting) -> list[DifferenceOrder]:
-    """Check T5 for the three differences on a ladder of ascent steps."""
+def parts(setting: Setting) -> list[DifferenceOrder | ScaleOrder]:
+    """Check T5 for the three differences on a ladder of ascent steps: their limits, and alpha_eff at a finite time."""
     gamma, epsilon = strengths(setting)
+    ladder = epsilon * 0.5 ** np.arange(6)
     raw, engine = _reference(setting, gamma)
 
     def difference(scheme: str) -> DifferenceOrder:
-        return DifferenceOrder(scheme, ORDERS[scheme], epsilon * 0.5 ** np.arange(6),
+        return DifferenceOrder(scheme, ORDERS[scheme], ladder,
                                lambda steps: gradient_regularization(setting.net, gamma, steps, scheme),
                                lambda dln, step: dln.GradientRegularization(gamma, step, scheme), raw, engine)
 
-    return [difference(scheme) for scheme in ORDERS]
+    return [*map(difference, ORDERS), *scale_orders(setting, gamma, ladder)]
 
 
 # --- mutants ---------------------------------------------------------------------------------------------------------
@@ -201,18 +204,33 @@ def _at_moved_predictor(part: DifferenceOrder, setting: Setting) -> DifferenceOr
         part, velocity=lambda steps: _moved_predictor(setting.net, gamma, steps))
 
 
+def _mutants(**of_limits: Callable[[DifferenceOrder, Setting], DifferenceOrder | None]) -> dict[str, Mutant]:
+    """Give each mutant the parts of its own kind: limits, or alpha_eff at a finite time."""
+
+    def of_limit(mutant: Any) -> Mutant:
+        return lambda part, setting: mutant(part, setting) if isinstance(part, DifferenceOrder) else None
+
+    def of_scale(mutant: Any) -> Mutant:
+        return lambda part, setting: (mutant(part, setting, strengths(setting)[0]) if isinstance(part, ScaleOrder)
+                                      else None)
+
+    return ({name: of_limit(mutant) for name, mutant in of_limits.items()}
+            | {name: of_scale(mutant) for name, mutant in SCALE_MUTANTS.items()})
+
+
 THEOREMS = (
     Theorem(
         key="T5",
         title="Order of the finite differences",
-        statement="|beta_inf - that of the exact Hessian| is of order 1, 1, 2 in epsilon (forward, backward, centred)",
+        statement="|beta_inf - that of the exact Hessian| is of order 1, 1, 2 in epsilon (forward, backward, centred); "
+                  "so is log alpha_eff",
         source='Karakida et al. 2023, "Understanding gradient regularization in deep learning: efficient '
                'finite-difference computation and implicit bias"',
         kind="limit",
         tolerance=MAX_HALF_WIDTH,
         derive=derive_orders,
         parts=parts,
-        mutants={
+        mutants=_mutants(**{
             "all orders 1": _claim(centered=1.0),
             "all orders 2": _claim(forward=2.0, backward=2.0),
             "centred order 3": _claim(centered=3.0),
@@ -221,6 +239,6 @@ THEOREMS = (
             "gradient at beta + epsilon g": _at_moved_predictor,
             "engine: centred run as forward": _engine_scheme("centered", runs="forward"),
             "engine: forward run as centred": _engine_scheme("forward", runs="centered"),
-        },
+        }),
     ),
 )

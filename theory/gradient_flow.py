@@ -16,7 +16,7 @@ from ._fields import gradient_flow
 from ._network import Array, Network, SymbolicNetwork
 from ._registry import Theorem
 from ._setting import Setting
-from ._steps import argmin, law, pair, start
+from ._steps import argmin, law, limits, pair, start
 
 __all__ = ["THEOREMS"]
 
@@ -29,6 +29,8 @@ def _derive(key: str, title: str, shaped: bool) -> Derivation:
     argmin(d, shaped=shaped)
     dual(d, sp.Symbol("a_t", positive=True))
     flow_curvature(d, net)
+    if not shaped:
+        limits(d)
     return d
 
 

@@ -54,7 +54,7 @@ Strength = Callable[[float], Any]
 
 def formula(net: Network, strength: Strength) -> Pair:
     """Give the pair of weight decay: p = g, q = lam."""
-    return lambda t, u, v: (net.beta_gradient(u, v), np.broadcast_to(strength(t), u.shape))
+    return lambda t, u, v: (net.beta_gradient(u, v), np.full_like(u, strength(t)))
 
 
 @dataclass(frozen=True)

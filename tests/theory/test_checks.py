@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -206,6 +207,20 @@ def test_the_number_of_processes_changes_no_number():
     finished = []
     assert numbers(2) == numbers(1)
     assert sorted(check.key for check in finished[:2]) == ["T1", "T8"]
+
+
+class Deadly:
+    """Data that end the process that receives them."""
+
+    X, y, name = SMALL.X, SMALL.y, "deadly"
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+def test_a_process_that_dies_is_an_error_and_no_endless_wait():
+    with pytest.raises(ChildProcessError, match=r"ended abruptly.*jobs=1"):
+        theory.verify(["T1"], Deadly(), jobs=2)
 
 
 def test_processes_are_counted_from_one():
