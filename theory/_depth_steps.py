@@ -105,7 +105,7 @@ def mirror_map(d: Derivation) -> None:
     slope_of_h = S * (LESS ** (-S - 1) + MORE ** (-S - 1))
     d.equal("Slope of the mirror map", "differentiation", _along(h_z), slope_of_h)
     d.positive("It is increasing, onto the whole line from (-1, 1)", "the sign of its slope", slope_of_h)
-    legendre = (Z * h_z - primitive_z)
+    legendre = Z * h_z - primitive_z
     d.equal("Potential q(h(z)) = z h(z) - H(z) + H(0)", "Legendre's transform: its derivative in z is z h'(z), so q' is the "
             "inverse of h", _along(legendre), _back(Z * S * ((1 - Z) ** (-S - 1) + (1 + Z) ** (-S - 1))))
     d.equal("It starts at q(0) = 0", "substitution: H(0) = 2/m", sp.Subs(legendre, Z, 0), -2 / ORDER)

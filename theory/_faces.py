@@ -86,11 +86,17 @@ def face_of(X: Array, vertex: Array, nu: Array, weights: Array) -> Face:
         # Columns may tie by chance of the dual, without room for their entries.
         signs = np.sign(nu @ X)
         places = _with_room(X, vertex, places, signs)
+        _demand_others(places, weights)
         nu = _farthest_dual(X, places, signs, weights)
     slack = weights - np.abs(nu @ X)
-    if places.size == weights.size:
-        raise RouteError("every column takes part in an l1 minimiser: nothing vanishes in the limit")
+    _demand_others(places, weights)
     return Face(vertex, np.sign(nu @ X), places, slack)
+
+
+def _demand_others(places: Array, weights: Array) -> None:
+    if places.size == weights.size:
+        raise RouteError("every column takes part in some l1 minimiser: nothing vanishes in the limit, and there is nothing to "
+                         "check")
 
 
 def _with_room(X: Array, vertex: Array, places: Array, signs: Array) -> Array:

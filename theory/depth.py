@@ -165,7 +165,7 @@ def parts(setting: Setting) -> list[DeepLaw]:
     three, real, four = decays(at[3.0]), decays(at[3.7]), decays(at[4.0])
     return [_law("u0 != v0", at[2.5]),
             _law("u0 = v0", at[3.0], shaped=False), _law("constant decay", at[3.0], three["constant decay"]),
-            _law("u0 != v0", at[3.7]), _law("fading decay", at[3.7], real["fading decay"]),
+            _law("fading decay", at[3.7], real["fading decay"]),
             _law("u0 != v0", at[4.0]), _law("decay that jumps", at[4.0], four["decay that jumps"])]
 
 
