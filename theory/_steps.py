@@ -199,7 +199,7 @@ def duality_and_limits(d: Derivation) -> None:
     d.equal("Rich limit, x -> infinity (small alpha): what x (log(2 x) - 1) leaves", "asinh x = log(x + sqrt(x^2 + 1))",
             sp.Limit(unit - x * (sp.log(2 * x) - 1), x, sp.oo), sp.S.One)
     c = sp.Symbol("c", positive=True)
-    d.equal("Its leading terms: |b| log(1/a_t)/2 and |b| (log|b| - 1)/4, an l1 norm", "substitution of x = c/(2 a_t^2), c = |b|",
+    d.equal("Its leading terms: |b| log(1/a_t)/2 and |b| (log|b| - 1)/4, an l1 norm", "x = c/(2 a_t^2) with c = |b|",
             sp.Subs(a**2 / 2 * x * (sp.log(2 * x) - 1), x, c / (2 * a**2)), c * sp.log(1 / a) / 2 + c * (sp.log(c) - 1) / 4)
 
 
