@@ -19,6 +19,9 @@ __all__ = ["ClosedForms", "antiderivative", "find", "proved_zero", "real_logarit
 #: Where candidates are compared as numbers before sympy is asked for a proof.
 PROBES = (sp.Rational(7, 10), sp.Rational(13, 10))
 
+#: An inverse of more operations is of no use.
+LONGEST = 12
+
 
 @dataclass(frozen=True)
 class ClosedForms:
@@ -114,7 +117,8 @@ def _inverses(expression: sp.Expr, symbol: sp.Symbol, target: sp.Symbol) -> Iter
         yield sp.asinh(target)
         return
     for found in within(STEPS, sp.solve, expression - target, symbol) or ():
-        if not found.has(sp.LambertW):
+        # Roots within roots (Cardano) lead nowhere: neither 1/f'^2 nor what follows has a closed form that anyone would read.
+        if not found.has(sp.LambertW) and sp.count_ops(found) <= LONGEST:
             yield found
 
 
@@ -176,7 +180,7 @@ def find(f: sp.Expr, w: sp.Symbol, probes: tuple[sp.Expr, ...] = PROBES) -> Clos
             value = None
     if value is not None:
         value_integral = _integral_of_value(value, x)
-        if value_integral is not None:
+        if value_integral is not None and travel is not None:
             value_integral = real_logarithms(value_integral, {x: travel.subs(w, probes[0])})
     return ClosedForms(travel, travel_of_value, value, value_integral, b, x)
 
@@ -206,7 +210,7 @@ def _integral_of_value(value: sp.Expr, x: sp.Symbol) -> sp.Expr | None:
 
 
 def solve_mirror(mirror: sp.Expr, s: sp.Symbol, beta: sp.Symbol, check: Callable[[sp.Expr], bool]) -> sp.Expr | None:
-    """Solve `mirror(s) = beta` where that is a quadratic in s, in an exponential or in a tangent of it.
+    """Solve `mirror(s) = beta` where that is a quadratic in s or in an exponential of it.
 
     Parameters
     ----------
@@ -228,14 +232,15 @@ def solve_mirror(mirror: sp.Expr, s: sp.Symbol, beta: sp.Symbol, check: Callable
     expanded = within(STEPS, lambda: sp.together(sp.expand_trig(mirror)))
     if expanded is None:
         return None
-    for generator in [s, *sorted(expanded.atoms(sp.tan, sp.exp), key=sp.count_ops)]:
+    for generator in [s, *sorted(expanded.atoms(sp.exp), key=sp.count_ops)]:
         rest = expanded.subs(generator, y)
         if not generator.has(s) or rest.has(s):
             continue
         numerator = sp.numer(sp.together(rest - beta))
         if not numerator.is_polynomial(y) or sp.degree(numerator, y) > 2:
             continue
-        a, b, c = (sp.simplify(numerator.coeff(y, k)) for k in (2, 1, 0)) if (numerator := sp.expand(numerator)) else ()
+        numerator = sp.expand(numerator)
+        a, b, c = (sp.simplify(numerator.coeff(y, k)) for k in (2, 1, 0))
         for sign in (1, -1):
             # The form without cancellation, finite where beta = 0.
             root = -2 * c / (b + sign * sp.sqrt(b**2 - 4 * a * c)) if a != 0 else -c / b
@@ -251,4 +256,4 @@ def _undo(generator: sp.Expr, root: sp.Expr, s: sp.Symbol) -> sp.Expr | None:
     rate = sp.diff(generator.args[0], s)
     if rate.has(s) or sp.simplify(generator.args[0] - rate * s) != 0:
         return None
-    return (sp.atan(root) if isinstance(generator, sp.tan) else sp.log(root)) / rate
+    return sp.log(root) / rate

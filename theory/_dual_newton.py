@@ -112,7 +112,8 @@ def minimize(potential: NumericPotential, X: object, y: object, alpha: object, t
     best, message = residual(beta), ""
     stalled = 0
     count = 0
-    for count in range(1, MAX_ITERATIONS + 1):
+    while count < MAX_ITERATIONS:
+        count += 1
         ascent = reduced - rows @ beta
         # Where slopes differ by many orders, least squares on their roots keeps twice the digits of the normal equations.
         root = np.sqrt(slope)[:, None] * rows.T
@@ -129,7 +130,7 @@ def minimize(potential: NumericPotential, X: object, y: object, alpha: object, t
         best = min(best, now)
         if now <= tol or not length > 0:
             break
-        if stalled >= 12 and now < 1e-6:  # as far as the rounding of z lets it come
+        if stalled >= (3 if now < 1e-10 else 20):  # as far as rounding, or the end of the domain, lets it come
             break
     nu = left @ (mu / singular)
     found = _certify(potential, matrix, target, scales, beta, nu, rows.T @ mu)

@@ -174,7 +174,7 @@ class Branch:
 
 def _bounded(rate: Array) -> Array:
     """Keep a rate usable where its weight is beyond the range of floats: any root lies nearer."""
-    return np.nan_to_num(rate, nan=HUGE, posinf=HUGE)
+    return np.minimum(np.nan_to_num(rate, nan=HUGE, posinf=HUGE), HUGE)
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:

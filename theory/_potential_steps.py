@@ -62,8 +62,9 @@ def motion(d: Derivation, f: sp.Expr, w: sp.Symbol, travel: Callable[..., sp.Exp
     options = {"positive": True} if w.is_positive else {"real": True}
     u, v = (sp.Function(name, **options)(TIME) for name in "uv")
     p, q = sp.Function("p", real=True), sp.Function("q", real=True)
-    d.define(sp.Derivative(u, TIME), -rate * slope.subs(w, u) * p(TIME) - shrink.subs(w, u) * q(TIME), "motion of one coordinate")
-    d.define(sp.Derivative(v, TIME), rate * slope.subs(w, v) * p(TIME) - shrink.subs(w, v) * q(TIME), "motion of one coordinate")
+    for one, sign in ((u, -1), (v, 1)):
+        d.define(sp.Derivative(one, TIME), sign * rate * slope.subs(w, one) * p(TIME) - shrink.subs(w, one) * q(TIME),
+                 "motion of one coordinate")
     if shrink == 0:
         d.assume("p = g, the gradient of the loss in beta; it is in the row space of X")
     for one, sign, name in ((u, -1, "u"), (v, 1, "v")):

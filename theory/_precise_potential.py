@@ -1,7 +1,7 @@
 """A potential in arithmetic of any precision, with mpmath: for reference values, and where doubles do not reach.
 
-The equations are those of `_numeric_potential`, in their plain form: what cancels is paid for with more digits. The weights come
-from doubles and are polished by Newton's method on both equations at once.
+The equations are those of `_numeric_potential`, in their plain form: what cancels is paid for with more digits. The weights
+come from doubles and are polished by Newton's method on both equations at once.
 """
 
 from __future__ import annotations

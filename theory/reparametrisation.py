@@ -119,7 +119,8 @@ class Potential:
     def _numbers(self) -> NumericPotential:
         if self.numeric is None:
             names = ", ".join(sorted(map(str, self.f.free_symbols - {self.w})))
-            raise ValueError(f"the map {text(self.f)} has parameters without a value ({names}): derive it with numbers for them")
+            raise ValueError(f"the map {text(self.f)} has parameters without a value ({names}): "
+                             "derive it with numbers for them")
         return self.numeric
 
     def value(self, beta: Any, alpha: Any, precision: int | None = None) -> Any:
@@ -306,8 +307,8 @@ def _closes_under_gr(d: Derivation, f: sp.Expr, w: sp.Symbol) -> None:
                           "space of X; no potential is known", d)
     d.positive("and not by 0: a witness at u = 2, v = 1", "substitution", sp.Abs(gap))
     raise NoPotential(
-        f"no potential under gradient regularization for f(w) = {text(f)}: d(F(u) + F(v))/dt = -gamma g^2 ({text(total)}) still "
-        "contains u and v separately, and changes while F(u) + F(v) does not; so two paths with the same int g^2 end at "
+        f"no potential under gradient regularization for f(w) = {text(f)}: d(F(u) + F(v))/dt = -gamma g^2 ({text(total)}) "
+        "still contains u and v separately, and changes while F(u) + F(v) does not; so two paths with the same int g^2 end at "
         "different F(u) + F(v), and alpha_eff is no function of int g^2. Only a quadratic f, such as u^2 (depth 2), closes.", d)
 
 
@@ -324,8 +325,8 @@ def _derive(d: Derivation, f: sp.Expr, w: sp.Symbol, rate: sp.Rational, rule: st
     found = closed(d, forms, f, w, alpha, z, beta, rate)
     holds, quadratic, why = kernel_limit(d, f, w, alpha, beta, rate)
     rich = Limit(*rich_limit(d, forms, f, w, alpha, beta, rate))
-    d.conclude("beta(t) minimises sum_j phi(b_j) subject to X b = X beta(t), for phi' = -s = -int p is in the row space of X and "
-               "phi is strictly convex" + ("; p = g" if rule == "gf" else ", with alpha_eff in place of alpha"))
+    d.conclude("beta(t) minimises sum_j phi(b_j) subject to X b = X beta(t), for phi' = -s = -int p is in the row space of X "
+               "and phi is strictly convex" + ("; p = g" if rule == "gf" else ", with alpha_eff in place of alpha"))
     ends = _ends(forms, w)
     u, v = (sp.Symbol(name, **options) for name in ("u", "v"))
     parameters = f.free_symbols - {w}

@@ -151,9 +151,10 @@ def test_flow_in_the_weights_ends_at_the_minimiser(u_map, alpha):
 
     run = solve_ivp(field, (0, 3e3), np.full(10, alpha), method="LSODA", rtol=1e-11, atol=1e-13)
     u, v = np.split(run.y[:, -1], 2)
-    best = p.minimize(X, y, alpha)
+    best = p.minimize(X, y, alpha, tol=1e-13)
     assert best.success, best.message
-    assert best.residual < 1e-12 and best.duality_gap < 1e-12 and best.stationarity < 1e-12
+    # A residual r leaves a gap of about 2 r.
+    assert best.residual <= 1e-13 and best.duality_gap < 1e-12 and best.stationarity < 1e-12
     assert np.max(np.abs(f(u) - f(v) - best.beta)) < 1e-7
 
 
@@ -216,8 +217,8 @@ def test_two_paths_of_equal_int_g2_end_at_different_invariants_at_depth_3_and_no
 
                 state = solve_ivp(field, (0, 1), state, rtol=1e-11, atol=1e-13).y[:, -1]
             ends.append(np.sum(np.log(state)) / 2 if depth == 2 else np.sum(-1 / (3 * state)))
-        assert (abs(ends[0] - ends[1]) < 1e-9) is closes
-        assert closes or abs(ends[0] - ends[1]) > 1e-4
+        apart = abs(ends[0] - ends[1])
+        assert apart < 1e-9 if closes else apart > 1e-4
 
 
 def test_gradient_regularization_at_depth_2_keeps_its_potential():
