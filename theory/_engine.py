@@ -84,17 +84,18 @@ def library_end(make_rule: Callable[[Any], Any], X: Array, y: Array, alpha: floa
 
 
 def library_minimisers(data: Data, log_alphas: Array, depth: float) -> Array:
-    """Take the library's minimiser of the potential at several scales; at depth D > 2 the limit of its flow.
-
-    Returns
-    -------
-    ndarray of shape (K, d)
-    """
+    """Take the library's minimiser of the potential at several scales, (K, d)."""
     import dln
 
     problem = dln.Problem(data.X, data.y)
-    if depth == 2:
-        return np.array([_demand(dln.minimize_potential(problem, log_alpha=log_alpha)) for log_alpha in log_alphas])
+    return np.array([_demand(dln.minimize_potential(problem, depth=depth, log_alpha=log_alpha)) for log_alpha in log_alphas])
+
+
+def library_limits(data: Data, log_alphas: Array, depth: float) -> Array:
+    """Take the limits of the library's gradient flow at several scales, (K, d)."""
+    import dln
+
+    problem = dln.Problem(data.X, data.y)
     return np.array([_demand(dln.flow(problem, dln.GradientFlow(), depth=depth, log_alpha=log_alpha, rtol=RTOL,
                                       residual_tol=1e-12)) for log_alpha in log_alphas])
 

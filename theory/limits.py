@@ -12,7 +12,7 @@ from scipy.linalg import lstsq, null_space
 
 from ._deep import potential_of
 from ._dual import follow_minimisers, row_space
-from ._engine import library_interpolators, library_minimisers
+from ._engine import library_interpolators, library_limits, library_minimisers
 from ._faces import Selection, entropy, face_of, fractional, least_l1, select
 from ._limit_steps import derive_kernel_limit, derive_rich_limit
 from ._minimiser import minimise_divergence
@@ -86,7 +86,7 @@ class KernelLimit:
         minima = {"primal": np.array([minimise_divergence(X, y, log, center, phi).beta for log in logs]),
                   "dual": follow_minimisers(*row_space(X, y), logs[::-1], self.depth)[::-1]}
         distances = {route: np.linalg.norm(found - own, axis=1) for route, found in minima.items()}
-        engine = library_minimisers(self.data, logs, self.depth)
+        engine = (library_limits if self.depth > 2 else library_minimisers)(self.data, logs, self.depth)
         libraries = np.array([self._corrected(library_interpolators(self.data, alpha**-self.exponent, power=2)[0], alpha)
                               for alpha in alphas])
         distances["engine"] = np.linalg.norm(engine - libraries, axis=1)
@@ -147,7 +147,7 @@ class RichLimit:
     scales : ndarray of shape (K,)
         Values of `log c`, falling.
     engine : callable, optional
-        `(data, log_alphas, depth) -> minimisers`; by default those of SciPy.
+        `(data, log_alphas, depth) -> minimisers`, by default the library's.
     """
 
     name: str
@@ -158,7 +158,7 @@ class RichLimit:
     selection: Selection
     several: bool
     scales: Array
-    engine: Callable[[Data, Array, float], Array] | None
+    engine: Callable[[Data, Array, float], Array] = library_minimisers
 
     def measure(self, _: Setting) -> Finding:
         """Follow the distance over five scales by two routes; it must fall at each."""
@@ -169,7 +169,7 @@ class RichLimit:
         library = select(face_of(X, beta, nu, self.weights), X, y, self.selection)
         size = float(np.linalg.norm(own))
         minima = follow_minimisers(*row_space(X, y), logs, self.depth)
-        engine = self.engine(self.data, logs, self.depth) if self.engine else minima
+        engine = self.engine(self.data, logs, self.depth)
         distances = {"scipy": np.linalg.norm(minima - own, axis=1) / size,
                      "engine": np.linalg.norm(engine - library, axis=1) / size}
         falls = {route: values[1:] / values[:-1] for route, values in distances.items()}
@@ -245,8 +245,7 @@ def rich_parts(setting: Setting) -> list[RichLimit]:
     def rich(name: str, at: Data, depth: float, log_alpha: Callable[[float], Array], weights: Array, selection: Selection,
              several: bool) -> RichLimit:
         return RichLimit(f"D = {depth:g}, {name}", at, depth, log_alpha, weights, selection, several,
-                         _scales(at, depth, log_alpha(0.0), weights, selection),
-                         library_minimisers if depth == 2 else None)
+                         _scales(at, depth, log_alpha(0.0), weights, selection))
 
     parts = [
         rich("alpha = c w", data, 2.0, lambda c: c + log_w, plain, entropy(np.exp(log_w)), False),
