@@ -79,7 +79,7 @@ MACROS = {"alpha", "begin", "beta", "delta", "displaystyle", "ell", "end", "epsi
           "left", "lim", "limits", "log", "nu", "operatorname", "paragraph", "partial", "phi", "qquad", "quad", "rho", "right",
           "sinh", "cosh", "exp", "sqrt", "substack", "textasciitilde", "textbackslash", "textbar", "textbf", "textgreater",
           "textless", "mathrm", "to", "sigma", "tau", "theta", "mu", "zeta", "max", "min", "cdot", "infty", "psi", "lvert",
-          "rvert", "sum", "Gamma", "eta", "varepsilon"}
+          "rvert", "sum", "Gamma", "Lambda", "eta", "kappa", "xi", "varepsilon"}
 
 
 @functools.cache  # derivations share many of them
