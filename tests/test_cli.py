@@ -268,6 +268,15 @@ class TestTheorems:
         derivation = theory.get("T1").derive()
         assert status == 0 and out.strip() == (derivation.to_latex() if latex else str(derivation)).strip()
 
+    def test_derive_takes_a_map(self, run):
+        """Reference: `theory.derive_potential`; a map that is none is one line on standard error."""
+        import theory
+
+        status, out, _ = run("derive", "--map", "u**3")
+        assert status == 0 and str(theory.derive_potential("u**3").derivation).strip() in out
+        status, out, err = run("derive", "--map", "u**")
+        assert status == 2 and out == "" and err.startswith("dln: ") and err.count("\n") == 1 and "u**" in err
+
     def test_a_derivation_that_is_not_proved_exits_1(self, run, monkeypatch):
         import theory
 

@@ -18,13 +18,10 @@ from .state import (
     AT_STOP,
     BEST_AT,
     BEST_RESIDUAL,
-    CALM,
     CONVERGED,
     DIVERGED,
     ERROR_OLD,
     FACTORIZATIONS,
-    FOUND_CALM,
-    FOUND_STIFF,
     H_CONTROL,
     LANDING_CAP,
     RATIO_SCALE,
@@ -35,13 +32,11 @@ from .state import (
     STARTED,
     STATIONARY,
     STEP_TOO_SMALL,
-    STIFF,
     STOP,
     H,
     T,
 )
 from .stepping import (
-    CALM_STRETCH,
     DORMANT,
     KERNEL_RATIO,
     LOG_CEILING,
@@ -50,6 +45,7 @@ from .stepping import (
     RTOL,
     STATIONARY_TOL,
     SWITCHING,
+    notice_stiffness,
 )
 
 CROSSED = 100  # what `advance` reports where an ascent step takes a weight through 0
@@ -61,7 +57,6 @@ _AWAKE = math.log(1e4)  # this far above the threshold at which they count
 _BLOW_UP = 0.5  # the part of the time 1/(k rate) until a weight would blow up, were g to stay, that a step may take
 _ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
-_STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
 _EDGE = 5.0  # and where it stays
 _STREAK = 40  # rejections in a row that mean that no step is small enough
 _CAP = 10.0  # an error of a log weight beyond this says no more than that the weight is not known
@@ -180,7 +175,7 @@ def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers,
         if at_stop:
             return AT_STOP
         if settings[SWITCHING] > 0.0:
-            reason = _notice_stiffness(stiff_method, stiffness, clock, count, settings)
+            reason = notice_stiffness(stiff_method, stiffness, clock, count, settings)
             if reason != RUNNING:
                 return reason
     return RUNNING
@@ -205,23 +200,6 @@ def _pass(h, at_stop, clock):
 def _unresolved(h, clock, autonomous):
     # Without a function of time nothing depends on t itself.
     return not autonomous and h <= 1e-15 * clock[T]
-
-
-@njit()
-def _notice_stiffness(stiff_method, stiffness, clock, count, settings):
-    # A surplus of three stiff steps leaves the explicit method; a stretch of calm ones, longer each time, returns to it.
-    remaining = (clock[STOP] - clock[T]) / clock[H]
-    if stiff_method:
-        count[CALM] = count[CALM] + 1 if stiffness < 0.5 * _STABLE else 0
-        if count[CALM] >= settings[CALM_STRETCH] and remaining > 3.0:
-            count[CALM] = 0
-            return FOUND_CALM
-    else:
-        count[STIFF] = count[STIFF] + 1 if stiffness > _STABLE else max(0, count[STIFF] - 1)
-        if count[STIFF] >= 3 and remaining > 10.0:
-            count[STIFF] = 0
-            return FOUND_STIFF
-    return RUNNING
 
 
 @njit()

@@ -203,7 +203,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         if reason == RUNNING and at_stop:
             reason = AT_STOP
         if reason == RUNNING and settings[SWITCHING] > 0.0:
-            reason = _notice_stiffness(stiff_method, stiffness, clock, count, settings)
+            reason = notice_stiffness(stiff_method, stiffness, clock, count, settings)
     _report(here, z, error, r, clock)
     return reason
 
@@ -232,8 +232,8 @@ def _report(here, z, error, r, clock):
 
 
 @njit()
-def _notice_stiffness(stiff_method, stiffness, clock, count, settings):
-    # A surplus of three stiff steps leaves the explicit method; a stretch of calm ones, longer each time, returns to it.
+def notice_stiffness(stiff_method, stiffness, clock, count, settings):
+    """Report that another method is due: a surplus of three stiff steps, or a stretch of calm ones, longer each time."""
     remaining = (clock[STOP] - clock[T]) / clock[H]
     if stiff_method:
         count[CALM] = count[CALM] + 1 if stiffness < 0.5 * _STABLE else 0
