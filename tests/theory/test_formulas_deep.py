@@ -2,6 +2,8 @@
 its powers, and the gradient of its symbolic network, lambdified for mpmath at high precision.
 """
 
+import functools
+
 import mpmath
 import numpy as np
 import pytest
@@ -76,25 +78,81 @@ def test_weights_and_their_scale(depth):
             assert float(deep_potential.scale_of(log_u, log_v, depth=depth)) == pytest.approx(log_alpha, rel=4e-15)
 
 
+@functools.cache
+def symbolic(n_samples):
+    """Give the gradient of the symbolic network's loss in (u, v), and its Hessian times itself, for mpmath."""
+    net = SymbolicDeepNetwork(n_samples, 3)
+    gradient, weights = net.gradient(), [*net.u, *net.v]
+    bent = sp.Matrix([sp.Add(*(sp.diff(g, w) * h for w, h in zip(weights, gradient, strict=True))) for g in gradient])
+    symbols = [*net.X, *net.y, *weights, K]
+    return sp.lambdify(symbols, list(gradient), "mpmath"), sp.lambdify(symbols, list(bent), "mpmath")
+
+
+def norm(vector):
+    return mpmath.sqrt(mpmath.fsum(g**2 for g in vector))
+
+
+def ascended(at, weights, step):
+    """The gradient at the weights moved by `step` times the gradient there."""
+    here = at(weights)
+    return at([w + step * g for w, g in zip(weights, here, strict=True)])
+
+
+def descent(rule, X, y, weights, k):
+    """What each rule descends along, from the symbolic gradient alone."""
+    n = len(y)
+
+    def whole(w):
+        return symbolic(n)[0](*X.ravel(), *y, *w, k)
+
+    def sample(i):
+        return lambda w: symbolic(1)[0](*X[i], y[i], *w, k)
+
+    here = whole(weights)
+    if isinstance(rule, dln.SAM):
+        parts = [sample(i) for i in range(n)] if rule.per_sample else [whole]
+        found = [ascended(at, weights, rule.rho / norm(at(weights)) if rule.normalized else rule.rho) for at in parts]
+        return [mpmath.fsum(column) / len(parts) for column in zip(*found, strict=True)]
+    if isinstance(rule, dln.WeightDecay):
+        return [g + 2 * rule.strength * w for g, w in zip(here, weights, strict=True)]
+    if isinstance(rule, dln.GradientFlow):
+        return here
+    gamma = rule.gamma if rule.squared else rule.gamma / norm(here)
+    if rule.scheme == "exact":
+        change = symbolic(n)[1](*X.ravel(), *y, *weights, k)
+    else:
+        e = mpmath.mpf(rule.epsilon)
+        above, below = ascended(whole, weights, e), ascended(whole, weights, -e)
+        first, last, width = {"forward": (here, above, e), "backward": (below, here, e),
+                              "centered": (below, above, 2 * e)}[rule.scheme]
+        change = [(b - a) / width for a, b in zip(first, last, strict=True)]
+    return [g + gamma * c for g, c in zip(here, change, strict=True)]
+
+
+RULES = [dln.GradientFlow(), dln.WeightDecay(0.3), dln.SAM(0.05), dln.SAM(0.02, normalized=True),
+         dln.SAM(0.05, per_sample=True), dln.SAM(0.02, normalized=True, per_sample=True),
+         *(dln.GradientRegularization(0.2, e, scheme) for scheme in ("forward", "backward", "centered") for e in (0.05, 1e-9)),
+         dln.GradientRegularization(0.2, scheme="exact"), dln.GradientRegularization(0.2, 0.05, squared=False),
+         dln.GradientRegularization(0.2, scheme="exact", squared=False)]
+
+
 @pytest.mark.parametrize("depth", [2.5, 3.0, 5.0])
-def test_the_velocity_of_gradient_flow(depth):
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_the_velocity_of_every_rule(rule, depth):
     # The gradient of the symbolic network's loss, by sympy.
-    net = SymbolicDeepNetwork(2, 3)
-    symbols = [*net.X, *net.y, *net.u, *net.v, K]
-    gradient = sp.lambdify(symbols, list(net.gradient()), "mpmath")
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((2, 3)), rng.standard_normal(2)
-    log_u, log_v = rng.uniform(-2.0, 0.5, (2, 3))
+    log_u, log_v = rng.uniform(-0.7, 0.3, (2, 3))
     u, v = ([mpmath.exp(mpmath.mpf(w)) for w in logs] for logs in (log_u, log_v))
-    expected = [-g / w for g, w in zip(gradient(*X.ravel(), *y, *u, *v, mpmath.mpf(depth) - 2), u + v, strict=True)]
+    expected = [-g / w for g, w in zip(descent(rule, X, y, u + v, mpmath.mpf(depth) - 2), u + v, strict=True)]
     X.flags.writeable = y.flags.writeable = False
     powers, r, f = np.empty((5, 3)), np.empty(2), np.empty(6)
-    outcome = evaluate(address(dln.GradientFlow.deep_kernel), X, y, 0.25, depth, np.concatenate([log_u, log_v]), np.zeros(6),
-                       np.empty(0), powers, r, f, np.empty(6), np.empty((6, 3)), np.empty((2, 2)))
+    outcome = evaluate(address(rule.deep_kernel), X, y, 0.25, depth, np.concatenate([log_u, log_v]), np.zeros(6),
+                       rule.parameters(3), powers, r, f, np.empty(6), np.empty((6, 3)), np.empty((2, 2)))
     assert outcome == 0
     size = max(abs(e) for e in expected)
     for found, exact in zip(f, expected, strict=True):
-        assert abs(found - exact) <= 1e-14 * size
+        assert abs(found - exact) <= 1e-13 * size
     for row, weights in ((UK, u), (VK, v)):
         for found, w in zip(powers[row], weights, strict=True):
             check(found, w ** mpmath.mpf(depth - 2), 1e-14)
