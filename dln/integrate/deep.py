@@ -45,6 +45,7 @@ from .stepping import (
     RTOL,
     STATIONARY_TOL,
     SWITCHING,
+    control,
     notice_stiffness,
 )
 
@@ -57,7 +58,6 @@ _AWAKE = math.log(1e4)  # this far above the threshold at which they count
 _BLOW_UP = 0.5  # the part of the time 1/(k rate) until a weight would blow up, were g to stay, that a step may take
 _ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
-_EDGE = 5.0  # and where it stays
 _STREAK = 40  # rejections in a row that mean that no step is small enough
 _CAP = 10.0  # an error of a log weight beyond this says no more than that the weight is not known
 
@@ -156,19 +156,7 @@ def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers,
             relax(X, c, depth, powers, weight, kappa, row_scale, rate, h, error, work_d, work_n)
         powers[:, :] = powers_new
         r[:] = r_new
-        factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (memory / order)
-        clock[ERROR_OLD] = max(scaled, 1e-4)
-        longer = h * min(10.0, max(0.2, factor))
-        if not stiff_method and stiffness > 0.0:
-            # At the very edge of stability errors no longer decay, and the residual would stall at the tolerance.
-            longer = min(longer, h * max(0.5, _EDGE / stiffness))
-        if h < 0.99 * clock[H_CONTROL]:
-            # A step cut short by a stop or a landing says little about the next one: do not shrink because of it.
-            # But a weight that has landed changes on its own time scale from now on.
-            cap = clock[LANDING_CAP]
-            clock[H_CONTROL] = max(min(longer, cap), min(clock[H_CONTROL], cap))
-        else:
-            clock[H_CONTROL] = longer
+        control(h, scaled, stiffness, stiff_method, order, memory, clock)
         reason = plan(depth, f, powers, r, clock, count, settings, stiff_method, autonomous, logs)
         if reason != RUNNING:
             return reason

@@ -18,6 +18,7 @@ from .._jit import njit
 from .._linalg import cholesky, cholesky_solve, gram, matvec, rmatvec, symmetric_square_into
 from ..rules.base import UD, UK, VD, VK
 from .deep_state import FINE, evaluate, read, size_of_error
+from .explicit import weighted
 
 
 @njit()
@@ -44,11 +45,11 @@ def explicit_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_sca
         if found != FINE:
             return np.inf, found
     f_new[:] = K[stages]
-    low = _weighted(K, error_low, h, local)
+    low = weighted(K, error_low, h, local)
     low_size = size_of_error(local, depth, ratio_scale)
     high_size = low_size
     if low_size > 0.0:
-        _weighted(K, error_high, h, local)
+        weighted(K, error_high, h, local)
         high_size = size_of_error(local, depth, ratio_scale)
         if not math.isfinite(low + high_size):
             return np.inf, FINE
@@ -58,21 +59,6 @@ def explicit_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_sca
             local[q] *= damping
         high_size *= damping
     return high_size / tolerance, FINE
-
-
-@njit()
-def _weighted(K, weights, h, out):
-    # out = h sum_i weights_i K_i; returns its sum, which is finite only if every entry is.
-    out[:] = 0.0
-    for i in range(K.shape[0]):
-        if weights[i] != 0.0:
-            for q in range(out.shape[0]):
-                out[q] += weights[i] * K[i, q]
-    total = 0.0
-    for q in range(out.shape[0]):
-        out[q] *= h
-        total += out[q]
-    return total
 
 
 @njit()

@@ -44,11 +44,11 @@ def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A
     for k in range(n):
         local[k] = K[stages, k] - K[stages - 1, k]
     stiffness = h * (norm(local[: X.shape[0]]) / bottom) if bottom > 0.0 else 0.0
-    low = _weighted(K, error_low, h, local)
+    low = weighted(K, error_low, h, local)
     low_size = log_weight_error(X, local, ratio_scale, work_d)
     high_size = low_size
     if low_size > 0.0:
-        _weighted(K, error_high, h, local)
+        weighted(K, error_high, h, local)
         high_size = log_weight_error(X, local, ratio_scale, work_d)
         if not math.isfinite(low + high_size):
             return np.inf, stiffness
@@ -61,8 +61,8 @@ def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A
 
 
 @njit()
-def _weighted(K, weights, h, out):
-    # out = h sum_i weights_i K_i; returns its sum, which is finite only if every entry is.
+def weighted(K, weights, h, out):
+    """Fill ``out = h sum_i weights_i K_i``; return its sum, which is finite only if every entry is."""
     n = K.shape[1]
     for k in range(n):
         out[k] = 0.0

@@ -184,20 +184,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
             error[k] += local[k]
         if stiff_method:
             contract(M, row_scale, error)
-        # The controller of Gustafsson (1991).
-        factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (memory / order)
-        clock[ERROR_OLD] = max(scaled, 1e-4)
-        grown = h * min(10.0, max(0.2, factor))
-        if not stiff_method and stiffness > 0.0:
-            # At the very edge of stability errors no longer decay, and the residual would stall at the tolerance.
-            grown = min(grown, h * max(0.5, _EDGE / stiffness))
-        if h < 0.99 * clock[H_CONTROL]:
-            # A step cut short by a stop or a landing says little about the next one: do not shrink because of it.
-            # But a weight that has landed changes on its own time scale from now on.
-            cap = clock[LANDING_CAP]
-            clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
-        else:
-            clock[H_CONTROL] = grown
+        control(h, scaled, stiffness, stiff_method, order, memory, clock)
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
         fresh = True
         if reason == RUNNING and at_stop:
@@ -229,6 +216,24 @@ def _report(here, z, error, r, clock):
     clock[RESIDUAL] = norm(r)
     length = norm(rows[BETA])
     clock[ERROR_OF_BETA] = norm(moved) / length if length > 0.0 else 0.0
+
+
+@njit()
+def control(h, scaled, stiffness, stiff_method, order, memory, clock):
+    """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled` (Gustafsson 1991)."""
+    factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (memory / order)
+    clock[ERROR_OLD] = max(scaled, 1e-4)
+    grown = h * min(10.0, max(0.2, factor))
+    if not stiff_method and stiffness > 0.0:
+        # At the very edge of stability errors no longer decay, and the residual would stall at the tolerance.
+        grown = min(grown, h * max(0.5, _EDGE / stiffness))
+    if h < 0.99 * clock[H_CONTROL]:
+        # A step cut short by a stop or a landing says little about the next one: do not shrink because of it.
+        # But a weight that has landed changes on its own time scale from now on.
+        cap = clock[LANDING_CAP]
+        clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
+    else:
+        clock[H_CONTROL] = grown
 
 
 @njit()
