@@ -5,19 +5,88 @@ phases, each with a smooth field.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
 
+from ._jit import njit
+from ._linalg import matvec, residual, rmatvec
 from .flow import Integration
 from .network import Initialization, difference_of_squares
 from .result import Status
-from .rules import GradientFlow
-from .rules.flooding import OnLevel, Uphill
+from .rules import GradientFlow, Rule
+from .rules.base import RULE
 
 _CLOSE = 1e-13  # the loss is at the level, relative to it
 _PIECES = 200  # pieces in which the level is looked for
+
+
+@njit(RULE)
+def _level_kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
+    # p = lambda g + h, h = (eta/2) H[4 g size] and q = eta g^2, with lambda such that dL/dt = -4 g.(size p + beta q) is 0, or
+    # rather lambda L R (1 - level/L): what rounding adds to the loss decays.
+    level, eta = params[0], params[1]
+    residual(X, beta, y, r)
+    g, push, h = work_d[0], work_d[1], work_d[2]
+    rmatvec(X, r, c, g)
+    for j in range(g.shape[0]):
+        push[j] = 2.0 * eta * g[j] * size[j]
+        q[j] = eta * g[j] * g[j]
+    matvec(X, push, work_n[0])
+    rmatvec(X, work_n[0], c, h)
+    loss = 0.0
+    for i in range(r.shape[0]):
+        loss += 0.5 * c * r[i] * r[i]
+    steepness = 0.0
+    drift = 0.0
+    for j in range(g.shape[0]):
+        steepness += g[j] * g[j] * size[j]
+        drift += g[j] * (size[j] * h[j] + beta[j] * q[j])
+    balance = 0.0
+    if steepness > 0.0:
+        balance = -drift / steepness
+        balance += abs(balance) * (loss / level - 1.0)
+    for i in range(r.shape[0]):
+        coef[i] = c * (balance * r[i] + work_n[0, i])
+
+
+@dataclass(frozen=True)
+class _OnLevel(Rule):
+    """The averaged motion of flooding with small steps on the level set of the loss; see `Flooding`."""
+
+    level: float
+    step: float
+
+    name = "flooding on its level"
+    kernel = staticmethod(_level_kernel)
+    settles = False
+    uses_samples = True
+
+    def parameters(self, n_features, t=0.0):
+        """Return (level, step)."""
+        return np.array([self.level, self.step])
+
+
+@njit(RULE)
+def _uphill_kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
+    residual(X, beta, y, r)
+    for i in range(r.shape[0]):
+        coef[i] = -(c * r[i])
+
+
+@dataclass(frozen=True)
+class _Uphill(Rule):
+    """Gradient ascent, ``p = -g``: flooding below its level."""
+
+    name = "flooding below its level"
+    kernel = staticmethod(_uphill_kernel)
+    shrinks = False
+    settles = False
+
+    def parameters(self, n_features, t=0.0):
+        """Return no parameters."""
+        return np.empty(0)
 
 
 class SlidingFlow:
@@ -33,7 +102,7 @@ class SlidingFlow:
         self.problem, self.rule, self.start, self.saved, self.rtol = problem, rule, start, saved, rtol
         self.t_end, self.tail, self.max_steps = t_end, (residual_tol, method), max_steps
         loss = problem.loss(difference_of_squares(2.0 * start.log_alpha, start.log_ratio))
-        self.field = GradientFlow() if loss >= rule.level else Uphill()
+        self.field = GradientFlow() if loss >= rule.level else _Uphill()
         self.below = -1.0 if loss < rule.level else 1.0
 
     def _integrate(self, start, t_end, saved, field=None):
@@ -122,7 +191,7 @@ class SlidingFlow:
         """Go on by the averaged motion."""
         start = Initialization(0.5 * (first.log_u + first.log_v), first.log_u - first.log_v)
         # Explicit steps: the field is no stiffer than gradient flow was, and the library's Jacobians are not its.
-        second = Integration(self.problem, OnLevel(self.rule.level, self.rule.step), start, self.t_end - first.t, late,
+        second = Integration(self.problem, _OnLevel(self.rule.level, self.rule.step), start, self.t_end - first.t, late,
                              self.rtol, self.tail[0], "explicit", self.max_steps).run()
         joined = {name: np.concatenate([getattr(first, name), getattr(second, name)])
                   for name in ("betas", "log_us", "log_vs", "losses")}
@@ -132,4 +201,9 @@ class SlidingFlow:
         return replace(second, rule=self.rule, t=first.t + second.t, times=times, log_alpha=self.start.log_alpha,
                        log_ratio=self.start.log_ratio, error_estimate=first.error_estimate + second.error_estimate,
                        method=f"{first.method} -> level: {second.method}",
-                       message=f"on the level from t = {first.t:.6g} on; {second.message}", **joined, **counts)
+                       message=f"on the level from t = {first.t:.6g} on; {self._words(first, second)}", **joined, **counts)
+
+    def _words(self, first, second):
+        if second.status != Status.REACHED_T_END:
+            return second.message  # its times are those on the level
+        return f"reached t_end = {self.t_end:.6g} in {first.n_steps + second.n_steps} steps"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._jit import njit
-from .._linalg import matvec, residual, rmatvec
+from .._linalg import residual
 from .base import RULE, Rule, number
 
 
@@ -19,73 +19,6 @@ def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     for i in range(r.shape[0]):
         excess = (0.25 * r[i] * r[i] if per_sample != 0.0 else loss) - level
         coef[i] = c * r[i] if excess > 0.0 else -(c * r[i]) if excess < 0.0 else 0.0
-
-
-@njit(RULE)
-def _level_kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
-    # p = lambda g + h, h = (eta/2) H[4 g size] and q = eta g^2, with lambda such that dL/dt = -4 g.(size p + beta q) is 0, or
-    # rather lambda L R (1 - level/L): what rounding adds to the loss decays.
-    level, eta = params[0], params[1]
-    residual(X, beta, y, r)
-    g, push, h = work_d[0], work_d[1], work_d[2]
-    rmatvec(X, r, c, g)
-    for j in range(g.shape[0]):
-        push[j] = 2.0 * eta * g[j] * size[j]
-        q[j] = eta * g[j] * g[j]
-    matvec(X, push, work_n[0])
-    rmatvec(X, work_n[0], c, h)
-    loss = 0.0
-    for i in range(r.shape[0]):
-        loss += 0.5 * c * r[i] * r[i]
-    steepness = 0.0
-    drift = 0.0
-    for j in range(g.shape[0]):
-        steepness += g[j] * g[j] * size[j]
-        drift += g[j] * (size[j] * h[j] + beta[j] * q[j])
-    balance = 0.0
-    if steepness > 0.0:
-        balance = -drift / steepness
-        balance += abs(balance) * (loss / level - 1.0)
-    for i in range(r.shape[0]):
-        coef[i] = c * (balance * r[i] + work_n[0, i])
-
-
-@dataclass(frozen=True)
-class OnLevel(Rule):
-    """The averaged motion of flooding with small steps on the level set of the loss; see `Flooding`."""
-
-    level: float
-    step: float
-
-    name = "flooding on its level"
-    kernel = staticmethod(_level_kernel)
-    settles = False
-    uses_samples = True
-
-    def parameters(self, n_features, t=0.0):
-        """Return (level, step)."""
-        return np.array([self.level, self.step])
-
-
-@njit(RULE)
-def _uphill_kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
-    residual(X, beta, y, r)
-    for i in range(r.shape[0]):
-        coef[i] = -(c * r[i])
-
-
-@dataclass(frozen=True)
-class Uphill(Rule):
-    """Gradient ascent, ``p = -g``: flooding below its level."""
-
-    name = "flooding below its level"
-    kernel = staticmethod(_uphill_kernel)
-    shrinks = False
-    settles = False
-
-    def parameters(self, n_features, t=0.0):
-        """Return no parameters."""
-        return np.empty(0)
 
 
 @dataclass(frozen=True)
