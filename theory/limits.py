@@ -186,15 +186,11 @@ class RichLimit:
 
 
 def _scales(data: Data, depth: float, log_shape: Array, weights: Array, selection: Selection) -> Array:
-    """Choose scales such that the distance falls by FALL from one to the next, by the speed that theory predicts.
-
-    The limit shows only where what is to vanish is small beside the smallest entry that is not to vanish.
-    """
+    """Choose scales such that the distance falls by FALL from one to the next, by the speed that theory predicts."""
     rows, target = row_space(data.X, data.y)
     face = least_l1(rows, target, weights)
     at = face.places
     magnitudes = np.abs(select(face, rows, target, selection)[at])
-    smallest = float(np.log(np.min(magnitudes)))
     away = np.setdiff1d(np.arange(weights.size), at)
     if depth > 2:
         # nu c^(D-2) is the dual of the l1 norm less c^(D-2) nu_2, which must not change the slacks by much.
@@ -207,11 +203,13 @@ def _scales(data: Data, depth: float, log_shape: Array, weights: Array, selectio
     # the entries on the face right. So an entry elsewhere is w^2 c^(2 gap) exp(+- x.nu_2).
     second = lstsq(rows[:, at].T, face.signs[at] * selection.slope(magnitudes, at))[0]
     factor = 2 * log_shape[away] + face.signs[away] * (second @ rows[:, away])
-    # It moves the entries on the face, which give way in the metric of the selecting function, whose curvature is 1/m.
+    # It moves the entries on the face, which give way in the metric of the selecting function, whose curvature is 1/m:
+    # the limit shows once none of them moves by more than a part of itself.
     give = rows[:, at] * magnitudes
-    response = give.T @ lstsq(give @ rows[:, at].T, rows[:, away])[0]
-    factor += np.log1p(np.sum(response**2, axis=0)) / 2
-    wanted = smallest - np.log(FALL) * np.arange(1, SCALES + 1)
+    relative = rows[:, at].T @ lstsq(give @ rows[:, at].T, rows[:, away])[0]
+    start = np.max((factor + np.log(FALL * np.max(np.abs(relative), axis=0))) / (2 * face.slack[away]))
+    factor += np.log1p(np.sum((magnitudes[:, None] * relative) ** 2, axis=0)) / 2
+    wanted = np.max(factor - 2 * face.slack[away] * start) - np.log(FALL) * np.arange(SCALES)
     return -np.max((factor - wanted[:, None]) / (2 * face.slack[away]), axis=1)
 
 
