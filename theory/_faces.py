@@ -24,6 +24,7 @@ __all__ = ["Face", "Selection", "entropy", "face_of", "fractional", "least_l1", 
 TIE = 1e-7
 
 MAX_STEPS = 200
+FLOOR = 1e-18
 
 
 class Selection(NamedTuple):
@@ -181,13 +182,15 @@ def _inside(A: Array, target: Array, m: Array, places: Array, selection: Selecti
         root = np.sqrt(give)
         mu = lstsq((A * root).T, root * slope)[0]
         step = give * (mu @ A - slope) + root * lstsq(A * root, target - A @ m)[0]
-        relative = float(np.max(np.abs(step / m)))
+        # What is below rounding beside the largest need not settle.
+        relative = float(np.max(np.abs(step) / (m + FLOOR * np.max(m))))
         if relative <= 1e-13 or (relative <= 1e-8 and relative > before / 2):  # as far as rounding lets it come
             return m
         before = relative
-        length = min(1.0, 0.9 / float(np.max(-step / m)))
+        length = 1 / max(1.0, float(np.max(-step / m)) / 0.9)
         decrement, value = float(np.sum(step**2 / give)), float(np.sum(selection.value(m, places)))
-        while relative > 1e-3 and np.sum(selection.value(m + length * step, places)) > value - 0.1 * length * decrement:
+        resolved = decrement > 1e-12 * abs(value)  # smaller changes of the value are lost in rounding
+        while resolved and np.sum(selection.value(m + length * step, places)) > value - 0.1 * length * decrement:
             length /= 2
             if length < 1e-12:
                 raise RouteError("the search along a step inside of the face of l1 minimisers came to no end")
