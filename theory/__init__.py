@@ -85,7 +85,7 @@ def verify(keys: Iterable[str] | None = None, problem: Any = None, progress: Cal
     keys : iterable of str, optional
         By default all theorems.
     problem : object with `X` and `y`, optional
-        The data, by default several seeded synthetic problems.
+        The data, by default several seeded synthetic problems and the real data of the library.
     progress : callable, optional
         Called with each check when it is finished.
     jobs : int, optional
