@@ -17,6 +17,7 @@ from typing import Any
 from . import (
     ascent_step,
     depth,
+    descent,
     finite_differences,
     gradient_flow,
     gradient_regularization,
@@ -52,7 +53,8 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, weight_decay, limits):
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, descent, weight_decay,
+                limits):
     theorems.add(*_family.THEOREMS)
 
 
