@@ -21,6 +21,7 @@ from . import (
     finite_differences,
     gradient_flow,
     gradient_regularization,
+    implicit_regularization,
     limits,
     sam,
     weight_decay,
@@ -53,7 +54,8 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, descent, weight_decay,
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, descent,
+                implicit_regularization, weight_decay,
                 limits):
     theorems.add(*_family.THEOREMS)
 
