@@ -19,6 +19,7 @@ from . import (
     depth,
     descent,
     finite_differences,
+    flooding,
     gradient_flow,
     gradient_regularization,
     implicit_regularization,
@@ -54,7 +55,7 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, descent,
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, descent,
                 implicit_regularization, weight_decay,
                 limits):
     theorems.add(*_family.THEOREMS)
