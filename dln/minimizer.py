@@ -150,6 +150,9 @@ def predict(run, *, at_time=False):
     """
     problem = run.problem
     rows = _checked(problem)
+    if not np.isfinite(run.log_effective_alpha).all():
+        j = np.flatnonzero(~np.isfinite(run.log_effective_alpha))[0]
+        raise ValueError(f"a weight of coordinate {j} is exactly 0 or not finite: this run has no effective initialisation")
     target = problem.X @ run.beta if at_time else None
     return _dual_newton(problem, rows, _target(problem, rows, target), run.log_effective_alpha, run.effective_log_ratio, 1e-13,
                         _remark(problem, target) + _without_law(run), run.depth)
