@@ -25,6 +25,7 @@ from . import (
     implicit_regularization,
     limits,
     sam,
+    sliding_mode,
     weight_decay,
 )
 from ._derivation import Derivation, DerivationError, Step
@@ -55,7 +56,7 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, descent,
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, sliding_mode, descent,
                 implicit_regularization, weight_decay,
                 limits):
     theorems.add(*_family.THEOREMS)

@@ -117,15 +117,16 @@ def descend(field: Field, u0: Array, v0: Array, counts: Sequence[int] | Array, s
     RouteError
         If a weight becomes 0 or is not finite.
     """
-    wanted = [int(count) for count in counts]
+    wanted = {int(count) for count in counts}
+    end = max(wanted)
     weights = np.stack([u0, v0])
     last, t, n_flips = weights, 0.0, 0
     totals = lost = np.zeros((len(terms(Move(0, 0.0, schedule(0), u0, v0, u0, v0))), *u0.shape))
     kept = []
-    for k in range(wanted[-1] + 1):
+    for k in range(end + 1):
         if k in wanted:
             kept.append((weights, totals + lost))
-        if k == wanted[-1]:
+        if k == end:
             break
         step = schedule(k)
         ahead = weights + momentum * (weights - last) if nesterov else weights
@@ -140,5 +141,5 @@ def descend(field: Field, u0: Array, v0: Array, counts: Sequence[int] | Array, s
         t += float(np.max(step))
         if not np.all(np.isfinite(weights)) or not np.all(weights):
             raise RouteError(f"the raw route left the range of numbers at step {k}")
-    return RawDescent(np.array(wanted), np.array([w[0] for w, _ in kept]), np.array([w[1] for w, _ in kept]),
+    return RawDescent(np.array(sorted(wanted)), np.array([w[0] for w, _ in kept]), np.array([w[1] for w, _ in kept]),
                       np.moveaxis(np.array([s for _, s in kept]), 1, 0), n_flips)
