@@ -18,7 +18,7 @@ from ._raw_route import RouteError, integrate
 from ._registry import Finding, Mutant, Theorem
 from ._setting import Data, Setting
 from ._slopes import MAX_HALF_WIDTH, slope_finding
-from ._steps import pair, start
+from ._steps import Gradients, pair, start
 
 __all__ = ["THEOREMS", "backward_error", "squared_gradient"]
 
@@ -29,54 +29,60 @@ LEVEL = 0.1
 STEP_COUNTS = 24 * 2 ** np.arange(6)
 
 
-def squared_gradient(d: Derivation, net: SymbolicNetwork) -> tuple[sp.Expr, sp.Matrix]:
-    """Name `R = |grad L|^2` and prove that its gradient is twice the Hessian of L times the gradient of L."""
-    gradient = net.gradient()
-    R = d.define(sp.Function("R")(*net.weights), sp.Add(*(slope**2 for slope in gradient)),
+def squared_gradient(d: Derivation, net: SymbolicNetwork, at: Gradients) -> tuple[sp.Matrix, list[sp.Expr]]:
+    """Name `R = |grad L|^2`; prove that half of its gradient has the pair p = a, q = 2 g^2, a = Hess_beta [4 g (u^2 + v^2)].
+
+    Returns
+    -------
+    tuple of sympy.Matrix and list of sympy.Expr
+        The gradient of R in the weights, and a.
+    """
+    R = d.define(sp.Function("R")(*net.weights), sp.Add(*(slope**2 for slope in at.of_weights)),
                  "squared norm of the gradient of L in the weights")
     slopes = sp.Matrix([sp.Derivative(R, weight) for weight in net.weights])
-    d.equal("Gradient of the squared norm", "grad |grad L|^2 = 2 Hess L grad L", slopes,
-            2 * sp.hessian(net.loss, net.weights) * gradient)
-    return R, slopes
+    hessian = net.X.T * net.X / (2 * net.n_samples)
+    a = list(hessian * sp.Matrix([4 * g * (u**2 + v**2) for u, v, g in zip(net.u, net.v, at.of_beta, strict=True)]))
+    pair(d, net, "Descent of R/2: its pair, p = Hess_beta [4 g (u^2 + v^2)], q = 2 g^2", -slopes / 2, a,
+         [2 * g**2 for g in at.of_beta])
+    return slopes, a
 
 
-def backward_error(d: Derivation, net: SymbolicNetwork, sign: int, regularizer: sp.Matrix) -> None:
-    """Prove that a step of size eta along `-sign grad L` is the flow of `sign L + (eta/4) R` up to the third order of eta.
+def _step_and_flow(sign: int, share: sp.Expr) -> tuple[sp.Matrix, sp.Matrix, sp.Matrix]:
+    """Write a step of descent of `sign L` and, to second order, the flow of `sign L + share eta R` for a time eta.
 
-    Parameters
-    ----------
-    d : Derivation
-    net : SymbolicNetwork
-    sign : {1, -1}
-        Descent or ascent of L.
-    regularizer : sympy.Matrix
-        The gradient of R, as `squared_gradient` names it.
+    Returns both, and the gradient of R, for any loss of two weights.
     """
-    words = "descent" if sign > 0 else "ascent"
-    weights, gradient = sp.Matrix(net.weights), sign * net.gradient()
-    velocity = -(gradient + ETA / 4 * d.write_out(regularizer).doit())
-    turn = velocity.jacobian(weights) * velocity
-    d.by_series(f"One step of {words} against the flow of {'L' if sign > 0 else '-L'} + (eta/4) R over a time eta",
+    weights = sp.Matrix(sp.symbols("w_1:3", real=True))
+    loss = sp.Function("L", real=True)(*weights)
+    gradient = sp.Matrix([sp.diff(loss, weight) for weight in weights])
+    slopes = sp.Matrix([sp.diff(gradient.dot(gradient), weight) for weight in weights])
+    velocity = -(sign * gradient + share * ETA * slopes)
+    flow = weights + ETA * velocity + ETA**2 / 2 * velocity.jacobian(weights) * velocity
+    return weights - sign * ETA * gradient, flow, slopes
+
+
+def backward_error(d: Derivation, sign: int) -> None:
+    """Prove that a step of size eta along `-sign grad L` is the flow of `sign L + (eta/4) R` up to the third order of eta."""
+    d.assume("backward error analysis holds for any smooth loss L; it is written out for two weights w_1, w_2, as all sums over "
+             "weights are alike")
+    step, flow, _ = _step_and_flow(sign, sp.Rational(1, 4))
+    d.by_series(f"One step of {'descent' if sign > 0 else 'ascent'} against the flow of {'L' if sign > 0 else '-L'} + (eta/4) R "
+                "over a time eta",
                 "Taylor's theorem for the flow: w + eta w' + (eta^2/2) w'', with w'' = (dw'/dw) w'; its rest is of order eta^3",
-                weights + ETA * velocity + ETA**2 / 2 * turn, weights - ETA * gradient, ETA, 3)
+                flow, step, ETA, 3)
 
 
 def derive_implicit_regularization() -> Derivation:
     """Derive T12 by backward error analysis of one step."""
     d, net = Derivation("T12", "Gradient descent is implicitly regularized"), SymbolicNetwork()
-    at = start(d, net)
-    _, slopes = squared_gradient(d, net)
-    backward_error(d, net, 1, slopes)
-    weights, gradient = sp.Matrix(net.weights), net.gradient()
-    plain = -gradient
+    backward_error(d, 1)
+    step, flow, slopes = _step_and_flow(1, sp.S.Zero)
     d.by_series("The plain flow is off a step of descent by the second order", "the same for the flow of L",
-                weights + ETA * plain + ETA**2 / 2 * plain.jacobian(weights) * plain - (weights - ETA * gradient),
-                ETA**2 / 4 * slopes, ETA, 3)
-    sizes = [u**2 + v**2 for u, v in zip(net.u, net.v, strict=True)]
-    hessian = net.X.T * net.X / (2 * net.n_samples)
-    bent = hessian * sp.Matrix([4 * g * size for g, size in zip(at.of_beta, sizes, strict=True)])
+                flow - step, ETA**2 / 4 * slopes, ETA, 3)
+    at = start(d, net)
+    regularizer, bent = squared_gradient(d, net, at)
     pair(d, net, "The modified flow is gradient regularization with gamma = eta/2: its pair",
-         -(at.of_weights + ETA / 4 * slopes), [g + ETA / 2 * h for g, h in zip(at.of_beta, bent, strict=True)],
+         -(at.of_weights + ETA / 4 * regularizer), [g + ETA / 2 * h for g, h in zip(at.of_beta, bent, strict=True)],
          [ETA * g**2 for g in at.of_beta])
     g = sp.Symbol("g", real=True)
     d.by_series("It shrinks the initialisation as the steps do: -4 q per unit of time", "series in eta",

@@ -11,7 +11,8 @@ import numpy as np
 import sympy as sp
 
 from ._derivation import Derivation
-from ._engine import Pair, stand_in
+from ._engine import RTOL, Pair, stand_in
+from ._expansions import moved_gradients
 from ._fields import Velocity, gradient_flow
 from ._network import Array, Network, SymbolicNetwork
 from ._raw_descent import constant, descend, each_step
@@ -19,7 +20,7 @@ from ._raw_route import RouteError, integrate
 from ._registry import Finding, Mutant, Part, Theorem
 from ._setting import Data, Setting
 from ._slopes import MAX_HALF_WIDTH, fit_slope, slope_finding
-from ._steps import PAST, TIME, effective_scale, pair, start
+from ._steps import PAST, TIME, effective_scale, pair, perturb, start
 from .flooding import DOWN_UP, LEVEL, UP_DOWN, flooding
 from .implicit_regularization import ETA, backward_error, squared_gradient
 
@@ -32,7 +33,7 @@ LADDER = 0.08 * 0.5 ** np.arange(6)
 #: in units of the data.
 COARSEST, RUNS, LARGEST = 96, 6, 0.12
 #: At so many counts, in so many phases of hovering: the distance of a single point depends on its phase.
-N_COUNTS, N_PHASES = 24, 24
+N_COUNTS, N_PHASES = 16, 16
 
 #: The widest band of the order of the sliding motion. It comes from the scatter between phases that is left; corrections of
 #: the order are smaller and cannot be fitted along.
@@ -43,21 +44,14 @@ def derive_sliding() -> Derivation:
     """Derive T10: two opposite steps, the flow that each step follows, and their average along the level."""
     d, net = Derivation("T10", "Flooding descends the gradient norm"), SymbolicNetwork()
     at = start(d, net)
-    _, slopes = squared_gradient(d, net)
-    weights, gradient = sp.Matrix(net.weights), net.gradient()
-    for words, sign in ((DOWN_UP, 1), (UP_DOWN, -1)):
-        moved = weights - sign * ETA * gradient
-        again = moved + sign * ETA * net.at(gradient, moved)
-        d.by_series(f"A double step, {words}", "series in eta of the weights after both steps", again - weights,
-                    -ETA**2 / 2 * slopes, ETA, 3)
-    backward_error(d, net, 1, slopes)
-    backward_error(d, net, -1, slopes)
+    slopes, bent = squared_gradient(d, net, at)
+    moved_gradients(d, net, at, ETA, perturb(d, net, at, ETA, "up"), perturb(d, net, at, -ETA, "down"))
+    _double_steps(d)
+    backward_error(d, 1)
+    backward_error(d, -1)
     d.assume("around the level the steps have a mean sign s, small like eta; up or down, each adds the same (eta/4) R, so that "
              "the mean motion is that of s L + (eta/4) R, up to higher orders of eta")
     s = sp.Symbol("s", real=True)
-    sizes = [u**2 + v**2 for u, v in zip(net.u, net.v, strict=True)]
-    hessian = net.X.T * net.X / (2 * net.n_samples)
-    bent = hessian * sp.Matrix([4 * g * size for g, size in zip(at.of_beta, sizes, strict=True)])
     p = [s * g + ETA / 2 * h for g, h in zip(at.of_beta, bent, strict=True)]
     q = [ETA * g**2 for g in at.of_beta]
     pair(d, net, "Its pair: gradient regularization with gamma = eta/2, but for the loss", -(s * at.of_weights + ETA / 4 * slopes),
@@ -77,19 +71,32 @@ def derive_sliding() -> Derivation:
     return d
 
 
+def _double_steps(d: Derivation) -> None:
+    """Expand two opposite steps of one coordinate; the gradient after the first is `g -+ eta a + eta^2 b`, as just proved."""
+    u, v, g, a, b = sp.symbols("u v g a b", real=True)
+    d.assume("u, v, g, a, b are those of one coordinate; half of the gradient of R is 2 u (a + 2 g^2) and -2 v (a - 2 g^2) there, "
+             "by its pair")
+    for words, sign in ((DOWN_UP, 1), (UP_DOWN, -1)):
+        then = g - sign * ETA * a + ETA**2 * b
+        d.by_series(f"A double step, {words}: -(eta^2/2) grad R", "series in eta of the change of u and of v",
+                    sp.Matrix([u * (1 - sign * 2 * ETA * g) * (1 + sign * 2 * ETA * then) - u,
+                               v * (1 + sign * 2 * ETA * g) * (1 - sign * 2 * ETA * then) - v]),
+                    -(ETA**2) * sp.Matrix([2 * u * (a + 2 * g**2), -2 * v * (a - 2 * g**2)]), ETA, 3)
+
+
 def _along_the_level(d: Derivation) -> None:
     """Find the mean sign that keeps the loss, and prove that R falls with it."""
-    a, b = sp.Matrix(sp.symbols("a_1:5", real=True)), sp.Matrix(sp.symbols("b_1:5", real=True))
-    d.assume("a and b stand for the gradients of L and R in the weights, a not 0")
+    a, b = sp.Matrix(sp.symbols("m_1:5", real=True)), sp.Matrix(sp.symbols("n_1:5", real=True))
+    d.assume("m and n stand for the gradients of L and R in the weights, m not 0")
     s = d.define(sp.Symbol("s_level", real=True), -ETA / 4 * a.dot(b) / a.dot(a), "the mean sign")
     velocity = -(s * a + ETA / 4 * b)
-    d.equal("With this mean sign the loss stays", "dL/dt = a . velocity", a.dot(velocity), sp.S.Zero)
+    d.equal("With this mean sign the loss stays", "dL/dt = m . velocity", a.dot(velocity), sp.S.Zero)
     places = [(i, j) for i in range(4) for j in range(i)]
     squares = sp.Add(*((a[i] * b[j] - a[j] * b[i]) ** 2 for i, j in places))
-    d.equal("and the gradient norm falls: dR/dt is minus a sum of squares", "Lagrange's identity, |a|^2 |b|^2 - (a.b)^2",
+    d.equal("and the gradient norm falls: dR/dt is minus a sum of squares", "Lagrange's identity for |m|^2 |n|^2 - (m.n)^2",
             b.dot(velocity), -ETA / 4 * squares / a.dot(a))
     positive = sp.Matrix(sp.symbols("c_1:3", positive=True))
-    d.positive("It falls, unless a and b are parallel", "an example of two coordinates: one square, over |a|^2",
+    d.positive("It falls, unless m and n are parallel", "an example of two coordinates: one square, over |m|^2",
                ETA / 4 * (positive[0] * positive[1]) ** 2 / positive.dot(positive))
 
 
@@ -205,20 +212,24 @@ class Course:
         On the level.
     steps : ndarray of shape (K,)
     counts : ndarray of int, shape (K, C)
+    starts : ndarray of shape (K, 2, P, d)
+        Weights of the runs: fractions of a step off the level, so that they hover in all phases.
     levels : ndarray of shape (K, P)
-        Of the runs: apart by fractions of what one step changes the loss by, so that they hover in all phases.
+        Of the runs: apart by fractions of what one step changes the loss by, for on one and the same level alpha_eff would be
+        off by O(eta^2) only, with a constant that depends on chance.
     """
 
     u0: Array
     v0: Array
     steps: Array
     counts: Array
+    starts: Array
     levels: Array
 
     @property
     def slow_times(self) -> Array:
-        """Slow time at each count, `eta^2 k`, shape (K, C)."""
-        return self.steps[:, None] ** 2 * self.counts
+        """Slow time at each count, `eta^2 k`, shape (K, C); those equal but for rounding are made equal."""
+        return np.round(self.counts / self.counts[:, -1:], 12) * self.steps[0] ** 2 * self.counts[0, -1]
 
 
 def course_of(setting: Setting) -> Course:
@@ -226,19 +237,22 @@ def course_of(setting: Setting) -> Course:
     net, (u0, v0) = setting.net, on_the_level(setting)
     totals = COARSEST * 2 ** np.arange(RUNS)
     steps = LARGEST / (setting.curvature * setting.predictor_unit) * np.sqrt(COARSEST / totals)
-    fractions = np.arange(1, N_COUNTS + 1)
-    # Steps above and below the level alternate, so counts of both parities are taken.
-    counts = totals[:, None] * fractions // N_COUNTS - fractions % 2
+    ends = totals[:, None] * np.arange(1, N_COUNTS // 2 + 1) // (N_COUNTS // 2)
+    # Neighbours in pairs: from one to the next a run is on the other side of the level.
+    counts = np.stack([ends - 1, ends], axis=-1).reshape(RUNS, -1)
     phases = (np.arange(N_PHASES) + 0.5) / N_PHASES - 0.5
-    of_one_step = steps * float(np.sum(np.stack(net.gradient(u0, v0)) ** 2))
-    return Course(u0, v0, steps, counts, float(net.loss(u0, v0)) - of_one_step[:, None] * phases)
+    gu, gv = net.gradient(u0, v0)
+    moves = steps[:, None, None] * phases[:, None]
+    starts = np.stack([u0 - moves * gu, v0 - moves * gv], axis=1)
+    of_one_step = steps[:, None] * float(np.sum(gu * gu + gv * gv))
+    shuffled = phases[np.arange(N_PHASES) * 7 % N_PHASES]
+    return Course(u0, v0, steps, counts, starts, float(net.loss(u0, v0)) + of_one_step * shuffled)
 
 
 def raw_runs(setting: Setting, course: Course) -> Slides:
     """Make the steps in raw weights, all phases at once."""
-    start_at = [np.tile(weights, (N_PHASES, 1)) for weights in (course.u0, course.v0)]
-    runs = [descend(each_step(flooding(setting.net, levels)), *start_at, counts, constant(float(step)))
-            for step, counts, levels in zip(course.steps, course.counts, course.levels, strict=True)]
+    runs = [descend(each_step(flooding(setting.net, levels)), *weights, counts, constant(float(step)))
+            for weights, levels, step, counts in zip(course.starts, course.levels, course.steps, course.counts, strict=True)]
     return Slides(np.array([run.betas for run in runs]), np.array([run.log_scales for run in runs]))
 
 
@@ -248,9 +262,9 @@ def library_runs(setting: Setting, course: Course, stretch: float = 1.0) -> Slid
 
     problem = dln.Problem(setting.data.X, setting.data.y)
     every = []
-    for step, counts, levels in zip(course.steps, course.counts, course.levels, strict=True):
+    for step, counts, weights, levels in zip(course.steps, course.counts, course.starts, course.levels, strict=True):
         runs = [dln.descend(problem, dln.Flooding(level), step=stretch * step, n_steps=int(counts[-1]),
-                            initial_weights=(course.u0, course.v0), save_at=counts) for level in levels]
+                            initial_weights=(u, v), save_at=counts) for u, v, level in zip(*weights, levels, strict=True)]
         for run in runs:
             if not run.success or len(run.saved_steps) != len(counts) or run.n_sign_flips:
                 raise RouteError(f"the engine stopped, or a weight changed its sign: {run.message}")
@@ -265,6 +279,20 @@ def raw_average(setting: Setting, course: Course, velocity: Velocity) -> Slides:
     run = integrate(velocity, course.u0, course.v0, times)
     shape = (*course.counts.shape, 1, course.u0.size)
     return Slides(run.betas[place].reshape(shape), run.log_scales[place].reshape(shape))
+
+
+def library_average(setting: Setting, course: Course) -> Slides:
+    """Follow the library's flow of flooding on its level, with eta = 1: then time is slow time."""
+    import dln
+
+    times, place = np.unique(course.slow_times, return_inverse=True)
+    rule = dln.Flooding(float(setting.net.loss(course.u0, course.v0)), step=1.0)
+    run = dln.flow(dln.Problem(setting.data.X, setting.data.y), rule, initial_weights=(course.u0, course.v0),
+                   t_end=float(times[-1]), save_at=times, rtol=RTOL)
+    if len(run.times) != len(times):
+        raise RouteError(f"the engine stopped at t = {run.t:.6g}: {run.message}")
+    shape = (*course.counts.shape, 1, course.u0.size)
+    return Slides(run.betas[place].reshape(shape), ((run.log_us + run.log_vs) / 2)[place].reshape(shape))
 
 
 def stand_in_average(pair_of: Pair) -> Callable[[Setting, Course], Slides]:
@@ -336,7 +364,7 @@ def parts(setting: Setting) -> list[Part]:
     course = course_of(setting)
     raw, engine = cache(lambda: raw_runs(setting, course)), cache(lambda: library_runs(setting, course))
     return [DoubleStep(DOWN_UP, 1), DoubleStep(UP_DOWN, -1),
-            *(Sliding(name, course, raw, engine, averaged(setting.net), stand_in_average(averaged_pair(setting.net)))
+            *(Sliding(name, course, raw, engine, averaged(setting.net), library_average)
               for name in (BETA, SCALE))]
 
 
