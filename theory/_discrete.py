@@ -213,7 +213,8 @@ class DiscreteLaw:
         return {"step_counts": list(self.counts), "sign_flips": raw.n_flips,
                 "relative_loss": [float(loss) / start for loss in setting.net.loss(raw.u, raw.v)],
                 "mean_log_scale_change": [float(x) for x in np.mean(raw.log_scales - np.log(self.alpha), axis=-1)],
-                "center_less_that_of_a_flow": distance(centers, unshaped)}
+                "center_less_that_of_a_flow": largest(
+                    (centers - unshaped) / np.max(np.exp(2 * raw.log_scales), axis=-1, keepdims=True))}
 
 
 Mutant = Callable[[Any, Setting], Any]
