@@ -17,11 +17,15 @@ from typing import Any
 from . import (
     ascent_step,
     depth,
+    descent,
     finite_differences,
+    flooding,
     gradient_flow,
     gradient_regularization,
+    implicit_regularization,
     limits,
     sam,
+    sliding_mode,
     weight_decay,
 )
 from ._derivation import Derivation, DerivationError, Step
@@ -52,7 +56,9 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, weight_decay, limits):
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, sliding_mode, descent,
+                implicit_regularization, weight_decay,
+                limits):
     theorems.add(*_family.THEOREMS)
 
 
