@@ -8,6 +8,7 @@ from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_nor
 from .problem import Problem
 from .result import DescentResult, FlowResult, Status
 from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
+from .stochastic_flow import StochasticResult, stochastic_flow
 from .synthetic import sparse_regression
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "Problem",
     "Rule",
     "Status",
+    "StochasticResult",
     "WeightDecay",
     "basis_pursuit",
     "datasets",
@@ -35,4 +37,5 @@ __all__ = [
     "predict",
     "schedules",
     "sparse_regression",
+    "stochastic_flow",
 ]
