@@ -132,6 +132,7 @@ class _Run:
         # At this size of a coordinate some margin is of order 1.
         widest = float(np.abs(problem.Z).sum(axis=1).max())
         self.unit = 1.0 / widest if widest > 0.0 else 1.0
+        self.error_nu = np.zeros(n)
         self.kept = []
 
     def go(self, saved_margins, saved_times, margin_end, log_t_end):
@@ -159,7 +160,7 @@ class _Run:
                 return MarginStatus.STEP_LIMIT
             reason = entry_point(kernel.advance)(
                 self.problem.Z, self.log_product, self.log_ratio, self.loss == "logistic", self.unit, self.rtol, self.nu,
-                self.beta, self.margins, self.clock, self.count, in_time, stop, RODAS5P.A, RODAS5P.C, RODAS5P.m, RODAS5P.e,
+                self.error_nu, self.beta, self.margins, self.clock, self.count, in_time, stop, RODAS5P.A, RODAS5P.C, RODAS5P.m, RODAS5P.e,
                 RODAS5P.gamma, min(left, _ATTEMPTS))
             if reason == kernel.AT_STOP:
                 return MarginStatus.FINISHED

@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import gram, matvec, rmatvec
+from .._linalg import cholesky, cholesky_solve, gram, matvec, rmatvec
 from ..network import evaluate_weights
 
 # Why the loop stopped.
@@ -32,6 +32,7 @@ _GROWTH = 3.0  # largest growth, in one step, of the logarithm of a weight squar
 _COUNTS = 1e-8  # relative to the size at which a coordinate matters
 _LARGEST_FACTOR, _SMALLEST_FACTOR, _SAFETY = 6.0, 0.2, 0.85
 _ROUNDING = 2e-15
+_NEGLIGIBLE = 1e-120  # of pi g: as good as 0, and its square root has an inverse
 _LANDING = 1e-13  # a stop is met to this relative accuracy, or as well as rounding allows
 _EPS = 2.220446049250313e-16
 
@@ -83,46 +84,46 @@ def rates(Z, log_product, log_ratio, logistic, nu, w, beta, size, m, pi, q, bend
 
 
 @njit()
-def factor(M, pivots):
-    """Factor M = P L U in place, with partial pivoting; False if it is singular or not finite."""
-    n = M.shape[0]
-    for k in range(n):
-        best, place = 0.0, k
-        for i in range(k, n):
-            if abs(M[i, k]) > best:
-                best, place = abs(M[i, k]), i
-        if not (best > 0.0 and best < np.inf):
-            return False
-        pivots[k] = place
-        if place != k:
-            for j in range(n):
-                M[k, j], M[place, j] = M[place, j], M[k, j]
-        for i in range(k + 1, n):
-            M[i, k] /= M[k, k]
-            if M[i, k] != 0.0:
-                for j in range(k + 1, n):
-                    M[i, j] -= M[i, k] * M[k, j]
-    return True
+def factor(K, q, pi, tau, W, root, slow):
+    """Factor ``M = I + tau (diag(q) - pi q^T) K``; False if it does not factor.
+
+    With ``S = sqrt(diag(q))`` and ``B = I + tau diag(q) K = S (I + tau S K S) S^-1``, M is B less a matrix of rank one, and its
+    columns sum to 1.  So ``M^-1 r = B^-1 r + c B^-1 pi`` with c such that the sum of r is kept.  That sum, the slow direction,
+    would be lost in the rounding of M itself once tau K is above 1e8.  W keeps the Cholesky factor, `slow` ``B^-1 pi``.
+    """
+    n = K.shape[0]
+    for i in range(n):
+        root[i] = math.sqrt(max(q[i], _NEGLIGIBLE))
+        for k in range(i + 1):
+            W[i, k] = tau * root[i] * root[k] * K[i, k]
+        W[i, i] += 1.0
+    if not cholesky(W):
+        return False
+    for i in range(n):
+        slow[i] = pi[i] / root[i]
+    cholesky_solve(W, slow)
+    total = 0.0
+    for i in range(n):
+        slow[i] *= root[i]
+        total += slow[i]
+    for i in range(n):
+        slow[i] /= total
+    return total != 0.0
 
 
 @njit()
-def solve(M, pivots, b):
-    """Solve with the factors that `factor` leaves, in place."""
-    n = M.shape[0]
-    for k in range(n):
-        place = pivots[k]
-        if place != k:
-            b[k], b[place] = b[place], b[k]
-    for i in range(n):
-        s = b[i]
-        for k in range(i):
-            s -= M[i, k] * b[k]
-        b[i] = s
-    for i in range(n - 1, -1, -1):
-        s = b[i]
-        for k in range(i + 1, n):
-            s -= M[i, k] * b[k]
-        b[i] = s / M[i, i]
+def solve(W, root, slow, b):
+    """Solve with what `factor` leaves, in place."""
+    rest = 0.0
+    for i in range(b.shape[0]):
+        rest += b[i]
+        b[i] /= root[i]
+    cholesky_solve(W, b)
+    for i in range(b.shape[0]):
+        b[i] *= root[i]
+        rest -= b[i]
+    for i in range(b.shape[0]):
+        b[i] += rest * slow[i]
 
 
 @njit()
@@ -161,25 +162,25 @@ def tolerated(log_product, size, beta, unit, scale):
 
 
 ADVANCE = types.int64(
-    DATA_MATRIX, VECTOR, VECTOR, types.boolean, types.float64, types.float64, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS,
-    types.boolean, types.float64, DATA_MATRIX, DATA_MATRIX, VECTOR, VECTOR, types.float64, types.int64,
+    DATA_MATRIX, VECTOR, VECTOR, types.boolean, types.float64, types.float64, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR,
+    INTEGERS, types.boolean, types.float64, DATA_MATRIX, DATA_MATRIX, VECTOR, VECTOR, types.float64, types.int64,
 )
 
 
 @njit(ADVANCE)
-def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, beta, margins, clock, count, by_time, stop,
+def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta, margins, clock, count, by_time, stop,
             A, C, m_out, e_out, gamma, attempts):
-    """Advance (nu, clock) in place to the stop, by at most `attempts` attempted steps; return why it stopped.
+    """Advance (nu, error_nu, clock) in place to the stop, by at most `attempts` attempted steps; return why it stopped.
 
     The stop is the margin `stop`, or, `by_time`, the logarithm of ordinary time.  On return beta (d,), margins (N,) and
-    the clock are those of nu.  `unit` is the size of beta at which margins are of order 1.
+    the clock are those of nu; `error_nu` is the propagated estimate of its error.  `unit` is the size of beta at which margins are of order 1.
     """
     n, d = Z.shape
     stages = A.shape[0]
     w, size, turned, scale = np.empty(d), np.empty(d), np.empty(d), np.empty(d)
-    pi, q, bend, drift, slope, log_top = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(d)
+    pi, q, bend, drift, slope, scale1 = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(d)
     work, work_n = np.empty((5, d)), np.empty((2, n))
-    K, M, pivots = np.empty((n, n)), np.empty((n, n)), np.empty(n, dtype=np.int64)
+    K, W, root, slow = np.empty((n, n)), np.empty((n, n)), np.empty(n), np.empty(n)
     k_nu, k_y = np.empty((stages, n)), np.empty(stages)
     at, local = np.empty(n), np.empty(n)
     # The trial's own arrays: those of the start of the step must survive a rejection.
@@ -208,15 +209,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, beta, margins, 
     h = clock[H]
     for _ in range(attempts):
         tau = gamma * h
-        # M = I + tau (diag(q) - pi q^T) K
-        for k in range(n):
-            s = 0.0
-            for i in range(n):
-                s += q[i] * K[i, k]
-            for i in range(n):
-                M[i, k] = tau * (q[i] * K[i, k] - pi[i] * s)
-            M[k, k] += 1.0
-        good = factor(M, pivots)
+        good = factor(K, q, pi, tau, W, root, slow)
         overflow = False
         if good:
             for stage in range(stages):
@@ -246,7 +239,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, beta, margins, 
                                 k_nu[stage, i] += C[stage, p] / h * k_nu[p, i]
                 for i in range(n):
                     k_nu[stage, i] *= tau
-                solve(M, pivots, k_nu[stage])
+                solve(W, root, slow, k_nu[stage])
                 coupling = 0.0
                 for i in range(n):
                     coupling += slope[i] * k_nu[stage, i]
@@ -267,19 +260,20 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, beta, margins, 
             count[EVALUATIONS] += 1
             overflow = not fits
             if fits and y1 > 0.0:
-                largest = tolerated(log_product, size1, beta1, unit, log_top)
+                largest = tolerated(log_product, size1, beta1, unit, scale1)
                 rmatvec(Z, local, 4.0, work[0])
                 error, reach = 0.0, 0.0
                 for j in range(d):
-                    error = max(error, max(scale[j], log_top[j]) * abs(work[0, j]))
+                    error = max(error, max(scale[j], scale1[j]) * abs(work[0, j]))
                     reach = max(reach, abs(w1[j]))
                     # A weight that wakes up within one step is not seen by its stages.
                     if size1[j] > _COUNTS * largest and abs(abs(w1[j]) - abs(w[j])) > _GROWTH and size1[j] > size[j]:
                         error = np.inf
-                tolerance = rtol + _ROUNDING * reach
-                # Time is asked for by its logarithm, and to rtol of that.
+                # The softmax is linear only while margins are off by less than 1: that many digits are needed.
+                tolerance = min(rtol, unit / largest) + _ROUNDING * reach
+                # Time is asked for by its logarithm, and to the tolerance times that.
                 log_t = math.log(y1) - log_a1
-                error = max(error / tolerance, abs(error_y) / (y1 * rtol * max(1.0, abs(log_t))))
+                error = max(error / tolerance, abs(error_y) / (y1 * tolerance * max(1.0, abs(log_t))))
                 if not math.isfinite(error):
                     error = np.inf
         factor_h = _SAFETY * error ** -0.2 if error > 0.0 and error < np.inf else (_LARGEST_FACTOR if error == 0.0 else 0.0)
@@ -331,7 +325,13 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, beta, margins, 
         y = y1
         clock[S] += h
         clock[Y], clock[LOG_A], clock[MARGIN] = y1, log_a1, margin
-        clock[ERROR] += error * rtol
+        # The error of nu so far, carried over the step (by less than the flow contracts it), and that of the step.
+        solve(W, root, slow, error_nu)
+        error_nu += local
+        rmatvec(Z, error_nu, 4.0, work[0])
+        clock[ERROR] = 0.0
+        for j in range(d):
+            clock[ERROR] = max(clock[ERROR], scale1[j] * abs(work[0, j]))
         beta[:] = beta1
         margins[:] = m1
         if arrived:
