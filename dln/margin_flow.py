@@ -83,9 +83,7 @@ def margin_flow(problem, *, loss="exponential", alpha=None, log_alpha=None, log_
         margin_end = 1e6
     if save_margins is not None and save_log_times is not None:
         raise ValueError("give save_margins or save_log_times, not both")
-    top = float((2.0 * start.log_alpha + np.abs(start.log_ratio)).max())
-    if top > 590.0:
-        raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e256; give a smaller alpha")
+    refuse_overflow(start)
     saved_margins = _increasing("save_margins", save_margins, "margin_end", margin_end)
     saved_times = _increasing("save_log_times", save_log_times, "log_t_end", log_t_end)
     run = _Run(problem, loss, start, max(rtol, 1e-14), int(max_steps))
@@ -101,6 +99,12 @@ def checked_margin_end(margin_end):
         raise ValueError(f"margin_end must be at most {_LARGEST_MARGIN:g}, got {margin_end:g}: beyond, float64 cannot tell "
                          "the margins of the support vectors apart; see dln.maximum_margin for the limit")
     return margin_end
+
+
+def refuse_overflow(start):
+    """Raise a one-line error if the initial weights are too large."""
+    if float((2.0 * start.log_alpha + np.abs(start.log_ratio)).max()) > 590.0:
+        raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e256; give a smaller alpha")
 
 
 def _increasing(name, values, end_name, end):
