@@ -43,8 +43,8 @@ def margin_descent(problem, *, step, n_steps, loss="exponential", normalized=Tru
     Returns
     -------
     MarginResult
-        Its `log_effective_alpha` and `effective_log_ratio` are those of the discrete law: ``log alpha_+- = log|w| -+ 2 Z^T dual``
-        for the weights w = u, v, whatever the step sizes, also where a weight changed its sign.
+        Its `log_effective_alpha` and `effective_log_ratio` are those of the discrete law,
+        ``log alpha_+ = log|u| - 2 Z^T dual`` and ``log alpha_- = log|v| + 2 Z^T dual``, whatever the step sizes.
 
     Raises
     ------
@@ -95,7 +95,8 @@ def _descent(problem, step, n_steps, loss, normalized, start, margin_end, saves)
     log_u, log_v = start.log_u.copy(), start.log_v.copy()
     sign_u, sign_v, dual = np.ones(d), np.ones(d), np.zeros(n)
     beta, margins, work = np.empty(d), np.empty(n), np.empty(n)
-    made, total, kept, outcome = 0, 0.0, [], kernel.DONE
+    made, total, outcome = 0, 0.0, kernel.DONE
+    kept: list[tuple] = []
 
     def advance(sizes):
         return entry_point(kernel.descend)(problem.Z, log_u, log_v, sign_u, sign_v, dual, sizes, loss == "logistic", normalized,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ._jit import entry_point
-from .classification import checked_classification, checked_loss
+from .classification import checked_classification, checked_loss, log_loss_of
 from .integrate import margins as kernel
 from .integrate.tableaus import RODAS5P
 from .margin_result import MarginResult, MarginStatus
@@ -128,7 +128,7 @@ class _Run:
 
     def __init__(self, problem, loss, start, rtol, max_steps):
         self.problem, self.loss, self.start, self.rtol, self.max_steps = problem, loss, start, rtol, max_steps
-        n, d = problem.Z.shape
+        n = problem.n_samples
         self.log_product, self.log_ratio = 2.0 * start.log_alpha, np.array(start.log_ratio)
         self.nu, self.beta, self.margins = np.zeros(n), difference_of_squares(self.log_product, self.log_ratio), np.zeros(n)
         self.margins[:] = problem.Z @ self.beta
@@ -164,8 +164,8 @@ class _Run:
                 return MarginStatus.STEP_LIMIT
             reason = entry_point(kernel.advance)(
                 self.problem.Z, self.log_product, self.log_ratio, self.loss == "logistic", self.unit, self.rtol, self.nu,
-                self.error_nu, self.beta, self.margins, self.clock, self.count, in_time, stop, RODAS5P.A, RODAS5P.C, RODAS5P.m, RODAS5P.e,
-                RODAS5P.gamma, min(left, _ATTEMPTS))
+                self.error_nu, self.beta, self.margins, self.clock, self.count, in_time, stop, RODAS5P.A, RODAS5P.C,
+                RODAS5P.m, RODAS5P.e, RODAS5P.gamma, min(left, _ATTEMPTS))
             if reason == kernel.AT_STOP:
                 return MarginStatus.FINISHED
             if reason == kernel.STEP_TOO_SMALL:
@@ -182,8 +182,6 @@ class _Run:
     @property
     def log_loss(self):
         """Logarithm of the mean loss."""
-        from .classification import log_loss_of
-
         return log_loss_of(self.margins, self.loss)
 
     def result(self, status):
@@ -203,8 +201,8 @@ class _Run:
                                         f"log_t_end to follow the flow all the same",
             MarginStatus.STEP_LIMIT: f"{self.max_steps} attempted steps led to margin {least:.6g}; the last step was "
                                      f"{self.clock[kernel.H]:.1e} of normalised time; raise max_steps or rtol",
-            MarginStatus.STEP_TOO_SMALL: f"at margin {least:.6g} the step fell to {self.clock[kernel.H]:.1e} of normalised time; "
-                                         f"raise rtol",
+            MarginStatus.STEP_TOO_SMALL: f"at margin {least:.6g} the step fell to {self.clock[kernel.H]:.1e} of normalised "
+                                         f"time; raise rtol",
             MarginStatus.OVERFLOW: f"the weights leave the range of floats at margin {least:.6g}; is the margin asked for "
                                    f"reachable with data of this scale?",
             MarginStatus.INACCURATE: f"margin {least:.6g} was reached, but the estimated error {error:.1e} is above 1000 rtol",

@@ -10,7 +10,7 @@ import numpy as np
 
 from ._dual import DualProblem
 from ._suggest import unknown
-from .classification import checked_classification, scaled
+from .classification import checked_classification
 from .minimizer import _divergence, _polish
 from .network import difference_of_squares, initialize
 from .problem import RowSpace
@@ -115,24 +115,23 @@ def maximum_margin(problem, norm="l1", *, mu=None, log_mu=None, log_ratio=None):
         for name, value in (("mu", mu), ("log_mu", log_mu), ("log_ratio", log_ratio)):
             if value is not None:
                 raise ValueError(f"{name} goes with norm='potential', not with {norm!r}")
-        start = None
     else:
         if (mu is None) == (log_mu is None):
             raise ValueError(f"give exactly one of mu and log_mu, got {'none of them' if mu is None else 'both'}")
         # mu takes the place of alpha^2; only the names in the messages differ.
         try:
-            start = initialize(problem.n_features, alpha=mu, log_alpha=log_mu, log_ratio=log_ratio)
+            scale = initialize(problem.n_features, alpha=mu, log_alpha=log_mu, log_ratio=log_ratio)
         except (TypeError, ValueError) as error:
             raise type(error)(str(error).replace("alpha", "mu")) from None
     if not problem.separation.separable:
         d, n = problem.n_features, problem.n_samples
-        return MarginMaximizer(np.full(d, np.nan), np.full(n, np.nan), np.empty(0, dtype=int), math.inf, math.inf, math.nan, norm,
-                               False, "not separable", problem.separation.message, 0)
+        return MarginMaximizer(np.full(d, np.nan), np.full(n, np.nan), np.empty(0, dtype=int), math.inf, math.inf, math.nan,
+                               norm, False, "not separable", problem.separation.message, 0)
     if norm == "l1":
         return _certified(problem, norm, *_l1(problem.Z))
     if norm == "l2":
         return _certified(problem, norm, *_l2(problem.Z))
-    return _certified(problem, norm, *_ActiveSet(problem.Z, 0.5 * start.log_alpha, start.log_ratio).solve())
+    return _certified(problem, norm, *_ActiveSet(problem.Z, 0.5 * scale.log_alpha, scale.log_ratio).solve())
 
 
 def _certified(problem, norm, beta, nu, objective, dual_objective, n_iterations):
@@ -211,7 +210,7 @@ def _l2(Z):
 
 
 def _least_distance(A, right):
-    """Return multipliers of ``min |b|^2/2 s.t. A b >= right`` (Lawson & Hanson 1974, Solving least squares problems, ch. 23)."""
+    """Return multipliers of ``min |b|^2/2 s.t. A b >= right`` (Lawson & Hanson 1974, Solving least squares problems, 23)."""
     from scipy.optimize import nnls
 
     # In units in which the solution has norm 1 or so: the residual is then not a small difference.
@@ -260,7 +259,7 @@ class _ActiveSet:
 
     def solve(self):
         """Return (beta, multipliers, objective, dual objective, iterations)."""
-        n, d = self.Z.shape
+        n = self.Z.shape[0]
         nu = np.zeros(n)
         center = difference_of_squares(2.0 * self.log_alpha, self.ratio)
         active = np.empty(0, dtype=int)
@@ -297,7 +296,7 @@ class _ActiveSet:
         target = self.Z[new] / self.row[new]
         if len(active) == 0:
             return np.array([new])
-        shares, _, rank, _ = np.linalg.lstsq(rows.T, target, rcond=None)
+        shares, *_ = np.linalg.lstsq(rows.T, target, rcond=None)
         if np.linalg.norm(shares @ rows - target) > 1e-11 * np.linalg.norm(target):
             return np.append(active, new)
         shares = shares * self.row[new] / self.row[active]  # z_new = shares @ Z[active]

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numba import types
 
-from .._jit import DATA_MATRIX, INTEGERS, MATRIX, VECTOR, njit
+from .._jit import DATA_MATRIX, INTEGERS, VECTOR, njit
 from .._linalg import cholesky, cholesky_solve, gram, matvec, rmatvec
 from ..network import evaluate_weights
 
@@ -173,7 +173,8 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
     """Advance (nu, error_nu, clock) in place to the stop, by at most `attempts` attempted steps; return why it stopped.
 
     The stop is the margin `stop`, or, `by_time`, the logarithm of ordinary time.  On return beta (d,), margins (N,) and
-    the clock are those of nu; `error_nu` is the propagated estimate of its error.  `unit` is the size of beta at which margins are of order 1.
+    the clock are those of nu; `error_nu` is the propagated estimate of its error.  `unit` is the size of beta at which
+    margins are of order 1.
     """
     n, d = Z.shape
     stages = A.shape[0]
