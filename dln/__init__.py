@@ -1,7 +1,8 @@
 """dln: the toolkit for diagonal linear networks, ``beta = u*u - v*v``."""
 
-from . import datasets, potential
+from . import datasets, potential, schedules
 from .classification import Classification, Separation
+from .descend import descend
 from .flow import flow
 from .loading import load
 from .margin_descent import margin_descent
@@ -10,8 +11,8 @@ from .margin_result import MarginResult, MarginStatus
 from .maximum_margin import MarginMaximizer, maximum_margin
 from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
 from .problem import Problem
-from .result import FlowResult, Status
-from .rules import SAM, GradientFlow, GradientRegularization, Rule, WeightDecay
+from .result import DescentResult, FlowResult, Status
+from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
 from .synthetic import sparse_regression
 
 __version__ = "0.1.0"
@@ -19,6 +20,8 @@ __version__ = "0.1.0"
 __all__ = [
     "SAM",
     "Classification",
+    "DescentResult",
+    "Flooding",
     "FlowResult",
     "GradientFlow",
     "GradientRegularization",
@@ -33,6 +36,7 @@ __all__ = [
     "WeightDecay",
     "basis_pursuit",
     "datasets",
+    "descend",
     "flow",
     "load",
     "margin_descent",
@@ -42,5 +46,6 @@ __all__ = [
     "minimum_norm",
     "potential",
     "predict",
+    "schedules",
     "sparse_regression",
 ]

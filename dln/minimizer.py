@@ -138,7 +138,7 @@ def predict(run, *, at_time=False):
 
     Parameters
     ----------
-    run : FlowResult
+    run : FlowResult, DescentResult or another result of this package
         Any run, converged or not.
     at_time : bool
         If False, the predicted limit: the constraint is ``X b = y``.  If True, the strong form of the theorem, which holds
@@ -150,8 +150,11 @@ def predict(run, *, at_time=False):
     """
     problem = run.problem
     rows = _checked(problem)
+    if not np.isfinite(run.log_effective_alpha).all():
+        j = np.flatnonzero(~np.isfinite(run.log_effective_alpha))[0]
+        raise ValueError(f"a weight of coordinate {j} is exactly 0 or not finite: this run has no effective initialisation")
     target = problem.X @ run.beta if at_time else None
-    return _dual_newton(problem, rows, _target(problem, rows, target), run.log_effective_alpha, run.log_ratio, 1e-13,
+    return _dual_newton(problem, rows, _target(problem, rows, target), run.log_effective_alpha, run.effective_log_ratio, 1e-13,
                         _remark(problem, target) + _without_law(run), run.depth)
 
 

@@ -1,5 +1,6 @@
-"""What a flow returns: `FlowResult`, and the words of its `Status`."""
+"""What a run returns: `FlowResult`, `DescentResult`, and the words of their `Status`."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -7,14 +8,15 @@ import numpy as np
 
 from .network import difference_of_squares
 from .problem import Problem
-from .rules import Rule
+from .rules import Flooding, Rule
 
 
 class Status(StrEnum):
-    """Why a flow stopped, in words."""
+    """Why a run stopped, in words."""
 
     CONVERGED = "converged"
     REACHED_T_END = "reached t_end"
+    ALL_STEPS = "all steps made"
     STATIONARY = "stationary"
     HOVERING = "hovering"
     DIVERGED = "diverged"
@@ -23,8 +25,33 @@ class Status(StrEnum):
     INACCURATE = "inaccurate"
 
 
+class EffectiveInitialization(ABC):
+    """What every run ends in, and all that a prediction needs: an effective initialisation and a centre."""
+
+    @property
+    @abstractmethod
+    def log_effective_alpha(self):
+        """Logarithm of the effective initialisation, shape (d,)."""
+
+    @property
+    @abstractmethod
+    def effective_log_ratio(self):
+        """Logarithm of the ratio of u to v that the centre has, shape (d,)."""
+
+    @property
+    def effective_alpha(self):
+        """Effective initialisation ``sqrt|u v|``, shape (d,); 0 where it underflows."""
+        with np.errstate(under="ignore"):
+            return np.exp(self.log_effective_alpha)
+
+    @property
+    def center(self):
+        """Bregman centre ``2 alpha_eff^2 sinh(effective_log_ratio)``, shape (d,) (Azulay et al. 2021)."""
+        return difference_of_squares(2.0 * self.log_effective_alpha, self.effective_log_ratio)
+
+
 @dataclass(frozen=True, repr=False, eq=False)
-class FlowResult:
+class FlowResult(EffectiveInitialization):
     """A trajectory's end, what it conserved, and how it was computed.
 
     Attributes
@@ -104,16 +131,103 @@ class FlowResult:
         return self.log_alpha - 2.0 * self.shrinkage
 
     @property
-    def effective_alpha(self):
-        """Effective initialisation ``sqrt(u v)``, shape (d,); 0 where it underflows."""
-        with np.errstate(under="ignore"):
-            return np.exp(self.log_effective_alpha)
-
-    @property
-    def center(self):
-        """Bregman centre ``2 alpha_eff^2 sinh(log(u0/v0))``, shape (d,) (Azulay et al. 2021)."""
-        return difference_of_squares(2.0 * self.log_effective_alpha, self.log_ratio)
+    def effective_log_ratio(self):
+        """``log(u0/v0)``, shape (d,): a flow keeps the shape of its initialisation in the centre."""
+        return self.log_ratio
 
     def __repr__(self):
         return (f"FlowResult({self.status}: t={self.t:.6g}, loss={self.loss:.3g}, residual={self.residual:.1e}, "
                 f"error_estimate={self.error_estimate:.1e}, steps={self.n_steps}, method={self.method!r})")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class DescentResult(EffectiveInitialization):
+    """The end of a run of discrete steps, what it conserved exactly, and how it was made.
+
+    Attributes
+    ----------
+    beta : ndarray (d,)
+        The predictor ``u*u - v*v`` after the last step.
+    n_steps : int
+        Steps made; fewer than asked for where the run converged or diverged.
+    t : float
+        Sum of the step sizes.
+    loss, residual : float
+        ``|X beta - y|^2 / (4N)``, and the norm of the reachable part of ``X beta - y`` relative to that of y.
+    log_u, log_v, sign_u, sign_v : ndarray (d,)
+        Logarithms of ``|u|`` and ``|v|``, and the signs.
+    n_sign_flips : int
+        How often a weight changed its sign.
+    log_effective_alpha, effective_log_ratio : ndarray (d,)
+        ``log sqrt|u v|`` and ``log(alpha+ / alpha-)``, with ``alpha+ = |u| exp(2 P)``, ``alpha- = |v| exp(-2 P)`` and P the sum
+        over all steps of ``eta p / (1 - momentum)``.  Exact for every step size; with
+        ``center = alpha+^2 - alpha-^2`` they determine beta, given ``X beta``.
+    dual : ndarray (N,)
+        ``P = X^T dual``.
+    n_descents, n_ascents, n_alternations : int
+        With `Flooding`: steps downhill, steps uphill, and changes from one to the other between neighbouring steps.
+    success : bool
+        It converged, or made all its steps with finite numbers.
+    status, message : Status, str
+        Why the run stopped: a word, and a line.
+    saved_steps, times, betas, log_us, log_vs, losses, gradient_norms : ndarray
+        The trajectory at the steps `save_at`: (K,), (K,), (K, d), (K, d), (K, d), (K,), (K,); the last is the norm of the
+        gradient of the loss in the weights.  Empty without `save_at`.
+    problem, rule, log_alpha, log_ratio, momentum
+        Inputs, with `log_alpha` and ``log_ratio = log(u0/v0)`` broadcast to (d,).
+    exact_law : bool
+        False where a weight has become exactly 0, so that no logarithm of it exists.
+    depth : float
+        2.
+    """
+
+    beta: np.ndarray
+    n_steps: int
+    t: float
+    loss: float
+    residual: float
+    log_u: np.ndarray
+    log_v: np.ndarray
+    sign_u: np.ndarray
+    sign_v: np.ndarray
+    n_sign_flips: int
+    dual: np.ndarray
+    n_descents: int
+    n_ascents: int
+    n_alternations: int
+    success: bool
+    status: Status
+    message: str
+    saved_steps: np.ndarray
+    times: np.ndarray
+    betas: np.ndarray
+    log_us: np.ndarray
+    log_vs: np.ndarray
+    losses: np.ndarray
+    gradient_norms: np.ndarray
+    problem: Problem
+    rule: Rule
+    log_alpha: np.ndarray
+    log_ratio: np.ndarray
+    momentum: float
+    exact_law: bool = field(default=True)
+    depth: float = field(default=2.0)
+
+    @property
+    def log_effective_alpha(self):
+        """Logarithm of the effective initialisation, ``log sqrt|u v|``, shape (d,)."""
+        return 0.5 * (self.log_u + self.log_v)
+
+    @property
+    def effective_log_ratio(self):
+        """``log(alpha+ / alpha-) = log|u/v| + 4 P``, shape (d,)."""
+        return self.log_u - self.log_v + 4.0 * (self.dual @ self.problem.X)
+
+    @property
+    def flooded_loss(self):
+        """The loss that was trained: ``|loss - level| + level`` with `Flooding`, else the loss."""
+        return self.rule.flooded_loss(self.problem, self.beta) if isinstance(self.rule, Flooding) else self.loss
+
+    def __repr__(self):
+        return (f"DescentResult({self.status}: steps={self.n_steps}, t={self.t:.6g}, loss={self.loss:.3g}, "
+                f"residual={self.residual:.1e}, sign flips={self.n_sign_flips})")

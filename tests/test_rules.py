@@ -5,9 +5,10 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from weight_space import descent, grad, length
 
 import dln
-from dln import SAM, GradientFlow, GradientRegularization, Rule, WeightDecay
+from dln import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
 from dln.rules.gradient_regularization import gradient_norm
 
 interpreted = pytest.mark.interpreted
@@ -18,7 +19,8 @@ GR = [GradientRegularization(0.3, None if scheme == "exact" else epsilon, scheme
       if (scheme, epsilon) != ("exact", 2.0)]  # fmt: skip
 SAMS = [SAM(0.1, normalized, per_sample) for normalized in (False, True) for per_sample in (False, True)]
 DECAYS = [WeightDecay(0.7), WeightDecay(-0.1), WeightDecay(lambda t: 1.0 / (1.0 + t))]
-RULES = [GradientFlow(), *GR, *SAMS, *DECAYS]
+FLOODS = [Flooding(level, per_sample) for level in (0.0, 0.5, 1e6) for per_sample in (False, True)]
+RULES = [GradientFlow(), *GR, *SAMS, *DECAYS, *FLOODS]
 
 
 def name(rule):
@@ -42,58 +44,6 @@ def pair(rule, X, y, u, v, t=0.0):
                 np.full((3, d), np.nan), np.full((2, n), np.nan))
     np.testing.assert_allclose(r, X @ (u * u - v * v) - y, rtol=1e-12, atol=1e-12)
     return X.T @ coef, q, r
-
-
-# The definition, in the weights ---------------------------------------------------------------------------------------
-# grad L(u, v) is written once, from the loss |X (u^2 - v^2) - y|^2 / (4N); each rule's direction is built from it alone.
-
-
-def grad(X, y, u, v):
-    g = X.T @ (X @ (u * u - v * v) - y) / (2 * len(y))
-    return np.array([2 * u * g, -2 * v * g])
-
-
-def length(weights):
-    return math.sqrt(sum(float(x) ** 2 for x in weights.flat))
-
-
-def hessian_times(X, y, u, v, direction):
-    """Hessian of L in the weights times a direction, by differentiating grad along it."""
-    du, dv = direction
-    g = X.T @ (X @ (u * u - v * v) - y) / (2 * len(y))
-    dg = X.T @ (X @ (2 * u * du - 2 * v * dv)) / (2 * len(y))
-    return np.array([2 * du * g + 2 * u * dg, -2 * dv * g - 2 * v * dg])
-
-
-def descent(rule, X, y, u, v, t=0.0):
-    """The vector -d theta/dt of the rule, by its definition in the weights."""
-    theta, G = np.array([u, v]), grad(X, y, u, v)
-
-    def at(step):
-        return grad(X, y, *(theta + step))
-
-    if isinstance(rule, GradientFlow):
-        return G
-    if isinstance(rule, WeightDecay):
-        lam = rule.strength(t) if callable(rule.strength) else np.asarray(rule.strength)
-        return G + 2 * lam * theta
-    if isinstance(rule, SAM):
-        if not rule.per_sample:
-            return at(rule.rho * (G / length(G) if rule.normalized else G))
-        total = 0 * theta
-        for i in range(len(y)):
-            Xi, yi = X[i : i + 1], y[i : i + 1]
-            Gi = grad(Xi, yi, u, v)
-            total = total + grad(Xi, yi, *(theta + rule.rho * (Gi / length(Gi) if rule.normalized else Gi)))
-        return total / len(y)
-    gamma, e = (rule.gamma if rule.squared else rule.gamma / length(G)), rule.epsilon
-    if rule.scheme == "forward":
-        return G + (gamma / e) * (at(e * G) - G)
-    if rule.scheme == "backward":
-        return G + (gamma / e) * (G - at(-e * G))
-    if rule.scheme == "centered":
-        return G + (gamma / (2 * e)) * (at(e * G) - at(-e * G))
-    return G + gamma * hessian_times(X, y, u, v, G)
 
 
 def close(a, b, tolerance=1e-12):
@@ -319,7 +269,7 @@ def test_what_each_rule_says_of_itself():
     assert WeightDecay(lambda t: t).time_dependent and not WeightDecay(1.0).time_dependent
     assert WeightDecay(lambda t: t, breakpoints=[1, 2.5]).breakpoints == (1.0, 2.5)
     assert all(isinstance(rule, Rule) and rule.breakpoints == () for rule in RULES)
-    assert {r.name for r in RULES} == {"gradient-flow", "gr", "sam", "weight-decay"}
+    assert {r.name for r in RULES} == {"flooding", "gradient-flow", "gr", "sam", "weight-decay"}
 
 
 @interpreted
