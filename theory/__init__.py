@@ -16,6 +16,7 @@ from typing import Any
 
 from . import (
     ascent_step,
+    classification,
     depth,
     finite_differences,
     gradient_flow,
@@ -52,7 +53,8 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, weight_decay, limits):
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, weight_decay, limits,
+                classification):
     theorems.add(*_family.THEOREMS)
 
 

@@ -103,7 +103,7 @@ def _minimality(d: Derivation, Z: sp.Matrix, nus: tuple[sp.Symbol, ...]) -> None
 
 
 def _descent(d: Derivation) -> None:
-    """The same for one step of gradient descent, of any size: moduli absorb what the step adds."""
+    """Prove the same for gradient descent with steps of any size: moduli absorb what a step adds."""
     u, v = sp.symbols("u v", positive=True)
     n = sp.Symbol("n", real=True)
     up = d.define(sp.Symbol("alpha_p", positive=True), u * sp.exp(-2 * n), "alpha_+ of the discrete law, u a modulus")

@@ -26,21 +26,21 @@ ENGINE_MARGINS = 10.0 * 30.0 ** np.arange(5)
 RAW_MARGINS = 10.0 * 10.0 ** np.arange(4)
 LEAST_RATIO = 0.15
 
-#: Distances below this are rounding: they need not fall any further.
-ROUNDING = 1e-12
+#: Distances below these are the accuracy of a route (with one sample they all are): they need not fall any further.
+ACCURACY = {"engine": 1e-12, "scipy": 1e-12, "raw": 1e-8}
 
 #: mu of the way to l2, in units of the predictor.
 LARGE = 2.0 * 1.4 ** np.arange(8)
 
 
-def _ratios(distances: Array) -> Array:
-    """Give how the distances fall; what has come down to rounding has fallen."""
-    both = np.maximum(distances[1:], distances[:-1]) <= ROUNDING
+def _ratios(distances: Array, accuracy: float) -> Array:
+    """Give how the distances fall; what has come down to the accuracy of the route has fallen."""
+    both = np.maximum(distances[1:], distances[:-1]) <= accuracy
     return np.where(both, 0.0, distances[1:] / np.maximum(distances[:-1], np.finfo(float).tiny))
 
 
 def _falling(distances: dict[str, Array], tolerance: float, details: dict[str, Any]) -> Finding:
-    ratios = {route: _ratios(values) for route, values in distances.items()}
+    ratios = {route: _ratios(values, ACCURACY[route]) for route, values in distances.items()}
     worst = max(float(np.max(r)) if np.all(np.isfinite(r)) else np.inf for r in ratios.values())
     details = {**details, "distances": {route: [float(x) for x in values] for route, values in distances.items()},
                "ratios": {route: [float(x) for x in values] for route, values in ratios.items()}}
@@ -66,7 +66,6 @@ class DirectionLimit:
     case: TwoClasses
     mu: Array
     claim: Callable[[Array], Array] = lambda mu: mu
-    soft_power: float = 1.0
 
     def measure(self, _: Setting) -> Finding:
         """Follow the distance over five scales by the library, over four by SciPy."""
@@ -154,21 +153,41 @@ class RichEnd:
                          "distance_between_limits": float(np.linalg.norm(own - library)) / size})
 
 
+def _multipliers_grow(Z: Array, mu: Array) -> bool:
+    """Say whether the multipliers of argmin Q grow all the way from a large scale down to mu, as those of training do."""
+    before = np.zeros(len(Z))
+    for factor in 10.0 ** np.linspace(3, 0, 7):
+        b, active = active_minimiser(Z, np.log(factor * mu) / 2)
+        nu = np.zeros(len(Z))
+        nu[active] = lstsq(Z[active].T, np.arcsinh(b / (2 * factor * mu)) / 4)[0]
+        if np.any(nu < before * (1 - 1e-9)):
+            return False
+        before = nu
+    return True
+
+
 def margin_limits(case: TwoClasses) -> list[Any]:
     """Check the limits: of the direction at two scales of mu, and of Q_mu towards both ends."""
     from .limits import _scales
 
-    Z, d = case.Z, case.X.shape[1]
+    d = case.X.shape[1]
+    # Columns of other sizes: equal and opposite ones would all take part in the l1 minimiser, or all potentials agree on them.
+    stretched = replace(case, X=case.X * np.exp(np.random.default_rng(1).uniform(-0.5, 0.5, d)))
     shape = case.alpha**2 / np.exp(np.mean(2 * np.log(case.alpha)))
-    active = least_l1_active(Z)
-    rows, ones = Z[active], np.ones(active.size)
+    mu = case.unit * shape
+    while not _multipliers_grow(case.Z, mu):
+        mu = 4 * mu
+    active = least_l1_active(stretched.Z)
+    rows, ones = stretched.Z[active], np.ones(active.size)
     log_c = _scales(Data(rows, ones, "tight samples"), 2.0, np.zeros(d), np.ones(d), entropy(np.ones(d)))
-    return [DirectionLimit("direction at fixed mu", case, case.unit * shape),
-            KernelEnd("mu to infinity", case, shape),
-            RichEnd("mu to 0", case, 2 * log_c, np.ones(d))]
+    # Where the tight samples leave no choice of b, the way to l2 has no length and no order.
+    choice = least_norm_active(stretched.Z * np.sqrt(shape)).size < np.count_nonzero(np.any(case.X != 0, axis=0))
+    kernel = [KernelEnd("mu to infinity", stretched, shape)] if choice else []
+    return [DirectionLimit("direction at fixed mu", case, mu), *kernel,
+            RichEnd("mu to 0", stretched, 2 * log_c, np.ones(d))]
 
 
-def _of(kind: type, **changes: Callable[[Any], Any]) -> Mutant:
+def _of(kind: Any, **changes: Callable[[Any], Any]) -> Mutant:
     return lambda part, setting: replace(part, **{name: change(part) for name, change in changes.items()}) if isinstance(
         part, kind) else None
 
@@ -176,7 +195,8 @@ def _of(kind: type, **changes: Callable[[Any], Any]) -> Mutant:
 def _uneven(part: RichEnd) -> Array:
     """Give weights that make another vertex optimal, where there is one."""
     weights = np.ones(part.case.X.shape[1])
-    weights[np.abs(least_l1(part.case.Z, np.ones(len(part.case.Z)), weights).vertex) > 0] = 3.0
+    active = least_l1_active(part.case.Z)
+    weights[least_l1(part.case.Z[active], np.ones(active.size), weights).support] = 3.0
     return weights
 
 

@@ -187,8 +187,8 @@ THEOREMS = (
     Theorem(
         key="T21",
         title="Two classes",
-        statement="asinh(beta/(2 alpha^2)) = log(u0/v0) + 4 Z^T nu, nu = int -l'/N; the direction maximises the margin of Q_mu, "
-                  "mu = alpha^2/margin",
+        statement="asinh(beta/(2 alpha^2)) = log(u0/v0) + 4 Z^T nu, nu = int -l'/N >= 0; beta/margin tends to argmin Q_mu s.t. "
+                  "Z b >= 1, mu = alpha^2/margin, where no multiplier has to fall",
         source='Moroshko et al. 2020, "Implicit bias in deep linear classification: initialization scale vs training accuracy"',
         kind="exact",
         tolerance=TOLERANCE,
