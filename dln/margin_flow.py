@@ -31,9 +31,9 @@ def margin_flow(problem, *, loss="exponential", alpha=None, log_alpha=None, log_
     alpha, log_alpha, log_ratio, initial_weights : optional
         Initial weights, as for `flow`: the scale may be as low as ``log_alpha = -1e6``.
     margin_end : float, optional
-        Stop at this least margin, at most 1e12; by default 1e6, or never if `log_t_end` is given.
+        Stop at this least margin, at most 1e12, by default 1e6.
     log_t_end : float, optional
-        Stop at this logarithm of time.
+        Stop at this logarithm of time instead.
     save_margins, save_log_times : array_like (K,), optional
         Increasing least margins (or logarithms of times) at which the trajectory is kept; one of the two.
     rtol : float
@@ -53,7 +53,8 @@ def margin_flow(problem, *, loss="exponential", alpha=None, log_alpha=None, log_
 
     Notes
     -----
-    State: ``nu`` with ``log(u/v) = log(u0/v0) + 4 Z^T nu``.  See `dln.integrate.margins` for the method.
+    State: ``nu`` with ``log(u/v) = log(u0/v0) + 4 Z^T nu``.  See `dln.integrate.margins` for the method.  A margin of 1e6 takes
+    some hundreds of steps; beyond 1e8 their number grows like the square root of the margin.
 
     References
     ----------
@@ -79,6 +80,8 @@ def margin_flow(problem, *, loss="exponential", alpha=None, log_alpha=None, log_
         margin_end = checked_margin_end(margin_end)
     if log_t_end is not None:
         log_t_end = number("log_t_end", log_t_end)
+        if margin_end is not None:
+            raise ValueError("give margin_end or log_t_end, not both")
     elif margin_end is None:
         margin_end = 1e6
     if save_margins is not None and save_log_times is not None:
@@ -142,9 +145,7 @@ class _Run:
     def go(self, saved_margins, saved_times, margin_end, log_t_end):
         """Advance from stop to stop and return the result."""
         by_time = log_t_end is not None
-        ends = [(True, log_t_end, True)] if by_time else []
-        if margin_end is not None and not by_time:
-            ends = [(False, margin_end, True)]
+        ends = [(by_time, log_t_end if by_time else margin_end, True)]
         stops = [(False, float(m), False) for m in saved_margins] + [(True, float(t), False) for t in saved_times]
         for in_time, stop, last in stops + ends:
             outcome = self.advance(in_time, stop)
@@ -152,8 +153,6 @@ class _Run:
                 return self.result(outcome)
             if not last:
                 self.kept.append((self.clock[kernel.MARGIN], self.beta.copy(), self.nu.copy(), self.log_t, self.log_loss))
-            if by_time and margin_end is not None and self.clock[kernel.MARGIN] >= margin_end:
-                return self.result(MarginStatus.REACHED_MARGIN)
         return self.result(MarginStatus.REACHED_TIME if by_time else MarginStatus.REACHED_MARGIN)
 
     def advance(self, in_time, stop):

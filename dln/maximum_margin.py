@@ -136,7 +136,7 @@ def maximum_margin(problem, norm="l1", *, mu=None, log_mu=None, log_ratio=None):
 
 def _certified(problem, norm, beta, nu, objective, dual_objective, n_iterations):
     residual = max(0.0, 1.0 - problem.margin(beta)) if np.isfinite(beta).all() else math.inf
-    gap = abs(objective - dual_objective) / objective if objective > 0.0 else math.inf
+    gap = math.nan if math.isnan(objective) else abs(objective - dual_objective) / objective if objective > 0.0 else 0.0
     good = residual <= _GOOD and gap <= _GOOD
     support = np.flatnonzero(nu > 1e-12 * np.max(nu, initial=0.0))
     message = (f"violation {residual:.1e}, relative duality gap {gap:.1e}, {len(support)} support vectors, after "

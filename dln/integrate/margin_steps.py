@@ -10,6 +10,8 @@ from .._jit import DATA_MATRIX, VECTOR, njit
 # Why the loop stopped.
 DONE, AT_MARGIN, OVERFLOWING, VANISHED = range(4)
 
+_LARGEST = 340.0  # of log beta: sums of squares of beta stay in the range of floats
+
 DESCEND = types.UniTuple(types.int64, 2)(
     DATA_MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, types.boolean, types.boolean, VECTOR, types.float64,
     VECTOR, VECTOR,
@@ -23,7 +25,7 @@ def predictor(Z, log_u, log_v, beta, margins):
     fits = True
     for j in range(d):
         top = 2.0 * max(log_u[j], log_v[j])
-        fits &= top < 600.0
+        fits &= top < _LARGEST
         size = math.exp(top) * -math.expm1(-2.0 * abs(log_u[j] - log_v[j])) if fits else 0.0
         beta[j] = size if log_u[j] >= log_v[j] else -size
     least = math.inf

@@ -208,6 +208,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
     landing, low, high, low_value, high_value, side = False, 0.0, 0.0, 0.0, 0.0, 0
     after = clock[H]  # the step to go on with once a stop is met
     h = clock[H]
+    growth = _LARGEST_FACTOR
     for _ in range(attempts):
         tau = gamma * h
         good = factor(K, q, pi, tau, W, root, slow)
@@ -272,16 +273,15 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
                         error = np.inf
                 # The softmax is linear only while margins are off by less than 1: that many digits are needed.
                 tolerance = min(rtol, unit / largest) + _ROUNDING * reach
-                # Time is asked for by its logarithm, and to the tolerance times that.
-                log_t = math.log(y1) - log_a1
-                error = max(error / tolerance, abs(error_y) / (y1 * tolerance * max(1.0, abs(log_t))))
+                # Time is asked for by its logarithm, most of which is -log A.
+                error = max(error / tolerance, abs(error_y) / (y1 * tolerance * max(1.0, abs(log_a1))))
                 if not math.isfinite(error):
                     error = np.inf
         factor_h = _SAFETY * error ** -0.2 if error > 0.0 and error < np.inf else (_LARGEST_FACTOR if error == 0.0 else 0.0)
         factor_h = min(_LARGEST_FACTOR, max(_SMALLEST_FACTOR, factor_h))
         if not error <= 1.0:
             count[REJECTED] += 1
-            landing = False
+            landing, growth = False, 1.0
             h *= min(factor_h, 0.9)
             after = h
             if h <= 1e-15 * max(clock[S], 1e-300):
@@ -348,7 +348,9 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
         fall = fall1
         tolerated(log_product, size, beta, unit, scale)
         curvature(Z, beta, size, pi, q, bend, turned, drift, K, slope, work, work_n)
-        h *= factor_h
+        # Margins far from the straight line by 1 within a step are a wall, not a slope: after a rejection, come back slowly.
+        h *= min(factor_h, growth)
+        growth = min(1.3 * growth, _LARGEST_FACTOR)
         clock[H] = h
         after = h
     clock[H] = h if not landing else after
