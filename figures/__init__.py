@@ -24,6 +24,7 @@ registry = {
     "phase-diagram": "figures.phase_diagram",
     "trajectories": "figures.trajectories",
     "potentials": "figures.potentials",
+    "margins": "figures.margins",
 }
 
 #: File formats, by the end of the name.

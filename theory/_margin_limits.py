@@ -177,14 +177,17 @@ def margin_limits(case: TwoClasses) -> list[Any]:
     mu = case.unit * shape
     while not _multipliers_grow(case.Z, mu):
         mu = 4 * mu
+    parts: list[Any] = [DirectionLimit("direction at fixed mu", case, mu)]
+    # Where the tight samples leave no choice of b, both ways have no length and no order.
+    columns = np.count_nonzero(np.any(case.X != 0, axis=0))
+    if least_norm_active(stretched.Z * np.sqrt(shape)).size < columns:
+        parts.append(KernelEnd("mu to infinity", stretched, shape))
     active = least_l1_active(stretched.Z)
-    rows, ones = stretched.Z[active], np.ones(active.size)
-    log_c = _scales(Data(rows, ones, "tight samples"), 2.0, np.zeros(d), np.ones(d), entropy(np.ones(d)))
-    # Where the tight samples leave no choice of b, the way to l2 has no length and no order.
-    choice = least_norm_active(stretched.Z * np.sqrt(shape)).size < np.count_nonzero(np.any(case.X != 0, axis=0))
-    kernel = [KernelEnd("mu to infinity", stretched, shape)] if choice else []
-    return [DirectionLimit("direction at fixed mu", case, mu), *kernel,
-            RichEnd("mu to 0", stretched, 2 * log_c, np.ones(d))]
+    if active.size < columns:
+        rows, ones = stretched.Z[active], np.ones(active.size)
+        log_c = _scales(Data(rows, ones, "tight samples"), 2.0, np.zeros(d), np.ones(d), entropy(np.ones(d)))
+        parts.append(RichEnd("mu to 0", stretched, 2 * log_c, np.ones(d)))
+    return parts
 
 
 def _of(kind: Any, **changes: Callable[[Any], Any]) -> Mutant:
