@@ -1,8 +1,9 @@
 """Margins: training on two classes from the largest l2 margin to the largest l1 margin, as ``alpha^2/margin`` falls.
 
 Both margins of the direction of beta, relative to the largest there are, against ``mu = alpha^2/margin``. The line is the
-predictor that maximises the margin of the potential of scale mu; each run begins off it and comes to it as its own margin
-grows. Only a run from a large scale ever shows the l2 end, and the l1 end is reached as slowly as ``1/log(1/mu)``.
+predictor that maximises the margin of the potential of scale mu. Each run begins off it and comes to it as its own margin
+grows, unless a multiplier of the line falls on the way: those of training never do, and a gap remains. Only a run from a
+large scale ever shows the l2 end.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def draw(data: Margins, ax: Any = None) -> NDArray[Any]:
         _panel(axes[1], data, data.l2, data.run_l2, data.l1_end[1], "largest l1 margin")
         axes[0].set_ylabel("l1 margin")
         axes[1].set(ylabel="l2 margin", xlabel=r"$\mu=\alpha^2\,/\,$margin")
-        axes[0].legend(loc="lower right", frameon=False, fontsize="small", labelspacing=0.25, handlelength=1.6)
+        axes[1].legend(loc="lower left", frameon=False, fontsize="small", labelspacing=0.25, handlelength=1.6)
         for panel in axes:
             panel.set_xscale("log")
             if not panel.xaxis_inverted():  # shared axes turn together
@@ -174,10 +175,10 @@ def draw(data: Margins, ax: Any = None) -> NDArray[Any]:
 def _panel(axes: Axes, data: Margins, line: Array, runs: Array, other: float, words: str) -> None:
     axes.axhline(1.0, color="0.6", linewidth=0.8, linestyle=":")
     axes.axhline(other, color="0.6", linewidth=0.8, linestyle="--")
-    # At the other end the line is far from this level, so its name is in nobody's way there.
-    left = other < 0.5 * (np.nanmin(line) + np.nanmax(line)) and line[0] < line[-1]
-    axes.annotate(words, (0.01 if left else 0.99, other), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                  textcoords="offset points", ha="left" if left else "right", va="bottom", fontsize="small", color="0.35")
+    # On the right of the upper panel only early training is near this level; on the left of the lower one, too.
+    right = words.startswith("largest l2")
+    axes.annotate(words, (0.985 if right else 0.015, other), xycoords=("axes fraction", "data"), xytext=(0, -3),
+                  textcoords="offset points", ha="right" if right else "left", va="top", fontsize="small", color="0.35")
     axes.plot(data.mus, line, color="black", label="solver")
     for color, alpha, mus, values, status in zip(COLORS, data.alphas, data.run_mus, runs, data.status, strict=False):
         broken = "" if status == dln.MarginStatus.REACHED_MARGIN else f" ({status})"

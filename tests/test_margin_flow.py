@@ -59,6 +59,7 @@ def test_flow_against_raw_weights_in_ordinary_time(alpha, loss):
     identity(run)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(("log_alpha", "margin"), [(-3.0, 1e6), (1.0, 30.0), (-1e4, 1e3)])
 def test_one_sample_in_closed_form(log_alpha, margin):
     """Reference: beta = 2 alpha^2 sinh(4 z nu); time by quadrature of exp(m) dnu, its growth taken out."""
@@ -233,6 +234,7 @@ def test_degenerate_data(degenerate):
 
 @pytest.mark.parametrize("loss", ["exponential", "logistic"])
 @pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.interpreted
 def test_descent_against_raw_steps(normalized, loss):
     """Reference: u and v themselves, step by step, with steps large enough to change signs."""
     problem = planted(5, 8)
