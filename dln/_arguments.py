@@ -34,12 +34,17 @@ def _gr(args: argparse.Namespace) -> dln.Rule:
     return dln.GradientRegularization(args.gamma, args.epsilon, squared=not args.unsquared, **scheme)
 
 
+def _flooding(args: argparse.Namespace) -> dln.Rule:
+    return dln.Flooding(args.level, per_sample=args.per_sample, step=args.flood_step)
+
+
 #: By the name of the rule's class; a new rule is one line here.
 RULES = {
     dln.GradientFlow.name: RuleCommand((), None, lambda args: dln.GradientFlow()),
     dln.GradientRegularization.name: RuleCommand(("gamma", "epsilon", "scheme", "unsquared"), "gamma", _gr),
     dln.SAM.name: RuleCommand(("rho", "normalized", "per_sample"), "rho",
                               lambda args: dln.SAM(args.rho, normalized=args.normalized, per_sample=args.per_sample)),
+    dln.Flooding.name: RuleCommand(("level", "per_sample", "flood_step"), "level", _flooding),
     dln.WeightDecay.name: RuleCommand(("decay",), "decay", lambda args: dln.WeightDecay(args.decay)),
 }
 
@@ -87,15 +92,8 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     p.add_argument("data", metavar="DATA", help="CSV with a header, NPZ with X and y, or bundled data: diabetes")
     _add_data_options(p)
     _add_scale(p)
-    p.add_argument("--rule", default=dln.GradientFlow.name, help=f"training rule: {', '.join(RULES)}")
-    p.add_argument("--gamma", type=float, help="gr: strength of the regularization")
-    p.add_argument("--epsilon", type=float, help="gr: ascent step of the finite difference")
-    p.add_argument("--scheme", help="gr: forward (default), backward, centered or exact")
-    p.add_argument("--unsquared", action="store_true", help="gr: penalise the norm of the gradient, not its square")
-    p.add_argument("--rho", type=float, help="sam: radius")
-    p.add_argument("--normalized", action="store_true", help="sam: divide rho by the norm of the gradient")
-    p.add_argument("--per-sample", action="store_true", help="sam: one sample at a time")
-    p.add_argument("--decay", type=float, help="weight-decay: strength")
+    _add_depth(p)
+    _add_rule(p)
     p.add_argument("--t-end", type=float, metavar="T", help="final time; by default the run ends when it has converged")
     p.add_argument("--rtol", type=float, default=1e-8, help="tolerance of a step (default %(default)g)")
     p.add_argument("--method", default="auto", help="auto (default), explicit or rosenbrock")
@@ -104,10 +102,27 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     p.add_argument("--plot", type=Path, metavar="FILE", help="draw loss and coordinates against time, to .png or .pdf")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    p = command("descend", "train a network by discrete steps of a rule: gradient descent, SGD, momentum, flooding")
+    p.add_argument("data", metavar="DATA", help="CSV with a header, NPZ with X and y, or bundled data: diabetes")
+    _add_data_options(p)
+    _add_scale(p)
+    _add_rule(p)
+    p.add_argument("--step", type=float, required=True, metavar="ETA", help="step size")
+    p.add_argument("--n-steps", type=int, required=True, metavar="N", help="largest number of steps")
+    p.add_argument("--momentum", type=float, default=0.0, metavar="M", help="heavy-ball momentum in [0, 1)")
+    p.add_argument("--nesterov", action="store_true", help="Nesterov's momentum instead")
+    p.add_argument("--batch-size", type=int, metavar="B", help="samples per step (default: all)")
+    p.add_argument("--sampling", default="replacement", help="batches: replacement (default), distinct or epochs")
+    p.add_argument("--label-noise", type=float, default=0.0, metavar="S", help="standard deviation of noise on the targets")
+    p.add_argument("--run-seed", type=int, default=0, metavar="S", help="seed of batches and noise (default %(default)d)")
+    p.add_argument("--out", type=Path, metavar="FILE.npz", help="write the data, the run and its settings")
+    p.add_argument("--json", action="store_true", help="print the result as JSON")
+
     p = command("predict", "compute the minimiser that theory predicts for gradient flow, without training")
     p.add_argument("data", metavar="DATA", help="CSV with a header, NPZ with X and y, or bundled data: diabetes")
     _add_data_options(p)
     _add_scale(p)
+    _add_depth(p)
     p.add_argument("--out", type=Path, metavar="FILE.npz", help="write the data and the minimiser")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -146,10 +161,28 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="bundled data: which samples")
 
 
+def _add_rule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rule", default=dln.GradientFlow.name, help=f"training rule: {', '.join(RULES)}")
+    parser.add_argument("--gamma", type=float, help="gr: strength of the regularization")
+    parser.add_argument("--epsilon", type=float, help="gr: ascent step of the finite difference")
+    parser.add_argument("--scheme", help="gr: forward (default), backward, centered or exact")
+    parser.add_argument("--unsquared", action="store_true", help="gr: penalise the norm of the gradient, not its square")
+    parser.add_argument("--rho", type=float, help="sam: radius")
+    parser.add_argument("--normalized", action="store_true", help="sam: divide rho by the norm of the gradient")
+    parser.add_argument("--per-sample", action="store_true", help="sam, flooding: one sample at a time")
+    parser.add_argument("--decay", type=float, help="weight-decay: strength")
+    parser.add_argument("--level", type=float, help="flooding: level of the loss")
+    parser.add_argument("--flood-step", type=float, metavar="ETA",
+                        help="flooding, in flow: follow the averaged motion of steps of this size on the level")
+
+
 def _add_scale(parser: argparse.ArgumentParser) -> None:
     scale = parser.add_mutually_exclusive_group(required=True)
     scale.add_argument("--alpha", type=float, help="initial scale of the weights")
     scale.add_argument("--log-alpha", type=float, metavar="L", help="its logarithm, for scales below 1e-300")
+
+
+def _add_depth(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", type=float, default=2, metavar="D", help="depth of the network, 2 (default) or above")
 
 

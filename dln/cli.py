@@ -131,9 +131,14 @@ def _sizes(beta: np.ndarray) -> dict[str, str]:
             "support": f"{count} of {len(beta)} coordinates above {SUPPORT:g} of the largest"}
 
 
+def _spread(logs: np.ndarray) -> str:
+    return f"mean {logs.mean():.6g}, from {logs.min():.6g} to {logs.max():.6g}"
+
+
 def _scale_words(args: argparse.Namespace) -> str:
     scale = f"alpha = {args.alpha:g}" if args.alpha is not None else f"log alpha = {args.log_alpha:g}"
-    return scale if args.depth == 2.0 else f"{scale}, depth {args.depth:g}"
+    depth = getattr(args, "depth", 2.0)
+    return scale if depth == 2.0 else f"{scale}, depth {depth:g}"
 
 
 def _progress() -> Callable[..., Any] | None:
@@ -173,7 +178,6 @@ def _flow(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(record)
     else:
-        logs = run.log_effective_alpha
         print(f"{problem}, {rule}, {_scale_words(args)}")
         _print_rows({
             "status": f"{run.status}: {run.message}",
@@ -184,9 +188,45 @@ def _flow(args: argparse.Namespace) -> int:
             "steps": f"{run.n_steps}, {run.n_rejected} more rejected, {run.n_rhs} evaluations",
             "method": run.method,
             **_sizes(run.beta),
-            "log alpha_eff": f"mean {logs.mean():.6g}, from {logs.min():.6g} to {logs.max():.6g}",
+            "log alpha_eff": _spread(run.log_effective_alpha),
             **({} if run.exact_law else {"no exact law": f"relative distance {record['distance_to_minimizer']:.2e} from the "
                                                          f"minimiser of the potential at alpha_eff"}),
+        })
+    return FINE if run.success else _complain(f"{run.status}: {run.message}", FAILED)
+
+
+def _descend(args: argparse.Namespace) -> int:
+    rule = make_rule(args)
+    check_out(args.out, "--out", (".npz",))
+    problem = read_problem(args)
+    assert problem is not None
+    run = dln.descend(problem, rule, step=args.step, n_steps=args.n_steps, alpha=args.alpha, log_alpha=args.log_alpha,
+                      momentum=args.momentum, nesterov=args.nesterov, batch_size=args.batch_size, sampling=args.sampling,
+                      label_noise=args.label_noise, rng=args.run_seed)
+    names = ("success", "status", "message", "n_steps", "t", "loss", "flooded_loss", "residual", "n_sign_flips", "n_descents",
+             "n_ascents", "n_alternations", "beta", "log_effective_alpha", "effective_log_ratio", "center", "log_u", "log_v",
+             "sign_u", "sign_v", "dual", "log_alpha", "log_ratio", "exact_law")
+    options = ("step", "momentum", "nesterov", "batch_size", "sampling", "label_noise", "run_seed")
+    record: dict[str, Any] = {"data": problem.name, "feature_names": problem.feature_names, "rule": repr(rule)}
+    record |= {name: getattr(args, name) for name in options} | {name: getattr(run, name) for name in names}
+    record["status"] = str(run.status)
+    if args.out:
+        _save_npz(args.out, problem, record)
+    if args.json:
+        _print_json(record)
+    else:
+        flooding = {"flooding": f"{run.n_descents} steps down, {run.n_ascents} up, {run.n_alternations} changes; "
+                                f"flooded loss {run.flooded_loss:.4g}"} if isinstance(rule, dln.Flooding) else {}
+        print(f"{problem}, {rule}, {_scale_words(args)}, step {args.step:g}")
+        _print_rows({
+            "status": f"{run.status}: {run.message}",
+            "t": f"{run.t:.8g}",
+            "loss": f"{run.loss:.4g}",
+            **flooding,
+            "residual": f"{run.residual:.2e} (relative)",
+            "sign flips": f"{run.n_sign_flips}",
+            **_sizes(run.beta),
+            "log alpha_eff": _spread(run.log_effective_alpha),
         })
     return FINE if run.success else _complain(f"{run.status}: {run.message}", FAILED)
 
@@ -334,5 +374,5 @@ def _figure_of(axes: Any) -> Any:
     return np.ravel(axes)[0].figure
 
 
-COMMANDS = {"flow": _flow, "predict": _predict, "theorems": _theorems, "derive": _derive, "verify": _verify,
-            "figure": _figure}
+COMMANDS = {"flow": _flow, "descend": _descend, "predict": _predict, "theorems": _theorems, "derive": _derive,
+            "verify": _verify, "figure": _figure}

@@ -92,6 +92,8 @@ def descend(problem, rule=None, *, step, n_steps, alpha=None, log_alpha=None, lo
     rule = GradientFlow() if rule is None else rule
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a training rule such as dln.GradientFlow(), got {rule!r}")
+    if isinstance(rule, Flooding) and rule.step is not None:
+        raise ValueError("Flooding(step=...) is for dln.flow; descend has its own step: leave that of the rule out")
     if isinstance(n_steps, bool) or not isinstance(n_steps, (int, np.integer)) or n_steps < 0:
         raise ValueError(f"n_steps must be an integer, at least 0, got {n_steps!r}")
     momentum = number("momentum", momentum, minimum=0.0)

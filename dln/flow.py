@@ -14,7 +14,7 @@ from .integrate.tableaus import DOP853, RODAS5P, W6
 from .network import difference_of_squares, initialize
 from .problem import Problem, RowSpace
 from .result import FlowResult, Status
-from .rules import GradientFlow, Rule
+from .rules import Flooding, GradientFlow, Rule
 from .rules.base import number
 
 METHODS = ("auto", "explicit", "rosenbrock")
@@ -117,6 +117,10 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         raise ValueError(f"max_steps must be a positive integer, got {max_steps!r}")
     saved = checked_times(save_at, t_end)
     settings = t_end, saved, max(rtol, 1e-14), residual_tol, method, int(max_steps)
+    if isinstance(rule, Flooding) and depth == 2.0:
+        from ._sliding import SlidingFlow  # it builds on this module
+
+        return SlidingFlow(problem, rule, initialize(problem.n_features, **scale), *settings).run()
     if depth == 2.0:
         return Integration(problem, rule, initialize(problem.n_features, **scale), *settings).run()
     from ._deep import DeepIntegration, deep_initialize  # it builds on this module

@@ -153,6 +153,10 @@ def predict(run, *, at_time=False):
     if not np.isfinite(run.log_effective_alpha).all():
         j = np.flatnonzero(~np.isfinite(run.log_effective_alpha))[0]
         raise ValueError(f"a weight of coordinate {j} is exactly 0 or not finite: this run has no effective initialisation")
+    if not np.isfinite(run.center).all():
+        j = np.flatnonzero(~np.isfinite(run.center))[0]
+        raise ValueError(f"the centre of coordinate {j} is beyond the floats, log(alpha+/alpha-) = "
+                         f"{run.effective_log_ratio[j]:.3g}: the steps were far beyond the edge of stability")
     target = problem.X @ run.beta if at_time else None
     return _dual_newton(problem, rows, _target(problem, rows, target), run.log_effective_alpha, run.effective_log_ratio, 1e-13,
                         _remark(problem, target) + _without_law(run), run.depth)
@@ -177,6 +181,15 @@ def _dual_newton(problem, rows, y, log_alpha, ratio, tol, remark, depth=2.0):
 
 def _solve(rows, y, log_alpha, ratio, tol, depth):
     """Return (beta, multipliers, objective, dual objective, relative residual, iterations) at depth 2."""
+    largest = float(np.max(np.abs(y), initial=0.0))
+    if largest > 0.0 and not 1e-120 < largest < 1e120:
+        # Squares would leave the floats: phi of (s b, s alpha^2) is s phi, so bring the targets to 1 and back.
+        shift = int(np.frexp(largest)[1])
+        beta, nu, *objectives, residual, n_iterations = _solve(
+            rows, np.ldexp(y, -shift), log_alpha - 0.5 * math.log(2.0) * shift, ratio, tol, depth)
+        with np.errstate(over="ignore", under="ignore"):
+            return (np.ldexp(beta, shift), nu, *(float(np.ldexp(value, shift)) for value in objectives), residual,
+                    n_iterations)
     dual = DualProblem(rows, y, log_alpha, ratio)
     if dual.scale == 0.0 or rows.X.shape[0] == 0:
         point, residual = (np.zeros(rows.X.shape[0]), ratio, np.zeros_like(ratio)), 0.0

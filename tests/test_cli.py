@@ -54,6 +54,8 @@ RULES = {
     "sam": (("--rule", "sam", "--rho", ".05"), dln.SAM(0.05)),
     "sam, normalized, per sample": (("--rule", "sam", "--rho", ".01", "--normalized", "--per-sample", "--t-end", "3"),
                                     dln.SAM(0.01, normalized=True, per_sample=True)),
+    "flooding": (("--rule", "flooding", "--level", ".05", "--flood-step", ".01", "--t-end", "30"),
+                 dln.Flooding(0.05, step=0.01)),
     "weight decay": (("--rule", "weight-decay", "--decay", ".01", "--t-end", "10"), dln.WeightDecay(0.01)),
 }
 
@@ -139,6 +141,37 @@ class TestFlow:
         assert err == f"dln: {reference.status}: {reference.message}\n" and record["message"] == reference.message
 
 
+class TestDescend:
+    WORDS = ("--alpha", ".2", "--step", ".05", "--n-steps", "300", "--batch-size", "2", "--sampling", "distinct",
+             "--label-noise", ".1", "--momentum", ".5", "--nesterov", "--run-seed", "4")
+
+    def test_json_and_file_agree_with_the_library(self, run, data, problem, tmp_path):
+        """Reference: `dln.descend` called directly."""
+        status, out, _ = run("descend", data, *self.WORDS, "--json", "--out", tmp_path / "run.npz")
+        reference = dln.descend(problem, step=0.05, n_steps=300, alpha=0.2, batch_size=2, sampling="distinct", label_noise=0.1,
+                                momentum=0.5, nesterov=True, rng=4)
+        assert status == 0
+        record = json.loads(out)
+        assert np.array_equal(record["beta"], reference.beta)
+        assert (record["n_steps"], record["status"], record["batch_size"]) == (300, "all steps made", 2)
+        with np.load(tmp_path / "run.npz") as file:
+            assert np.array_equal(file["log_u"], reference.log_u) and np.array_equal(file["X"], problem.X)
+
+    def test_summary_of_flooding(self, run, data, problem):
+        """Reference: `dln.descend` called directly."""
+        words = ("--alpha", ".2", "--step", ".05", "--n-steps", "999", "--rule", "flooding", "--level", ".05")
+        status, out, _ = run("descend", data, *words)
+        reference = dln.descend(problem, dln.Flooding(0.05), step=0.05, n_steps=999, alpha=0.2)
+        assert status == 0
+        assert f"{reference.n_descents} steps down, {reference.n_ascents} up" in out
+
+    def test_divergence_exits_1(self, run, data):
+        """Reference: a step of 50 is beyond any stability bound."""
+        status, _, err = run("descend", data, "--alpha", ".2", "--step", "50", "--n-steps", "99999")
+        assert status == 1
+        assert err.startswith("dln: diverged: ") and err.count("\n") == 1
+
+
 class TestPredict:
     def test_json_and_file_agree_with_the_library(self, run, data, problem, tmp_path):
         """Reference: `dln.minimize_potential` called directly."""
@@ -203,6 +236,10 @@ BAD = {
     "decay missing": (("flow", "diabetes", "--alpha", "1", "--rule", "weight-decay"), "needs --decay"),
     "gamma without a rule": (("flow", "diabetes", "--alpha", "1", "--gamma", "0"),
                              "--gamma does not belong to rule 'gradient-flow': it goes with --rule gr"),
+    "level missing": (("flow", "diabetes", "--alpha", "1", "--rule", "flooding"), "rule 'flooding' needs --level"),
+    "step missing": (("descend", "diabetes", "--alpha", "1", "--n-steps", "9"), "required: --step"),
+    "momentum 1": (("descend", "diabetes", "--alpha", "1", "--n-steps", "9", "--step", "1", "--momentum", "1"),
+                   "momentum must be below 1"),
     "rho with gr": (("flow", "diabetes", "--alpha", "1", "--rule", "gr", "--gamma", "1", "--rho", "1"),
                     "--rho does not belong to rule 'gr'"),
     "per sample with gr": (("flow", "diabetes", "--alpha", "1", "--rule", "gr", "--gamma", "1", "--per-sample"),

@@ -379,3 +379,16 @@ def test_raw_arrays_are_not_a_problem(solve):
 
 def test_what_is_exported():
     assert dln.minimize_potential is minimize_potential and dln.predict is dln.minimizer.predict
+
+
+@pytest.mark.parametrize("exponent", [-200, -150, 150, 250])
+def test_targets_whose_squares_leave_the_floats(exponent):
+    """Reference: homogeneity: targets times s and alpha^2 times s scale the minimiser by s and nothing else."""
+    problem = data("noisy", 5, 12)
+    log_scale = exponent * math.log(10.0)
+    one = dln.minimize_potential(problem, log_alpha=-2.0, log_ratio=0.3)
+    other = dln.minimize_potential(problem, log_alpha=-2.0 + 0.5 * log_scale, log_ratio=0.3, target=problem.y * 10.0**exponent)
+    assert other.success
+    np.testing.assert_allclose(other.beta / 10.0**exponent, one.beta, rtol=1e-11)
+    np.testing.assert_allclose(other.dual, one.dual, rtol=1e-11)
+    assert other.objective / 10.0**exponent == pytest.approx(one.objective, rel=1e-11)

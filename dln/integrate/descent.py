@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import types
 
-from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
 from .._linalg import norm, residual, rmatvec
 from ..rules.base import call_rule
 
@@ -152,6 +152,23 @@ def _note_sign(coef, r, count):
     count[LAST_SIGN] = sign
 
 
+@njit(fastmath=REDUCTION)
+def _square(r, unit):
+    # The squared norm of unit r.
+    total = 0.0
+    for i in range(r.shape[0]):
+        total += (unit * r[i]) * (unit * r[i])
+    return total
+
+
+@njit()
+def _add(total, lost, term):
+    # A compensated sum: what the addition loses is kept (Knuth's two-sum, without a branch).
+    new = total + term
+    part = new - total
+    return new, lost + ((total - (new - part)) + (term - part))
+
+
 @njit()
 def _gather(X, y, indices, noise, buffer, target):
     # The rows and targets of a batch.
@@ -200,8 +217,10 @@ def descend_steps(rule, X, y, row_X, row_y, mantissas, previous, exponents, visi
     look, beta, size, p, q, work_d = work[:BETA], work[BETA], work[SIZE], work[P], work[Q], work[WORK_RULE:]
     scaled = renormalize(mantissas, previous, exponents, visible)
     noiseless = np.empty(0)
+    until_check = -count[STEP] % check_every
     for k in range(n_steps):
-        if count[STEP] % check_every == 0:
+        if until_check == 0:
+            until_check = check_every
             scaled = renormalize(mantissas, previous, exponents, visible)
             if tol >= 0.0 and not every_step and _converged(row_X, row_y, mantissas, previous, visible, scaled, settings,
                                                             work):
@@ -227,9 +246,7 @@ def descend_steps(rule, X, y, row_X, row_y, mantissas, previous, exponents, visi
         else:
             call_rule(rule, (X, y, c, beta, size, param, r, coef, q, work_d, work_n))
             rmatvec(X, coef, 1.0, p)
-        square = 0.0
-        for i in range(n):
-            square += (unit * r[i]) * (unit * r[i])
+        square = _square(r, unit)
         if not square <= _LIMIT * _LIMIT:
             return DIVERGED
         if every_step and square <= tol * abs(tol) and _rests(mantissas, previous, momentum, tol):
@@ -237,16 +254,17 @@ def descend_steps(rule, X, y, row_X, row_y, mantissas, previous, exponents, visi
         if floods:
             _note_sign(coef, r, count)
         eta = steps[k]
-        for i in range(n):
-            # Compensated: what an addition loses is kept (Neumaier 1974).
-            at = indices[k, i] if batch > 0 else i
-            term = eta * coef[i]
-            total = dual[at] + term
-            lost[at] += (dual[at] - total) + term if abs(dual[at]) >= abs(term) else (term - total) + dual[at]
-            dual[at] = total
+        if batch > 0:
+            for i in range(n):
+                at = indices[k, i]
+                dual[at], lost[at] = _add(dual[at], lost[at], eta * coef[i])
+        else:
+            for i in range(n):
+                dual[i], lost[i] = _add(dual[i], lost[i], eta * coef[i])
         if momentum == 0.0:
             count[FLIPS] += _multiply(mantissas, p, q, eta, shrinks)
         else:
             count[FLIPS] += _move(mantissas, previous, weights, p, q, eta, momentum, nesterov, shrinks)
         count[STEP] += 1
+        until_check -= 1
     return RUNNING

@@ -35,6 +35,10 @@ class Flooding(Rule):
         The flood level b, at least 0.
     per_sample : bool
         Flood the loss ``r_i^2/4`` of every sample by itself: ``p = mean_i sign(L_i - level) g_i``.
+    step : float, optional
+        For `dln.flow` only, which does not chatter across the level: it follows gradient flow to the level and rests there (the
+        sliding motion of Filippov 1988) or, given the step size eta of the discrete method, goes on by its averaged motion on
+        the level set: ``p = lambda g + (eta/2) H[4 g (u^2 + v^2)], q = eta g^2``, lambda such that the loss stays.
 
     References
     ----------
@@ -43,6 +47,7 @@ class Flooding(Rule):
 
     level: float
     per_sample: bool = False
+    step: float | None = None
 
     name = "flooding"
     kernel = staticmethod(_kernel)
@@ -52,6 +57,8 @@ class Flooding(Rule):
 
     def __post_init__(self):
         object.__setattr__(self, "level", number("level", self.level, minimum=0.0))
+        if self.step is not None:
+            object.__setattr__(self, "step", number("step", self.step, minimum=0.0, strict=True))
 
     def parameters(self, n_features, t=0.0):
         """Return (level, per_sample)."""
