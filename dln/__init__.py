@@ -7,6 +7,7 @@ from .flow import flow
 from .loading import load
 from .margin_descent import margin_descent
 from .margin_flow import margin_flow
+from .margin_limit import margin_limit
 from .margin_result import MarginResult, MarginStatus
 from .maximum_margin import MarginMaximizer, maximum_margin
 from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
@@ -41,6 +42,7 @@ __all__ = [
     "load",
     "margin_descent",
     "margin_flow",
+    "margin_limit",
     "maximum_margin",
     "minimize_potential",
     "minimum_norm",

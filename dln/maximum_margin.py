@@ -116,13 +116,7 @@ def maximum_margin(problem, norm="l1", *, mu=None, log_mu=None, log_ratio=None):
             if value is not None:
                 raise ValueError(f"{name} goes with norm='potential', not with {norm!r}")
     else:
-        if (mu is None) == (log_mu is None):
-            raise ValueError(f"give exactly one of mu and log_mu, got {'none of them' if mu is None else 'both'}")
-        # mu takes the place of alpha^2; only the names in the messages differ.
-        try:
-            scale = initialize(problem.n_features, alpha=mu, log_alpha=log_mu, log_ratio=log_ratio)
-        except (TypeError, ValueError) as error:
-            raise type(error)(str(error).replace("alpha", "mu")) from None
+        scale = checked_scale(problem, mu, log_mu, log_ratio)
     if not problem.separation.separable:
         d, n = problem.n_features, problem.n_samples
         return MarginMaximizer(np.full(d, np.nan), np.full(n, np.nan), np.empty(0, dtype=int), math.inf, math.inf, math.nan,
@@ -132,6 +126,16 @@ def maximum_margin(problem, norm="l1", *, mu=None, log_mu=None, log_ratio=None):
     if norm == "l2":
         return _certified(problem, norm, *_l2(problem.Z))
     return _certified(problem, norm, *_ActiveSet(problem.Z, 0.5 * scale.log_alpha, scale.log_ratio).solve())
+
+
+def checked_scale(problem, mu, log_mu, log_ratio):
+    """Check and broadcast mu and the shape; the result's `log_alpha` is log mu."""
+    if (mu is None) == (log_mu is None):
+        raise ValueError(f"give exactly one of mu and log_mu, got {'none of them' if mu is None else 'both'}")
+    try:
+        return initialize(problem.n_features, alpha=mu, log_alpha=log_mu, log_ratio=log_ratio)
+    except (TypeError, ValueError) as error:  # only the name in the message is another one
+        raise type(error)(str(error).replace("alpha", "mu")) from None
 
 
 def _certified(problem, norm, beta, nu, objective, dual_objective, n_iterations):

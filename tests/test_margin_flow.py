@@ -59,8 +59,8 @@ def test_flow_against_raw_weights_in_ordinary_time(alpha, loss):
     identity(run)
 
 
-@pytest.mark.interpreted
-@pytest.mark.parametrize(("log_alpha", "margin"), [(-3.0, 1e6), (1.0, 30.0), (-1e4, 1e3)])
+@pytest.mark.parametrize(("log_alpha", "margin"), [
+    (-3.0, 1e6), pytest.param(1.0, 30.0, marks=pytest.mark.interpreted), (-1e4, 1e3)])
 def test_one_sample_in_closed_form(log_alpha, margin):
     """Reference: beta = 2 alpha^2 sinh(4 z nu); time by quadrature of exp(m) dnu, its growth taken out."""
     z = np.array([2.0, -1.0])

@@ -92,8 +92,9 @@ def test_where_a_multiplier_would_have_to_fall_the_direction_tends_elsewhere():
     assert not finding.passed
     np.testing.assert_allclose(finding.details["distances"]["engine"][-2:], 0.17, atol=0.01)
     assert DirectionLimit("even", case, 100 * mu).measure(Setting(default_data()[2])).passed
-    best = dln.maximum_margin(problem, "potential", mu=mu)
+    best, limit = dln.maximum_margin(problem, "potential", mu=mu), dln.margin_limit(problem, mu=mu)
     run = dln.margin_flow(problem, alpha=np.sqrt(mu * 1e6), margin_end=1e6)
+    assert np.linalg.norm(run.beta / run.margin - limit.beta) < 1e-3 * np.linalg.norm(run.beta / run.margin - best.beta)
     loose = problem.margins(run.beta) > run.margin * (1 + 1e-3)
     assert np.any(run.dual[loose] > 1e-3 * run.dual.max()) and not np.any(best.dual[loose] > 1e-12)
     turned = 4 * run.dual @ problem.Z
