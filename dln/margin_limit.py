@@ -6,6 +6,7 @@ from where it was. Where no multiplier has to fall, all these projections lead t
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,9 +39,9 @@ def margin_limit(problem, *, mu=None, log_mu=None, log_ratio=None, n_points=40):
     Returns
     -------
     MarginMaximizer
-        With the multipliers of training as `dual`.  Its `duality_gap`, ``dual.(Z b - 1)`` relative to the divergence, is 0 where
-        the limit is ``maximum_margin(problem, "potential", ...)``, and says how far it is from that elsewhere; `success`
-        refers to the projections.
+        With the multipliers of training as `dual`.  Its `duality_gap`, ``dual.(Z b - 1)`` relative to the divergence, is 0
+        where the limit is ``maximum_margin(problem, "potential", ...)``, and says how far it is from that elsewhere;
+        `success` refers to the projections.
 
     Raises
     ------
@@ -97,7 +98,7 @@ class _Path:
         """Go all the way and return the result."""
         points = np.linspace(fall, 0.0, self.n_points + 1) if fall > 0.0 else np.zeros(1)
         b = self.advance(points[0], points[0], _DEEPEST)
-        for high, low in zip(points[:-1], points[1:], strict=True):
+        for high, low in pairwise(points):
             b = self.advance(high, low, 0)
         log_alpha = 0.5 * self.log_mu
         center = difference_of_squares(self.log_mu, self.log_ratio)

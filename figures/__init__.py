@@ -24,6 +24,8 @@ registry = {
     "phase-diagram": "figures.phase_diagram",
     "trajectories": "figures.trajectories",
     "potentials": "figures.potentials",
+    "flooding": "figures.flooding",
+    "step-size": "figures.step_size",
     "margins": "figures.margins",
 }
 

@@ -18,11 +18,15 @@ from . import (
     ascent_step,
     classification,
     depth,
+    descent,
     finite_differences,
+    flooding,
     gradient_flow,
     gradient_regularization,
+    implicit_regularization,
     limits,
     sam,
+    sliding_mode,
     weight_decay,
 )
 from ._derivation import Derivation, DerivationError, Step
@@ -53,8 +57,9 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, weight_decay, limits,
-                classification):
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, sliding_mode, descent,
+                implicit_regularization, weight_decay,
+                limits, classification):
     theorems.add(*_family.THEOREMS)
 
 
@@ -87,7 +92,7 @@ def verify(keys: Iterable[str] | None = None, problem: Any = None, progress: Cal
     keys : iterable of str, optional
         By default all theorems.
     problem : object with `X` and `y`, optional
-        The data, by default several seeded synthetic problems.
+        The data, by default several seeded synthetic problems and the real data of the library.
     progress : callable, optional
         Called with each check when it is finished.
     jobs : int, optional

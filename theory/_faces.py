@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import lstsq, null_space
-from scipy.optimize import linprog, minimize, root
+from scipy.optimize import linprog
 
 from ._dual import row_space
 from ._network import Array
@@ -22,6 +22,9 @@ __all__ = ["Face", "Selection", "entropy", "face_of", "fractional", "least_l1", 
 
 #: |x_j.nu| this near its weight, relative to it, counts as equal.
 TIE = 1e-7
+
+MAX_STEPS = 200
+FLOOR = 1e-18
 
 
 class Selection(NamedTuple):
@@ -162,24 +165,34 @@ def select(face: Face, X: Array, y: Array, selection: Selection) -> Array:
                         A_eq=np.hstack([A, np.zeros((len(target), 1))]), b_eq=target, bounds=(0, None), method="highs-ds")
         if inner.status != 0 or not inner.x[-1] > 0:
             raise RouteError("the face of l1 minimisers has no inner point")
-        start = inner.x[:-1]
-
-        def objective(w: Array) -> float:
-            m = start + Z @ w
-            return float(np.sum(selection.value(m, places))) if np.all(m > 0) else np.inf
-
-        def gradient(w: Array) -> Array:
-            m = start + Z @ w
-            return Z.T @ selection.slope(m, places) if np.all(m > 0) else np.full(w.size, np.nan)
-
-        def hessian(w: Array) -> Array:
-            return Z.T @ (selection.curvature(start + Z @ w, places)[:, None] * Z)
-
-        w = minimize(objective, np.zeros(Z.shape[1]), jac=gradient, hess=hessian, method="trust-exact",
-                     options={"gtol": 1e-9}).x
-        polished = root(gradient, w, jac=hessian, method="hybr", options={"xtol": 1e-15}).x
-        if np.max(np.abs(gradient(polished))) < np.max(np.abs(gradient(w))):
-            w = polished
-        magnitudes = start + Z @ w
+        magnitudes = _inside(A, target, inner.x[:-1], places, selection)
     beta[places] = signs * magnitudes
     return beta
+
+
+def _inside(A: Array, target: Array, m: Array, places: Array, selection: Selection) -> Array:
+    """Minimise by Newton's method from an inner point of `A m = target, m > 0`.
+
+    Every step is relative to the magnitudes: near a wall a magnitude can be as small as `exp(-1/share)`, and what is left
+    of it would be lost in differences of coordinates along the null space.
+    """
+    before = np.inf
+    for _ in range(MAX_STEPS):
+        slope, give = selection.slope(m, places), 1 / selection.curvature(m, places)
+        root = np.sqrt(give)
+        mu = lstsq((A * root).T, root * slope)[0]
+        step = give * (mu @ A - slope) + root * lstsq(A * root, target - A @ m)[0]
+        # What is below rounding beside the largest need not settle.
+        relative = float(np.max(np.abs(step) / (m + FLOOR * np.max(m))))
+        if relative <= 1e-13 or (relative <= 1e-8 and relative > before / 2):  # as far as rounding lets it come
+            return m
+        before = relative
+        length = 1 / max(1.0, float(np.max(-step / m)) / 0.9)
+        decrement, value = float(np.sum(step**2 / give)), float(np.sum(selection.value(m, places)))
+        resolved = decrement > 1e-12 * abs(value)  # smaller changes of the value are lost in rounding
+        while resolved and np.sum(selection.value(m + length * step, places)) > value - 0.1 * length * decrement:
+            length /= 2
+            if length < 1e-12:
+                raise RouteError("the search along a step inside of the face of l1 minimisers came to no end")
+        m = m + length * step
+    raise RouteError("the minimiser of the selecting function over the face of l1 minimisers was not found")

@@ -17,7 +17,7 @@ from dln._suggest import unknown
 
 from ._derivation import Derivation, DerivationError
 from ._raw_route import RouteError
-from ._setting import Setting, default_data
+from ._setting import Setting, default_data, real_data
 
 __all__ = ["Check", "Finding", "Measured", "Part", "Registry", "Theorem"]
 
@@ -130,6 +130,8 @@ class Theorem:
         Given a `Setting`, lists what the check measures.
     mutants : mapping of str to callable
         Named wrong versions of the claim and of the engine.
+    on_real_data : bool
+        Whether a limit is checked on the real data of the library, too, where it does not cost too much.
     """
 
     key: str
@@ -141,6 +143,7 @@ class Theorem:
     derive: Callable[[], Derivation] = field(repr=False)
     parts: Callable[[Setting], Sequence[Part]] = field(repr=False)
     mutants: Mapping[str, Mutant] = field(repr=False)
+    on_real_data: bool = field(default=False, repr=False, kw_only=True)
 
     def check(self, problem: Any = None, *, mutant: str | None = None) -> Check:
         """Check the theorem, or a wrong version of it, on data.
@@ -148,7 +151,7 @@ class Theorem:
         Parameters
         ----------
         problem : object with `X` and `y`, optional
-            By default several seeded synthetic problems.
+            By default several seeded synthetic problems and the real data of the library (for a limit: if it is cheap).
         mutant : str, optional
             The name of a mutant; then only the parts that it spoils are measured.
 
@@ -164,14 +167,16 @@ class Theorem:
         return self.verdict(problems, measured, self.prove() if mutant is None else None)
 
     def problems(self, problem: Any = None) -> list[Any]:
-        """List the data of a check: the given ones, or seeded synthetic problems.
+        """List the data of a check: the given ones, or seeded synthetic problems and real data.
 
         An order of convergence needs a choice among minimisers and a leading term that does not vanish, so limits are
         fitted on the first problems of the list, which are generic; laws that are exact must hold on all of them.
         """
         if problem is not None:
             return [problem]
-        return default_data() if self.kind == "exact" else default_data(GENERIC)
+        if self.kind == "exact":
+            return [*default_data(), real_data()]
+        return [*default_data(GENERIC), *([real_data()] if self.on_real_data else [])]
 
     def measure(self, data: Any, mutant: str | None = None) -> Measured:
         """Measure every part (or those that a mutant spoils) on one set of data; an error ends it and is recorded."""
@@ -207,7 +212,9 @@ class Theorem:
         findings = [(one.data, part, finding) for one in measured for part, finding in one.findings.items()]
         seconds = sum(one.seconds for one in measured)
         names = list(dict.fromkeys(name for name, _, _ in findings))
-        data = f"{len(problems)} synthetic problems"
+        others = [problem for problem in problems if not getattr(problem, "seeded", False)]
+        data = ", ".join([f"{len(problems) - len(others)} synthetic problems",
+                          *(str(getattr(problem, "name", None) or "data") for problem in others)])
         if len(problems) == 1:
             data = names[0] if names else str(getattr(problems[0], "name", None) or "data")
         details: dict[str, Any] = {name: {} for name in names}

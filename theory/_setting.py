@@ -17,7 +17,7 @@ from scipy.linalg import lstsq
 from ._network import Array, Network
 from ._raw_route import RouteError
 
-__all__ = ["Data", "Setting", "default_data"]
+__all__ = ["Data", "Setting", "default_data", "real_data"]
 
 
 #: Problems of the default list that are not generic, by their seeds.
@@ -33,11 +33,14 @@ class Data:
     X : ndarray of shape (N, d)
     y : ndarray of shape (N,)
     name : str
+    seeded : bool
+        Whether it is one of the synthetic problems of `default_data`.
     """
 
     X: Array
     y: Array
     name: str
+    seeded: bool = False
 
 
 def default_data(count: int = 10) -> list[Data]:
@@ -65,7 +68,14 @@ def _draw(seed: int) -> Data:
         X[:, 4] = X[:, 3]
     truth = np.where(np.arange(n_features) < 2, rng.choice([-1.0, 1.0], n_features), 0.0)
     y = X @ truth + 0.2 * rng.standard_normal(n_samples)
-    return Data(X, y, f"{kind} {seed} (N={n_samples}, d={n_features})")
+    return Data(X, y, f"{kind} {seed} (N={n_samples}, d={n_features})", seeded=True)
+
+
+def real_data() -> Data:
+    """Give the data that come with the library: a sample of the diabetes study, centred columns with all their correlations."""
+    import dln
+
+    return as_data(dln.datasets.diabetes())
 
 
 def as_data(problem: Any) -> Data:

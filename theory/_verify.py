@@ -48,7 +48,9 @@ def _elsewhere(chosen: Sequence[Theorem], problems: dict[str, list[Any]], jobs: 
         with _one_thread_each():
             for key in theorems:
                 pieces[pool.submit(_prove, key)] = (key, -1)
-                pieces.update({pool.submit(_measure, key, data): (key, place) for place, data in enumerate(problems[key])})
+                # The largest data are at the end of the list: begun first, they are not waited for at the end.
+                pieces.update({pool.submit(_measure, key, data): (key, place)
+                               for place, data in reversed(list(enumerate(problems[key])))})
         results: dict[str, dict[int, Any]] = {key: {} for key in theorems}
         try:
             for piece in as_completed(pieces):

@@ -13,6 +13,7 @@ from scipy.linalg import lstsq, null_space
 from ._deep import potential_of
 from ._dual import follow_minimisers, row_space
 from ._engine import library_interpolators, library_limits, library_minimisers
+from ._face_dual import minimisers_near_l1
 from ._faces import Selection, entropy, face_of, fractional, least_l1, select
 from ._limit_steps import derive_kernel_limit, derive_rich_limit
 from ._minimiser import minimise_divergence
@@ -31,11 +32,12 @@ LARGEST_RATIO = 0.4
 STEPS = 1.4 ** np.arange(8)
 
 #: Each scale of the rich limit is chosen to bring the distance down by FALL, if the theorem is right; it must come down by
-#: at least LEAST_FALL at every one of them.
-FALL, LEAST_FALL, SCALES = 30.0, 6.0, 5
+#: at least LEAST_FALL at every one of them. Where it would come down to NOISE, it falls less, but by SMALL_FALL.
+FALL, SMALL_FALL, LEAST_FALL, SCALES = 30.0, 10.0, 6.0, 5
+NOISE = 1e-9
 
-#: Data with more samples are checked at depth 2 and where the l1 minimiser is unique: see `rich_parts`.
-MOST_SAMPLES = 10
+#: A column that ties is a combination of at most so many others.
+MOST_SHARES = 10
 
 
 def in_units(setting: Setting) -> Data:
@@ -171,7 +173,8 @@ class RichLimit:
         beta, nu = library_interpolators(self.data, self.weights, power=1)
         library = select(face_of(X, beta, nu, self.weights), X, y, self.selection)
         size = float(np.linalg.norm(own))
-        minima = follow_minimisers(*row_space(X, y), logs, self.depth)
+        minima = (follow_minimisers(*row_space(X, y), logs, 2.0) if self.depth == 2
+                  else minimisers_near_l1(X, y, logs, self.depth))
         engine = self.engine(self.data, logs, self.depth)
         distances = {"scipy": np.linalg.norm(minima - own, axis=1) / size,
                      "engine": np.linalg.norm(engine - library, axis=1) / size}
@@ -186,32 +189,34 @@ class RichLimit:
 
 
 def _scales(data: Data, depth: float, log_shape: Array, weights: Array, selection: Selection) -> Array:
-    """Choose scales such that the distance falls by FALL from one to the next, by the speed that theory predicts.
-
-    The limit shows only where what is to vanish is small beside the smallest entry that is not to vanish.
-    """
+    """Choose scales such that the distance falls by FALL from one to the next, by the speed that theory predicts."""
     rows, target = row_space(data.X, data.y)
     face = least_l1(rows, target, weights)
     at = face.places
     magnitudes = np.abs(select(face, rows, target, selection)[at])
-    smallest = float(np.log(np.min(magnitudes)))
     away = np.setdiff1d(np.arange(weights.size), at)
     if depth > 2:
         # nu c^(D-2) is the dual of the l1 norm less c^(D-2) nu_2, which must not change the slacks by much.
         s = depth / (depth - 2)
         second = lstsq(rows[:, at].T, face.signs[at] * magnitudes ** (2 / depth - 1))[0]
         change = float(np.max(np.abs(second @ rows[:, away]) / face.slack[away]))
-        start = np.log(0.4 / s / max(change, 1.0)) / (depth - 2)
-        return start - np.log(FALL) / depth * np.arange(SCALES)
+        start = np.log(0.25 / s / max(change, 1.0)) / (depth - 2)
+        gap = face.slack[away] / weights[away]
+        entries = np.exp(depth * (start + log_shape[away])) * (gap**-s - (2 - gap) ** -s)
+        first = float(np.linalg.norm(entries) / np.linalg.norm(magnitudes))
+        fall = np.clip((first / NOISE) ** (1 / (SCALES - 1)), SMALL_FALL, FALL)
+        return start - np.log(fall) / depth * np.arange(SCALES)
     # At depth 2, 4 nu = 2 log(1/c) nu_1 + nu_2 but for what vanishes: nu_1 is the dual of the l1 norm, and nu_2 makes
     # the entries on the face right. So an entry elsewhere is w^2 c^(2 gap) exp(+- x.nu_2).
     second = lstsq(rows[:, at].T, face.signs[at] * selection.slope(magnitudes, at))[0]
     factor = 2 * log_shape[away] + face.signs[away] * (second @ rows[:, away])
-    # It moves the entries on the face, which give way in the metric of the selecting function, whose curvature is 1/m.
+    # It moves the entries on the face, which give way in the metric of the selecting function, whose curvature is 1/m:
+    # the limit shows once none of them moves by more than a part of itself.
     give = rows[:, at] * magnitudes
-    response = give.T @ lstsq(give @ rows[:, at].T, rows[:, away])[0]
-    factor += np.log1p(np.sum(response**2, axis=0)) / 2
-    wanted = smallest - np.log(FALL) * np.arange(1, SCALES + 1)
+    relative = rows[:, at].T @ lstsq(give @ rows[:, at].T, rows[:, away])[0]
+    start = np.max((factor + np.log(FALL * np.max(np.abs(relative), axis=0))) / (2 * face.slack[away]))
+    factor += np.log1p(np.sum((magnitudes[:, None] * relative) ** 2, axis=0)) / 2
+    wanted = np.max(factor - 2 * face.slack[away] * start) - np.log(FALL) * np.arange(SCALES)
     return -np.max((factor - wanted[:, None]) / (2 * face.slack[away]), axis=1)
 
 
@@ -225,18 +230,16 @@ def _with_ties(data: Data, weights: Array, seed: int = 0) -> tuple[Data, Array, 
     """
     face = least_l1(data.X, data.y, weights)
     rng = np.random.default_rng(seed)
+    # Of the largest entries only: against a small one, or by a small share, some entry would be as small as exp(-1/share).
+    largest = np.sort(face.support[np.argsort(-np.abs(face.vertex[face.support]))[:MOST_SHARES]])
     shares = np.zeros((2, weights.size))
-    shares[:, face.support] = rng.dirichlet(np.full(face.support.size, 2.0), 2)
+    shares[:, largest] = rng.dirichlet(np.full(largest.size, 2.0), 2)
     columns = (shares * face.signs) @ data.X.T
     return Data(np.hstack([data.X, columns.T]), data.y, data.name), shares, np.concatenate([weights, shares @ weights])
 
 
 def rich_parts(setting: Setting) -> list[RichLimit]:
-    """Check T18 at several depths, with one and with several l1 minimisers; on many samples at depth 2 with one.
-
-    With thirty samples SciPy's dual at D = 3 takes minutes and stops at 1e-9, and the selected point of a face of thirty
-    columns is off by some per cent where both routes to the minimiser agree: the fault is in the reference, not in them.
-    """
+    """Check T18 at several depths, with one and with several l1 minimisers."""
     data = in_units(setting)
     d = int(data.X.shape[1])
     rng = np.random.default_rng(1)
@@ -251,16 +254,12 @@ def rich_parts(setting: Setting) -> list[RichLimit]:
         return RichLimit(f"D = {depth:g}, {name}", at, depth, log_alpha, weights, selection, several,
                          _scales(at, depth, log_alpha(0.0), weights, selection))
 
-    parts = [
-        rich("alpha = c w", data, 2.0, lambda c: c + log_w, plain, entropy(np.exp(log_w)), False),
-        rich("alpha = c^k", data, 2.0, lambda c: c * powers, powers, entropy(plain), False),
-    ]
-    if data.X.shape[0] > MOST_SAMPLES:
-        return parts
     tied, _, ones = _with_ties(data, plain)
     tied_powers = _with_ties(data, powers)
     more = np.concatenate([log_w, [0.5, -0.4]])
-    parts += [
+    parts = [
+        rich("alpha = c w", data, 2.0, lambda c: c + log_w, plain, entropy(np.exp(log_w)), False),
+        rich("alpha = c^k", data, 2.0, lambda c: c * powers, powers, entropy(plain), False),
         rich("alpha = c w, several minimisers", tied, 2.0, lambda c: c + more, ones, entropy(np.exp(more)), True),
         rich("alpha = c^k, several minimisers", tied_powers[0], 2.0, lambda c: c * tied_powers[2], tied_powers[2],
              entropy(ones), True),
@@ -306,6 +305,7 @@ THEOREMS = (
         tolerance=MAX_HALF_WIDTH,
         derive=derive_kernel_limit,
         parts=kernel_parts,
+        on_real_data=True,
         mutants={
             "all weights 1": _if(_plain_order, exponent=lambda part: 0.0),
             "weights 1/alpha^D": _if(lambda part: _plain_order(part) and part.depth != 2, exponent=lambda part: part.depth),
@@ -326,6 +326,7 @@ THEOREMS = (
         tolerance=1 / LEAST_FALL,
         derive=derive_rich_limit,
         parts=rich_parts,
+        on_real_data=True,
         mutants={
             "D = 2: weights 1/w": _if(lambda part: part.name == "D = 2, alpha = c w", weights=lambda part: np.exp(
                 -part.log_alpha(0.0))),

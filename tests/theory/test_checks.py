@@ -60,10 +60,23 @@ def test_default_data_are_ten_problems_of_the_kinds_that_they_say():
 @pytest.mark.parametrize("key", CHECKED)
 def test_every_rule_of_an_exact_theorem_is_checked_on_every_default_problem(key):
     theorem = theory.get(key)
-    assert len(theorem.problems()) == (10 if theorem.kind == "exact" else 3)
+    assert len(theorem.problems()) == (11 if theorem.kind == "exact" else 3 + theorem.on_real_data)
     names = [[part.name for part in theorem.parts(Setting(data))] for data in theorem.problems()]
     assert all(one == names[0] for one in names)
     assert sorted(check_small(key).details[SMALL.name]) == sorted(names[0])
+
+
+def test_exact_theorems_are_checked_on_the_real_data_of_the_library_too():
+    """Reference: `dln.datasets.diabetes`."""
+    import dln
+
+    problems = theory.get("T8").problems()
+    np.testing.assert_array_equal(problems[-1].X, dln.datasets.diabetes().X)
+    np.testing.assert_array_equal(problems[-1].y, dln.datasets.diabetes().y)
+    check = theory.get("T8").check()
+    assert check.passed, check.message
+    assert check.data == "10 synthetic problems, diabetes (N=30, d=64)"
+    assert set(check.details) == {problem.name for problem in problems}
 
 
 @pytest.mark.parametrize("key", EXACT)
@@ -162,7 +175,8 @@ def test_nan_is_a_failure():
 
 
 def test_all_theorems_of_the_slice_are_there_in_order():
-    assert list(theory.theorems) == ["T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T16", "T17", "T18", "T21"]
+    assert list(theory.theorems) == ["T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "T16", "T17",
+                                     "T18", "T21"]
     for key, theorem in theory.theorems.items():
         assert theorem.key == key
         assert theorem.kind in ("exact", "limit", "empirical")

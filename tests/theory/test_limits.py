@@ -1,5 +1,6 @@
 """The limits of large and small initialisation: faces of l1 minimisers, small scales, and where there is nothing to check."""
 
+import mpmath
 import numpy as np
 import pytest
 import sympy as sp
@@ -9,6 +10,7 @@ import theory
 from theory import _limit_steps, limits
 from theory._derivation import Derivation, DerivationError
 from theory._dual import follow_minimisers, row_space
+from theory._face_dual import minimisers_near_l1
 from theory._faces import entropy, fractional, least_l1, select
 from theory._setting import Data, Setting, default_data
 
@@ -47,6 +49,65 @@ def test_copies_of_a_column_share_by_the_selecting_function():
     np.testing.assert_allclose(select(face, X, y, entropy(np.append(w, 1.0)))[:3], 2 * w**2 / np.sum(w**2), rtol=1e-12)
     for d in (3.0, 4.0):
         np.testing.assert_allclose(select(face, X, y, fractional(d)), [2 / 3, 2 / 3, 2 / 3, 0], rtol=1e-12)
+
+
+def test_a_magnitude_far_below_rounding_is_selected_too():
+    """Reference: mpmath. m_1 = t_1 - a m_3, m_2 = t_2 - (1 - a) m_3, log m_3 = a log m_1 + (1 - a) log m_2: m_1 is 2e-16."""
+    a, t = 0.05, np.array([0.025, 10.0])
+    X = np.array([[1.0, 0.0, a, 0.3], [0.0, 1.0, 1 - a, 0.2]])
+    face = least_l1(X, t, np.ones(4))
+    assert list(face.places) == [0, 1, 2]
+    w = np.array([1.0, 1.0, 0.6, 1.0])
+    with mpmath.workdps(60):
+        def slopes(log_first):
+            third = (t[0] - mpmath.exp(log_first)) / a
+            second = t[1] - (1 - a) * third
+            return mpmath.log(third / mpmath.mpf(0.6) ** 2) - a * log_first - (1 - a) * mpmath.log(second)
+
+        log_first = mpmath.findroot(slopes, (-200, -5), solver="anderson")
+        third = (t[0] - mpmath.exp(log_first)) / a
+    selected = select(face, X, t, entropy(w))
+    assert np.log(selected[0]) == pytest.approx(float(log_first), rel=1e-11)
+    assert log_first < -35
+    assert selected[2] == pytest.approx(float(third), rel=1e-13)
+
+
+@pytest.mark.parametrize("depth", [2.5, 3.0, 4.0])
+@pytest.mark.parametrize("log10_alpha", [-1, -5, -30])
+def test_the_dual_near_that_of_the_l1_norm_keeps_its_digits(depth, log10_alpha):
+    """Reference: one equation in 150 digits. x = (1, 1/2), y = 1: z_1 = 2 z_2 and b_1 + b_2/2 = 1."""
+    beta = minimisers_near_l1(np.array([[1.0, 0.5]]), np.array([1.0]), [np.full(2, log10_alpha * np.log(10))], depth)[0]
+    with mpmath.workdps(150):
+        alpha, s = mpmath.exp(log10_alpha * mpmath.log(10)), mpmath.mpf(depth) / (depth - 2)
+
+        def weight(gap):
+            return alpha**depth * (gap**-s - (2 - gap) ** -s)
+
+        def excess(log_gap):
+            gap = mpmath.exp(log_gap)
+            return weight(gap) + weight((1 + gap) / 2) / 2 - 1
+
+        at = (depth - 2) * mpmath.log(alpha)
+        gap = mpmath.exp(mpmath.findroot(excess, (at - 1, min(at + 1, -0.01)), solver="anderson"))
+        exact = np.array([float(weight(gap)), float(weight((1 + gap) / 2))])
+    np.testing.assert_allclose(beta, exact, rtol=1e-11)
+
+
+@pytest.mark.parametrize("depth", [3.0, 4.0])
+def test_both_duals_agree_at_moderate_scales(depth):
+    """Reference: the dual in the multipliers themselves."""
+    rows, target = row_space(SMALL.X, SMALL.y)
+    logs = np.log(Setting(SMALL).alpha) - np.array([0.0, 2.0])[:, None]
+    beta = follow_minimisers(rows, target, logs, depth)
+    np.testing.assert_allclose(minimisers_near_l1(rows, target, logs, depth), beta, rtol=0, atol=1e-9 * np.max(np.abs(beta)))
+
+
+@pytest.mark.parametrize("key", LIMITS)
+def test_limits_hold_on_real_data(key):
+    """Thirty patients: at every depth, with one and with several l1 minimisers."""
+    check = theory.get(key).check(dln.datasets.diabetes())
+    assert check.passed, check.message
+    assert len(check.details["diabetes (N=30, d=64)"]) == (6 if key == "T17" else 8)
 
 
 @pytest.mark.parametrize("data", default_data(), ids=lambda data: data.name)
