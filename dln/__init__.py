@@ -1,9 +1,15 @@
 """dln: the toolkit for diagonal linear networks, ``beta = u*u - v*v``."""
 
 from . import datasets, potential, schedules
+from .classification import Classification, Separation
 from .descend import descend
 from .flow import flow
 from .loading import load
+from .margin_descent import margin_descent
+from .margin_flow import margin_flow
+from .margin_limit import margin_limit
+from .margin_result import MarginResult, MarginStatus
+from .maximum_margin import MarginMaximizer, maximum_margin
 from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
 from .problem import Problem
 from .result import DescentResult, FlowResult, Status
@@ -15,14 +21,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SAM",
+    "Classification",
     "DescentResult",
     "Flooding",
     "FlowResult",
     "GradientFlow",
     "GradientRegularization",
+    "MarginMaximizer",
+    "MarginResult",
+    "MarginStatus",
     "Minimizer",
     "Problem",
     "Rule",
+    "Separation",
     "Status",
     "StochasticResult",
     "WeightDecay",
@@ -31,6 +42,10 @@ __all__ = [
     "descend",
     "flow",
     "load",
+    "margin_descent",
+    "margin_flow",
+    "margin_limit",
+    "maximum_margin",
     "minimize_potential",
     "minimum_norm",
     "potential",

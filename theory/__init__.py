@@ -16,6 +16,7 @@ from typing import Any
 
 from . import (
     ascent_step,
+    classification,
     depth,
     descent,
     finite_differences,
@@ -58,7 +59,7 @@ __all__ = [
 theorems = Registry()
 for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, sliding_mode, descent,
                 implicit_regularization, weight_decay,
-                limits):
+                limits, classification):
     theorems.add(*_family.THEOREMS)
 
 
