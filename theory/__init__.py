@@ -56,9 +56,8 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, sliding_mode, descent,
-                implicit_regularization, weight_decay,
-                limits):
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, sliding_mode,
+                descent, implicit_regularization, weight_decay, limits):
     theorems.add(*_family.THEOREMS)
 
 
