@@ -73,6 +73,15 @@ def test_every_rule_is_in_the_table_of_the_readme():
             assert f"`{rule.__name__}(" in README, rule
 
 
+def test_page_on_discrete_steps_prints_what_it_shows():
+    """Reference: the page itself; its blocks run one after the other, as a reader would."""
+    page, names = (ROOT / "docs" / "discrete.md").read_text(encoding="utf-8"), {"__name__": "page"}
+    for code, shown in zip(blocks(page, "python"), blocks(page, "text"), strict=True):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(compile(code, "discrete.md", "exec"), names)
+        assert printed.getvalue() == shown
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

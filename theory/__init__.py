@@ -57,10 +57,22 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, sliding_mode, descent,
-                implicit_regularization, weight_decay,
-                limits, classification):
-    theorems.add(*_family.THEOREMS)
+_FAMILIES = (
+    ascent_step,
+    classification,
+    depth,
+    descent,
+    finite_differences,
+    flooding,
+    gradient_flow,
+    gradient_regularization,
+    implicit_regularization,
+    limits,
+    sam,
+    sliding_mode,
+    weight_decay,
+)
+theorems.add(*sorted((theorem for family in _FAMILIES for theorem in family.THEOREMS), key=lambda theorem: int(theorem.key[1:])))
 
 
 def get(key: str) -> Theorem:
