@@ -72,7 +72,8 @@ _FAMILIES = (
     sliding_mode,
     weight_decay,
 )
-theorems.add(*sorted((theorem for family in _FAMILIES for theorem in family.THEOREMS), key=lambda theorem: int(theorem.key[1:])))
+_all = [theorem for family in _FAMILIES for theorem in family.THEOREMS]
+theorems.add(*sorted(_all, key=lambda theorem: int(theorem.key[1:])))
 
 
 def get(key: str) -> Theorem:
