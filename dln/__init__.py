@@ -5,6 +5,7 @@ from .descend import descend
 from .flow import flow
 from .loading import load
 from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
+from .momentum import MomentumResult, momentum_flow
 from .problem import Problem
 from .result import DescentResult, FlowResult, Status
 from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
@@ -20,6 +21,7 @@ __all__ = [
     "GradientFlow",
     "GradientRegularization",
     "Minimizer",
+    "MomentumResult",
     "Problem",
     "Rule",
     "Status",
@@ -31,6 +33,7 @@ __all__ = [
     "load",
     "minimize_potential",
     "minimum_norm",
+    "momentum_flow",
     "potential",
     "predict",
     "schedules",
