@@ -21,6 +21,7 @@ from . import (
     gradient_flow,
     gradient_regularization,
     limits,
+    momentum,
     sam,
     weight_decay,
 )
@@ -52,7 +53,8 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, weight_decay, limits):
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, weight_decay, limits,
+                momentum):
     theorems.add(*_family.THEOREMS)
 
 
