@@ -26,7 +26,7 @@ _MEMORY = 0.3
 
 @dataclass(frozen=True, repr=False, eq=False)
 class MomentumResult(FlowResult):
-    """The end of a trajectory with momentum; arrays and words as in `FlowResult`, and:
+    """The end of a trajectory with momentum: all that a `FlowResult` has, and the velocities.
 
     Attributes
     ----------
@@ -41,7 +41,8 @@ class MomentumResult(FlowResult):
     inertia : float or None
         lam; None for Nesterov's flow.
     dual : ndarray (N,)
-        ``int w p ds = X^T dual`` with the weight ``w = 1 - exp(-(t - s)/inertia)``, or ``(s/2)(1 - s^2/t^2)`` for Nesterov's flow.
+        ``int w p ds = X^T dual`` with the weight ``w = 1 - exp(-(t - s)/inertia)``; for Nesterov's flow
+        ``w = (s/2)(1 - s^2/t^2)``.
     shrinkage : ndarray (d,)
         ``log_effective_alpha = log alpha - 2 shrinkage``: what q and what inertia has taken from u v,
         ``int w [q + inertia (a^2 + b^2)/4] ds`` with ``a = u'/u``, ``b = v'/v`` (Nesterov's flow: 1 for inertia).
@@ -68,6 +69,11 @@ class MomentumResult(FlowResult):
         kind = "Nesterov" if self.inertia is None else f"inertia={self.inertia:g}"
         return (f"MomentumResult({self.status}: t={self.t:.6g}, loss={self.loss:.3g}, residual={self.residual:.1e}, "
                 f"error_estimate={self.error_estimate:.1e}, steps={self.n_steps}, {kind}{law})")
+
+    @property
+    def kind(self):
+        """Which flow: "constant" or "nesterov"."""
+        return "nesterov" if self.inertia is None else "constant"
 
 
 def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=None, log_alpha=None, log_ratio=None,
@@ -102,8 +108,8 @@ def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=No
     residual_tol : float
         See `t_end`.
     through_zero : bool
-        What to do when a weight comes to 0, where the effective initialisation ends to exist: stop, with the status "sign change",
-        or go on, with `exact_law` False.
+        What to do when a weight comes to 0, where the effective initialisation ends to exist: stop, with the status "sign
+        change", or go on, with `exact_law` False.
     max_steps : int
         Largest number of attempted steps.
 
@@ -124,8 +130,8 @@ def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=No
 
     References
     ----------
-    Papazov, Pesme & Flammarion (2024), Leveraging continuous time to understand momentum when training diagonal linear networks;
-    Su, Boyd & Candes (2016), A differential equation for modeling Nesterov's accelerated gradient method.
+    Papazov, Pesme & Flammarion (2024), Leveraging continuous time to understand momentum when training diagonal linear
+    networks; Su, Boyd & Candes (2016), A differential equation for modeling Nesterov's accelerated gradient method.
 
     Examples
     --------
@@ -141,7 +147,7 @@ def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=No
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a training rule such as dln.GradientFlow(), got {rule!r}")
     if isinstance(rule, Flooding):
-        raise ValueError("Flooding has no flow with momentum: its force jumps whenever the loss passes the level; use dln.descend")
+        raise ValueError("Flooding has no flow with momentum, since its force jumps at the level; use dln.descend")
     if kind not in KINDS:
         raise ValueError(unknown("kind", kind, KINDS))
     if kind == "nesterov":
@@ -159,7 +165,8 @@ def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=No
         t_end = number("t_end", t_end, minimum=0.0, strict=True)
     if isinstance(max_steps, bool) or not isinstance(max_steps, (int, np.integer)) or max_steps < 1:
         raise ValueError(f"max_steps must be a positive integer, got {max_steps!r}")
-    start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio, initial_weights=initial_weights)
+    start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio,
+                       initial_weights=initial_weights)
     return InertialIntegration(inertia, bool(through_zero), problem, rule, start, t_end, checked_times(save_at, t_end),
                                max(rtol, 1e-14), residual_tol, "explicit", int(max_steps)).run()
 
@@ -191,9 +198,9 @@ class InertialIntegration(Integration):
 
     def _call(self, kernels, params, attempts):
         kernel, rule_kernel, curvature = kernels
-        return kernel(rule_kernel, curvature, self.X, self.y, self.c, self.inertia or 0.0, self.through_zero, self.state, self.z,
-                      self.f, self.r, self.error, self.probe, self.clock, self.count, self.settings, params, *self.tableau,
-                      attempts)
+        return kernel(rule_kernel, curvature, self.X, self.y, self.c, self.inertia or 0.0, self.through_zero, self.state,
+                      self.z, self.f, self.r, self.error, self.probe, self.clock, self.count, self.settings, params,
+                      *self.tableau, attempts)
 
     def _moved(self):
         """Return log|u/u0| and log|v/v0|, shape (2, d)."""
@@ -235,8 +242,8 @@ class InertialIntegration(Integration):
         if which >= 0:
             first = f"weight {'uv'[which // d]}[{which % d}] comes to 0 at t = {self.clock[im.CROSSED_AT]:.8g}"
         if reason == im.SIGN_CHANGE:
-            return Status.SIGN_CHANGE, (f"sign change: {first}, where its effective initialisation is 0; stopped before it, at t = "
-                                        f"{t:.6g}; give less inertia, or through_zero=True to go on")
+            return Status.SIGN_CHANGE, (f"sign change: {first}, where its effective initialisation is 0; stopped before it, at "
+                                        f"t = {t:.6g}; give less inertia, or through_zero=True to go on")
         status, message = super()._verdict(reason, t, steps, residual, error)
         return status, message if not flips else f"{message}; {flips} sign flips, the first where {first}"
 

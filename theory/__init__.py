@@ -53,8 +53,8 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, weight_decay, limits,
-                momentum):
+for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, momentum, weight_decay,
+                limits):
     theorems.add(*_family.THEOREMS)
 
 

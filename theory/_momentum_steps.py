@@ -61,7 +61,6 @@ def flow_law(d: Derivation, kind: str) -> None:
 def predictor_of(d: Derivation) -> None:
     """Recognise the predictor from the three integrals; h is the effective ratio."""
     S, h, P = sp.symbols("S h P", real=True)
-    u0, v0 = sp.symbols("u0 v0", positive=True)
     d.assume("below, P stands for the weighted integral (or sum) of p, h and 2 log a for log(u/v) + 4 P and log|u v|")
     log_u, log_v = (S + h - 4 * P) / 2, (S - h + 4 * P) / 2
     d.equal("Predictor", "beta = u^2 - v^2 with log|u| and log|v| from the product and the ratio",

@@ -15,13 +15,14 @@ from scipy.integrate import solve_ivp
 from ._engine import Pair
 from ._fields import Velocity
 from ._network import Array
-from ._raw_route import ATOL_PER_WEIGHT, RTOL, RouteError
+from ._raw_route import ATOL_PER_WEIGHT, RouteError
 
 __all__ = ["FlowWithMomentum", "Steps", "flow_with_momentum", "steps_with_momentum"]
 
 #: Gauss-Legendre nodes in each step of the integrator.
 NODES = 8
 MAX_RHS = 60_000
+RTOL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def steps_with_momentum(velocity: Velocity, pair: Pair, u0: Array, v0: Array, st
             before, now = now, moved_on + step * np.stack(velocity(0.0, *at))
         pairs.append(np.stack(pair(0.0, *at)))
         weights.append(now)
+        if not np.all(np.isfinite(now)) or np.any(now == 0):
+            raise RouteError(f"discrete steps with momentum diverged, or a weight is exactly 0, after {len(pairs)} steps")
     rows, of_rule = np.array(weights), np.array(pairs)
-    if not np.all(np.isfinite(rows)) or np.any(rows == 0):
-        raise RouteError("discrete steps with momentum diverged")
     return Steps(rows[:, 0], rows[:, 1], of_rule[:, 0], of_rule[:, 1])

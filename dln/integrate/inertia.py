@@ -1,9 +1,9 @@
 """Flows with inertia, ``theta'' + damping theta' + push grad = 0``: the right-hand side, a step, and the loop over steps.
 
-Given the pair (p, q) of the rule, the equation of a weight is *linear* in it, ``u'' + damping u' + 2 push (p + q) u = 0``.  So a
-weight is kept as ``u = U (1 + delta)`` with a scale U of its own, known by its logarithm and renewed after every step: no
-scale underflows, none overflows, small changes of large weights are not lost, and u = 0 is a point like any other, whereas
-``log u`` has a pole there.  The state is ``z = (delta_u, delta_v, u'/U, v'/V, nu, nu')`` (4 d + 2 n,), where
+Given the pair (p, q) of the rule, the equation of a weight is *linear* in it, ``u'' + damping u' + 2 push (p + q) u = 0``.
+So a weight is kept as ``u = U (1 + delta)`` with a scale U of its own, known by its logarithm and renewed after every step:
+no scale underflows, none overflows, small changes of large weights are not lost, and u = 0 is a point like any other, whereas
+``(log u)'`` has a pole there.  The state is ``z = (delta_u, delta_v, u'/U, v'/V, nu, nu')`` (4 d + 2 n,), where
 ``nu'' + damping nu' = push coef`` keeps the part that stays in the row space.
 
 Constant inertia lam: damping = push = 1/lam.  Nesterov's flow: damping = 3/t, push = 1; at its start ``u'' = -grad/4``.
@@ -32,7 +32,7 @@ from .state import (
     DIVERGED,
     ERROR_OLD,
     H_CONTROL,
-    LANDING_CAP,
+    RATIO_SCALE,
     REACH,
     REJECTED,
     RESIDUAL,
@@ -68,8 +68,8 @@ _NEAR_ZERO = 0.25  # a weight that moves as far in a step as it is from 0 keeps 
 Motion = namedtuple("Motion", "rule X y c inertia A b nodes error_high error_low")
 
 ADVANCE = types.int64(
-    types.intp, types.intp, DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, types.boolean, MATRIX, VECTOR, VECTOR, VECTOR,
-    VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR,
+    types.intp, types.intp, DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, types.boolean, MATRIX, VECTOR, VECTOR,
+    VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR,
     types.int64, types.float64, types.int64,
 )
 
@@ -172,8 +172,8 @@ def attempt(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r
 
 @njit()
 def _size_of_error(X, error, z, z_new, h, ratio_scale, work):
-    # Of log weights, of h times their velocities, and of the row-space part of log weights.  Where all of log(u/v) is small (the
-    # kernel regime) beta is only as accurate as that is relative to itself: hence `ratio_scale`, at most 1.
+    # Of log weights, of h times their velocities, and of the row-space part of log weights.  Where all of log(u/v) is small
+    # (the kernel regime) beta is only as accurate as that is relative to itself: hence `ratio_scale`, at most 1.
     n, d = X.shape
     largest = 0.0
     for shift, factor in ((0, 1.0), (2 * d, h)):
@@ -198,7 +198,7 @@ def _reach(z, z_new, j, half, h):
 
 
 @njit()
-def _root(z, f, z_new, f_new, j, half, h):
+def _root(z, z_new, j, half, h):
     # Where in the step, as a part of it, the cubic through the two ends is 0; it has opposite signs there.
     a, b = 1.0 + z[j], 1.0 + z_new[j]
     slope_a, slope_b = h * z[half + j], h * z_new[half + j]
@@ -218,9 +218,9 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
             A, b, nodes, error_high, error_low, order, memory, attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
-    With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.  `error` (2 d,) is
-    the sum of the local errors of log u and log v, `probe` (n,) the stiffest direction as known so far.  `params` has one row, or
-    one per stage (and one for the end of the step) for rules that depend on time: then `attempts` is 1.
+    With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.  `error` (2 d,)
+    is the sum of the local errors of log u and log v, `probe` (n,) the stiffest direction as known so far.  `params` has one
+    row, or one per stage (and one for the end of the step) for rules that depend on time: then `attempts` is 1.
     """
     n, d = X.shape
     z_new, f_new, local, r_new = np.empty(z.shape[0]), np.empty(z.shape[0]), np.empty(z.shape[0]), np.empty(n)
@@ -244,7 +244,7 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
             evaluate(m, rows, z, t, params[0], r, f, work_n)
             count[RHS] += 1
         tolerance = settings[RTOL] + min(1e-6, _ROUNDING * clock[REACH])
-        ratio_scale = min(1.0, max(settings[KERNEL_RATIO], clock[LANDING_CAP]))
+        ratio_scale = clock[RATIO_SCALE]
         scaled = attempt(m, trial, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r_new, local, K, work_n)
         count[RHS] += A.shape[0]
         if not scaled <= 1.0:  # NaN included
@@ -260,7 +260,7 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
         for j in range(2 * d):
             if (1.0 + z[j] > 0.0) != (1.0 + z_new[j] > 0.0):
                 count[FLIPS] += 1
-                at = _root(z, f, z_new, f_new, j, 2 * d, h)
+                at = _root(z, z_new, j, 2 * d, h)
                 if first < 0 or at < where:
                     first, where = j, at
         if first >= 0 and count[CROSSED] < 0:
@@ -286,7 +286,8 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
             return DIVERGED
         rows[SIZE] = size
         control(h, scaled, 0.0, False, order, memory, clock)
-        reason = plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params[params.shape[0] - 1], row_scale, work_n)
+        at_end = params[params.shape[0] - 1]
+        reason = plan(m, curvature, rows, z, f, r, probe, clock, count, settings, at_end, row_scale, work_n)
         trial[:, :] = rows
         if reason == RUNNING and at_stop:
             return AT_STOP
@@ -296,7 +297,7 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
 @njit()
 def plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params, row_scale, work_n):
     """Look at the accepted state: has it converged, come to rest or diverged?  If not, plan the next step in ``clock[H]``."""
-    n, d = m.X.shape
+    d = m.X.shape[1]
     t = clock[T]
     residual_norm = norm(r)
     clock[RESIDUAL] = residual_norm
@@ -307,7 +308,8 @@ def plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params, row
         count[BEST_AT] = count[ACCEPTED]
     damping, push = coefficients(m.inertia, t)
     moving = rows[WORK]  # d beta/dt
-    reach = growth = force = largest_ratio = 0.0
+    reach = growth = force = 0.0
+    largest_ratio = settings[KERNEL_RATIO]
     top = -np.inf
     waking = False
     for j in range(d):
@@ -327,7 +329,7 @@ def plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params, row
     if waking:
         count[BEST_AT] = count[ACCEPTED]  # however flat the loss, the flow is on its way
     clock[REACH] = reach
-    clock[LANDING_CAP] = largest_ratio
+    clock[RATIO_SCALE] = min(1.0, largest_ratio)
     if residual_norm <= settings[RESIDUAL_SCALE] * max(settings[RESIDUAL_TOL], _RESIDUAL_ROUNDING * min(reach, 100.0)):
         # A weight without any force would still coast this long times its velocity.
         coast = m.inertia if m.inertia > 0.0 else 0.5 * t
