@@ -6,11 +6,12 @@ import numpy as np
 
 from ._jit import address, entry_point
 from ._suggest import unknown
-from .flow import Integration
+from .flow import METHODS, Integration
 from .integrate import inertia as im
+from .integrate import inertia_steps as steps
 from .integrate import state as st
 from .integrate.stops import checked_times
-from .integrate.tableaus import DOP853
+from .integrate.tableaus import DOP853, W6
 from .network import difference_of_squares, exponential_difference, initialize
 from .problem import Problem
 from .result import FlowResult, Status
@@ -22,6 +23,16 @@ __all__ = ["MomentumResult", "momentum_flow"]
 KINDS = ("constant", "nesterov")
 _LOOSEST = 1e-2
 _MEMORY = 0.3
+
+
+def _with_nodes(A, C, b, c, error_high, error_low, gamma, order):
+    nodes = np.append(c, 1.0)
+    return (A, C, b, nodes, error_high, error_low, gamma, order, _MEMORY), nodes
+
+
+# The kernel's arguments, and the nodes of the stages and of the end of the step.
+_EXPLICIT = _with_nodes(DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.c, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order)
+_STIFF = _with_nodes(W6.A, W6.C, W6.m, W6.c, W6.e, np.empty(0), W6.gamma, W6.order)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -78,7 +89,7 @@ class MomentumResult(FlowResult):
 
 def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=None, log_alpha=None, log_ratio=None,
                   initial_weights=None, t_end=None, save_at=None, rtol=1e-8, residual_tol=1e-10, through_zero=False,
-                  max_steps=100_000):
+                  method="auto", max_steps=100_000):
     """Integrate a training rule with momentum in continuous time, from zero velocity.
 
     The flow is ``inertia theta'' + theta' + grad = 0``, which heavy ball with step eta and momentum m follows for
@@ -110,6 +121,8 @@ def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=No
     through_zero : bool
         What to do when a weight comes to 0, where the effective initialisation ends to exist: stop, with the status "sign
         change", or go on, with `exact_law` False.
+    method : {"auto", "explicit", "rosenbrock"}
+        Explicit Runge-Kutta of order 8; a W-method of order 4 for stiff flows; or the first until the flow turns stiff.
     max_steps : int
         Largest number of attempted steps.
 
@@ -125,8 +138,9 @@ def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=No
 
     Notes
     -----
-    The method is explicit, of order 8.  Its step is at most about ``6 inertia``, so that ``inertia -> 0`` is better left to
-    `dln.flow`; a small scale alpha costs steps in proportion to ``log(1/alpha)`` only.
+    Each weight is kept as its ratio to a scale that is known by its logarithm and renewed after every step, so that no scale
+    underflows and 0 is a point like any other.  Explicit steps are at most about ``6 inertia`` long; beyond, the W-method
+    takes over, whose Jacobian knows the damping and the response of the residual.
 
     References
     ----------
@@ -148,6 +162,8 @@ def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=No
         raise TypeError(f"rule must be a training rule such as dln.GradientFlow(), got {rule!r}")
     if isinstance(rule, Flooding):
         raise ValueError("Flooding has no flow with momentum, since its force jumps at the level; use dln.descend")
+    if method not in METHODS:
+        raise ValueError(unknown("method", method, METHODS))
     if kind not in KINDS:
         raise ValueError(unknown("kind", kind, KINDS))
     if kind == "nesterov":
@@ -168,7 +184,7 @@ def momentum_flow(problem, rule=None, *, inertia=None, kind="constant", alpha=No
     start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio,
                        initial_weights=initial_weights)
     return InertialIntegration(inertia, bool(through_zero), problem, rule, start, t_end, checked_times(save_at, t_end),
-                               max(rtol, 1e-14), residual_tol, "explicit", int(max_steps)).run()
+                               max(rtol, 1e-14), residual_tol, method, int(max_steps)).run()
 
 
 class InertialIntegration(Integration):
@@ -179,19 +195,22 @@ class InertialIntegration(Integration):
         n, d = self.X.shape
         self.inertia, self.through_zero = inertia, through_zero
         log_product, log_ratio = self.log_product, self.log_ratio
-        self.state = np.zeros((im.ROWS, d))
-        self.state[im.LOG_PRODUCT], self.state[im.LOG_RATIO] = log_product, log_ratio
-        self.state[[im.SIGN_U, im.SIGN_V]] = 1.0
-        self.log_product, self.log_ratio = self.state[im.LOG_PRODUCT], self.state[im.LOG_RATIO]
+        self.state = np.zeros((steps.ROWS, d))
+        self.state[steps.LOG_PRODUCT], self.state[steps.LOG_RATIO] = log_product, log_ratio
+        self.state[[steps.SIGN_U, steps.SIGN_V]] = 1.0
+        self.log_product, self.log_ratio = self.state[steps.LOG_PRODUCT], self.state[steps.LOG_RATIO]
         self.z, self.f = np.zeros((2, 4 * d + 2 * n))
         self.error = np.zeros(2 * d)
         self.probe = np.ones(n)
-        self.clock = np.append(self.clock, np.nan)
+        self.clock = np.append(self.clock, [np.nan, 0.0])
         self.count = np.append(self.count, [0, -1])
 
     def _use(self, method):
-        super()._use("explicit")
-        self.tableau = (DOP853.A, DOP853.b, self.nodes, DOP853.error_high, DOP853.error_low, DOP853.order, _MEMORY)
+        self.methods.append(method)
+        self.tableau, self.nodes = _EXPLICIT if method == "explicit" else _STIFF
+        flops = (100.0 + (0 if method == "explicit" else self.X.shape[0])) * self.X.size
+        # A call to the kernel lasts a fraction of a second, so that Ctrl-C is heard.
+        self.attempts = int(min(2000, max(1, 1e8 // (flops + 1000))))
 
     def _kernels(self):
         return entry_point(im.advance), address(self.rule.kernel), address(self.rule.curvature)
@@ -206,7 +225,7 @@ class InertialIntegration(Integration):
         """Return log|u/u0| and log|v/v0|, shape (2, d)."""
         d = self.problem.n_features
         with np.errstate(divide="ignore"):
-            return self.state[[im.MOVED_U, im.MOVED_V]] + np.log(np.abs(1.0 + self.z[:2 * d])).reshape(2, d)
+            return self.state[[steps.MOVED_U, steps.MOVED_V]] + np.log(np.abs(1.0 + self.z[:2 * d])).reshape(2, d)
 
     def _weights(self):
         moved_u, moved_v = self._moved()
@@ -252,14 +271,11 @@ class InertialIntegration(Integration):
         factor, velocity = 1.0 + self.z[:2 * d], self.z[2 * d:4 * d]
         with np.errstate(divide="ignore", invalid="ignore"):
             rate_u, rate_v = (velocity / factor).reshape(2, d)
-        sign_u, sign_v = self.state[[im.SIGN_U, im.SIGN_V]] * np.sign(factor).reshape(2, d)
+        sign_u, sign_v = self.state[[steps.SIGN_U, steps.SIGN_V]] * np.sign(factor).reshape(2, d)
         flips = 0 if reason == im.SIGN_CHANGE else int(self.count[im.FLIPS])
         which = int(self.count[im.CROSSED])
         return super()._result(
             reason, kind, log_velocity_u=rate_u, log_velocity_v=rate_v, sign_u=sign_u, sign_v=sign_v, n_sign_flips=flips,
             zero_time=float(self.clock[im.CROSSED_AT]), zero_weight=() if which < 0 else ("uv"[which // d], which % d),
             inertia=self.inertia, exact_law=flips == 0, **more)
-
-    def _methods(self):
-        return "explicit"
 

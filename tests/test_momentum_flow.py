@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 from scipy.integrate import simpson, solve_ivp
-from tests.helpers.weight_space import descent
 
 import dln
 from dln import Status
+from tests.helpers.weight_space import descent
 
 RULES = [
     dln.GradientFlow(), dln.GradientRegularization(0.1, 0.2), dln.GradientRegularization(0.1, 0.2, scheme="backward"),
@@ -81,6 +81,46 @@ def test_error_falls_with_the_tolerance(kind):
         assert errors[-1] <= 3 * run.error_estimate
     assert errors[-1] <= 1e-10
     assert errors[0] / errors[-1] > 1e3
+
+
+@pytest.mark.parametrize("kind", FLOWS)
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_stiff_method_agrees_with_the_explicit_one(rule, kind):
+    """Reference: the explicit method, which SciPy has confirmed; the stiff one keeps its order for any Jacobian."""
+    data, given = problem(), {"inertia": FLOWS[kind], "kind": kind, "alpha": 0.4, "log_ratio": 0.3, "t_end": 2.0}
+    exact = dln.momentum_flow(data, rule, rtol=1e-12, method="explicit", **given)
+    errors = []
+    for rtol in (1e-5, 1e-8):
+        run = dln.momentum_flow(data, rule, rtol=rtol, method="rosenbrock", **given)
+        assert run.success, run.message
+        assert run.method == "rosenbrock"
+        errors.append(np.abs(run.beta - exact.beta).max() / np.abs(exact.beta).max())
+        assert errors[-1] <= 3 * run.error_estimate
+    assert errors[1] <= 1e-6
+    assert errors[1] <= errors[0] / 10
+    np.testing.assert_allclose(run.log_effective_alpha, exact.log_effective_alpha, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(run.effective_log_ratio, exact.effective_log_ratio, rtol=0, atol=1e-6)
+
+
+def test_order_of_the_stiff_method():
+    """Reference: order 4, seen in the error at the end against the number of steps."""
+    data, given = problem(), {"inertia": 0.3, "alpha": 0.4, "t_end": 2.0}
+    exact = dln.momentum_flow(data, rtol=1e-13, method="explicit", **given).beta
+    runs = [dln.momentum_flow(data, rtol=rtol, method="rosenbrock", **given) for rtol in (1e-5, 1e-7, 1e-9, 1e-11)]
+    errors = [np.linalg.norm(run.beta - exact) for run in runs]
+    order = -np.polyfit(np.log([run.n_steps for run in runs]), np.log(errors), 1)[0]
+    assert 3.5 < order < 4.7
+
+
+@pytest.mark.parametrize("alpha", [1e-1, 1e-3, 1e-6])
+def test_small_scales_take_few_steps(alpha):
+    """Reference: a budget. Explicit steps alone, at most 6 inertia long, would be 1e7 at alpha = 1e-6; and the exact law."""
+    data = dln.sparse_regression(20, 50, 3, rng=0)
+    run = dln.momentum_flow(data, inertia=0.1, alpha=alpha)
+    assert run.status == Status.CONVERGED, run.message
+    assert run.exact_law
+    assert run.n_steps + run.n_rejected < 6000
+    np.testing.assert_allclose(run.beta, dln.predict(run).beta, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("kind", FLOWS)
@@ -159,7 +199,8 @@ def test_through_zero_against_raw_weights(inertia):
 def test_any_scale(log_alpha):
     """Reference: gradient flow at the same scale goes to nearly the same place: inertia is short against its times."""
     data = problem(2, 3, 5)
-    run = dln.momentum_flow(data, inertia=0.5, log_alpha=log_alpha, residual_tol=1e-8, rtol=1e-9, max_steps=200_000)
+    run = dln.momentum_flow(data, inertia=0.5, log_alpha=log_alpha, residual_tol=1e-8, rtol=1e-9, method="explicit",
+                            max_steps=200_000)
     assert run.status == Status.CONVERGED, run.message
     assert np.all(run.log_effective_alpha < log_alpha)
     np.testing.assert_allclose(run.beta, dln.predict(run).beta, atol=1e-7 * np.abs(run.beta).max())
@@ -225,6 +266,7 @@ def test_trajectory_and_repr():
     ({"alpha": 1.0, "inertia": 1.0, "rule": dln.Flooding(0.1)}, ValueError, "Flooding"),
     ({"alpha": 1.0, "inertia": 1.0, "rule": "sam"}, TypeError, "rule must be a training rule"),
     ({"inertia": 1.0}, ValueError, "give exactly one of alpha"),
+    ({"alpha": 1.0, "inertia": 1.0, "method": "euler"}, ValueError, "method"),
 ])
 def test_bad_arguments(arguments, error, words):
     with pytest.raises(error, match=words):

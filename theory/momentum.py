@@ -351,7 +351,10 @@ def _of(kind: type, **changes: Callable[[Any], Any]) -> Mutant:
     """Spoil fields of the parts of one kind."""
 
     def mutant(part: Any, setting: Setting) -> Any:
-        return replace(part, **{name: change(part) for name, change in changes.items()}) if isinstance(part, kind) else None
+        if not isinstance(part, kind):
+            return None
+        spoilt: Any = part
+        return replace(spoilt, **{name: change(part) for name, change in changes.items()})
 
     return mutant
 

@@ -1,4 +1,4 @@
-"""Flows with inertia, ``theta'' + damping theta' + push grad = 0``: the right-hand side, a step, and the loop over steps.
+"""Flows with inertia, ``theta'' + damping theta' + push grad = 0``: the loop over steps, and why it stops.
 
 Given the pair (p, q) of the rule, the equation of a weight is *linear* in it, ``u'' + damping u' + 2 push (p + q) u = 0``.
 So a weight is kept as ``u = U (1 + delta)`` with a scale U of its own, known by its logarithm and renewed after every step:
@@ -10,17 +10,33 @@ Constant inertia lam: damping = push = 1/lam.  Nesterov's flow: damping = 3/t, p
 """
 
 import math
-from collections import namedtuple
 
 import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import matvec, norm, rmatvec
+from .._linalg import matvec, norm
 from ..network import evaluate_weights
-from ..rules.base import call_curvature, call_rule
+from ..rules.base import call_curvature
 from .deep_state import stiffest_rate
-from .explicit import weighted
+from .inertia_steps import (
+    BETA,
+    BETA_0,
+    LOG_PRODUCT,
+    LOG_RATIO,
+    MOVED_U,
+    MOVED_V,
+    SIGN_U,
+    SIZE,
+    U2,
+    V2,
+    WORK,
+    Motion,
+    attempt,
+    coefficients,
+    evaluate,
+    reach_of,
+)
 from .state import (
     ACCEPTED,
     AT_STOP,
@@ -45,17 +61,23 @@ from .state import (
     H,
     T,
 )
-from .stepping import DORMANT, KERNEL_RATIO, LOG_CEILING, RESIDUAL_SCALE, RESIDUAL_TOL, RTOL, control
+from .stepping import (
+    DORMANT,
+    KERNEL_RATIO,
+    LOG_CEILING,
+    RESIDUAL_SCALE,
+    RESIDUAL_TOL,
+    RTOL,
+    SWITCHING,
+    control,
+    notice_stiffness,
+)
 
 SIGN_CHANGE = 100  # what `advance` reports where a weight comes to 0
-# One slot more of `clock`, the time of that, and two of `count`: the sign changes, and which weight is the first (u, then v).
-CROSSED_AT, INERTIAL_CLOCK_SIZE = CLOCK_SIZE, CLOCK_SIZE + 1
+# Two slots more of `clock`, the time of that and h times the fastest rate of the planned step, and two of `count`: the sign
+# changes, and which weight is the first (u, then v).
+CROSSED_AT, STIFFNESS, INERTIAL_CLOCK_SIZE = CLOCK_SIZE, CLOCK_SIZE + 1, CLOCK_SIZE + 2
 FLIPS, CROSSED, INERTIAL_COUNT_SIZE = COUNT_SIZE, COUNT_SIZE + 1, COUNT_SIZE + 2
-
-# Rows (ROWS, d): what never changes, log(u0 v0) and log(u0/v0); log|U/u0| and log|V/v0|; the signs of the weights; U^2, V^2 and
-# U^2 - V^2; the state's beta and size = u^2 + v^2; six rows of work, four of which are the rule's.
-LOG_PRODUCT, LOG_RATIO, MOVED_U, MOVED_V, SIGN_U, SIGN_V, U2, V2, BETA_0, BETA, SIZE, WORK = range(12)
-ROWS = WORK + 7
 
 _FIRST_MOVE = 0.01  # how far a log weight moves in the first step
 _GROWTH = 1.0  # largest growth of log u in a step: beyond, poles at complex times come near
@@ -64,22 +86,11 @@ _ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times it
 _NEAR_ZERO = 0.25  # a weight that moves as far in a step as it is from 0 keeps its scale until it is through
 
-#: What an attempt does not change: the rule's address, the data, 1/(2N), the inertia (0: Nesterov's flow), and the tableau.
-Motion = namedtuple("Motion", "rule X y c inertia A b nodes error_high error_low")
-
 ADVANCE = types.int64(
     types.intp, types.intp, DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, types.boolean, MATRIX, VECTOR, VECTOR,
-    VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR,
-    types.int64, types.float64, types.int64,
+    VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR,
+    DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.float64, types.int64,
 )
-
-
-@njit()
-def coefficients(inertia, t):
-    """Return (damping, push) at time t."""
-    if inertia > 0.0:
-        return 1.0 / inertia, 1.0 / inertia
-    return (3.0 / t, 1.0) if t > 0.0 else (0.0, 0.25)
 
 
 @njit()
@@ -110,94 +121,6 @@ def renew(rows, z, f, h):
 
 
 @njit()
-def evaluate(m, rows, z, t, params, r, f, work_n):
-    """Evaluate ``f = dz/dt`` with beta, size and r at state z; False if the weights would overflow."""
-    n, d = m.X.shape
-    damping, push = coefficients(m.inertia, t)
-    beta, size, q = rows[BETA], rows[SIZE], rows[WORK + 6]
-    fits = True
-    for j in range(d):
-        high = rows[U2, j] * z[j] * (2.0 + z[j])
-        low = rows[V2, j] * z[d + j] * (2.0 + z[d + j])
-        beta[j] = rows[BETA_0, j] + (high - low)
-        size[j] = (rows[U2, j] + rows[V2, j]) + (high + low)
-        fits &= size[j] < 1e260
-    if not fits:  # NaN included
-        return False
-    nu, coef = 4 * d, f[4 * d + n:]
-    q[:] = 0.0
-    call_rule(m.rule, (m.X, m.y, m.c, beta, size, params, r, coef, q, rows[WORK + 3:WORK + 7], work_n))
-    p = rows[WORK]
-    rmatvec(m.X, coef, 1.0, p)
-    for j in range(d):
-        f[j] = z[2 * d + j]
-        f[d + j] = z[3 * d + j]
-        f[2 * d + j] = -damping * z[2 * d + j] - (2.0 * push) * (p[j] + q[j]) * (1.0 + z[j])
-        f[3 * d + j] = -damping * z[3 * d + j] + (2.0 * push) * (p[j] - q[j]) * (1.0 + z[d + j])
-    for i in range(n):
-        f[nu + i] = z[nu + n + i]
-        f[nu + n + i] = push * coef[i] - damping * z[nu + n + i]
-    return True
-
-
-@njit()
-def attempt(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r, local, K, work_n):
-    """Attempt a step of size h from (z, f); return its error over the tolerance, infinite if it overflows."""
-    stages, last = m.A.shape[0], params.shape[0] - 1
-    K[0, :] = f
-    for i in range(1, stages + 1):
-        z_new[:] = 0.0
-        for k in range(i):
-            weight = m.A[i, k] if i < stages else m.b[k]
-            if weight != 0.0:
-                for j in range(z.shape[0]):
-                    z_new[j] += weight * K[k, j]
-        for j in range(z.shape[0]):
-            z_new[j] = z[j] + h * z_new[j]
-        if not evaluate(m, rows, z_new, t + m.nodes[i] * h, params[min(i, last)], r, K[i], work_n):
-            return np.inf
-    f_new[:] = K[stages]
-    total = weighted(K, m.error_low, h, local)
-    low = _size_of_error(m.X, local, z, z_new, h, ratio_scale, rows[WORK])
-    total += weighted(K, m.error_high, h, local)
-    high = _size_of_error(m.X, local, z, z_new, h, ratio_scale, rows[WORK])
-    if not math.isfinite(total):
-        return np.inf
-    # The estimate of order 5 is corrected by that of order 3, as in DOP853; the vector is scaled alike.
-    damping = high / math.hypot(high, 0.1 * low) if high > 0.0 else 0.0
-    for j in range(z.shape[0]):
-        local[j] *= damping
-    return high * damping / tolerance
-
-
-@njit()
-def _size_of_error(X, error, z, z_new, h, ratio_scale, work):
-    # Of log weights, of h times their velocities, and of the row-space part of log weights.  Where all of log(u/v) is small
-    # (the kernel regime) beta is only as accurate as that is relative to itself: hence `ratio_scale`, at most 1.
-    n, d = X.shape
-    largest = 0.0
-    for shift, factor in ((0, 1.0), (2 * d, h)):
-        for j in range(d):
-            of_u = factor * error[shift + j] / _reach(z, z_new, j, 2 * d, h)
-            of_v = factor * error[shift + d + j] / _reach(z, z_new, d + j, 2 * d, h)
-            e = 0.5 * (abs(of_u - of_v) / ratio_scale + abs(of_u + of_v))
-            # A NaN must win: `max` would drop it.
-            if not e <= largest:
-                largest = e
-        rmatvec(X, error[4 * d + (n if shift else 0):4 * d + (2 * n if shift else n)], 2.0 * factor / ratio_scale, work)
-        for j in range(d):
-            if not abs(work[j]) <= largest:
-                largest = abs(work[j])
-    return largest
-
-
-@njit()
-def _reach(z, z_new, j, half, h):
-    # A weight near 0 is as large as what it moves in the step.
-    return max(abs(1.0 + z[j]), abs(1.0 + z_new[j]), h * abs(z[half + j]))
-
-
-@njit()
 def _root(z, z_new, j, half, h):
     # Where in the step, as a part of it, the cubic through the two ends is 0; it has opposite signs there.
     a, b = 1.0 + z[j], 1.0 + z_new[j]
@@ -215,7 +138,7 @@ def _root(z, z_new, j, half, h):
 
 @njit(ADVANCE)
 def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, error, probe, clock, count, settings, params,
-            A, b, nodes, error_high, error_low, order, memory, attempts):
+            A, C, b, nodes, error_high, error_low, gamma, order, memory, attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.  `error` (2 d,)
@@ -228,7 +151,7 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
     trial = rows.copy()
     work_n = np.empty((2, n))
     row_scale = np.ones(n)
-    m = Motion(rule, X, y, c, inertia, A, b, nodes, error_high, error_low)
+    m = Motion(rule, X, y, c, inertia, A, C, b, nodes, error_high, error_low, gamma)
     if clock[STARTED] == 0.0:
         count[RHS] += 1
         clock[STARTED] = 1.0
@@ -276,7 +199,7 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
         clock[T] = clock[STOP] if at_stop else t + h
         count[ACCEPTED] += 1
         for j in range(2 * d):
-            error[j] += local[j] / _reach(z, z_new, j, 2 * d, h)
+            error[j] += local[j] / reach_of(z, z_new, j, 2 * d, h)
         z[:] = z_new
         f[:] = f_new
         r[:] = r_new
@@ -285,12 +208,15 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
         if not renew(rows, z, f, h):
             return DIVERGED
         rows[SIZE] = size
+        stiffness = clock[STIFFNESS]
         control(h, scaled, 0.0, False, order, memory, clock)
         at_end = params[params.shape[0] - 1]
         reason = plan(m, curvature, rows, z, f, r, probe, clock, count, settings, at_end, row_scale, work_n)
         trial[:, :] = rows
         if reason == RUNNING and at_stop:
             return AT_STOP
+        if reason == RUNNING and settings[SWITCHING] > 0.0:
+            reason = notice_stiffness(gamma > 0.0, stiffness, clock, count, settings)
     return reason
 
 
@@ -355,8 +281,9 @@ def plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params, row
     # The faster root of s^2 + damping s + stiffest = 0.
     rate = 0.25 * damping * damping - stiffest
     rate = 0.5 * damping + math.sqrt(rate) if rate >= 0.0 else math.sqrt(stiffest)
-    if h * rate > _EDGE:
+    if m.gamma == 0.0 and h * rate > _EDGE:
         h = _EDGE / rate
+    clock[STIFFNESS] = h * rate
     remaining = clock[STOP] - t
     if remaining <= 0.0:
         clock[H] = 0.0
