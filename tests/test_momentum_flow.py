@@ -199,8 +199,7 @@ def test_through_zero_against_raw_weights(inertia):
 def test_any_scale(log_alpha):
     """Reference: gradient flow at the same scale goes to nearly the same place: inertia is short against its times."""
     data = problem(2, 3, 5)
-    run = dln.momentum_flow(data, inertia=0.5, log_alpha=log_alpha, residual_tol=1e-8, rtol=1e-9, method="explicit",
-                            max_steps=200_000)
+    run = dln.momentum_flow(data, inertia=0.5, log_alpha=log_alpha, residual_tol=1e-8, rtol=1e-9, max_steps=200_000)
     assert run.status == Status.CONVERGED, run.message
     assert np.all(run.log_effective_alpha < log_alpha)
     np.testing.assert_allclose(run.beta, dln.predict(run).beta, atol=1e-7 * np.abs(run.beta).max())

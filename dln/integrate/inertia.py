@@ -234,7 +234,7 @@ def plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params, row
         count[BEST_AT] = count[ACCEPTED]
     damping, push = coefficients(m.inertia, t)
     moving = rows[WORK]  # d beta/dt
-    reach = growth = force = 0.0
+    reach = growth = force = fastest = 0.0
     largest_ratio = settings[KERNEL_RATIO]
     top = -np.inf
     waking = False
@@ -247,8 +247,10 @@ def plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params, row
         reach = max(reach, abs(product) + abs(ratio))
         if z[j] == 0.0:  # not near 0: there growth is linear
             growth = max(growth, z[2 * d + j])
+            fastest = max(fastest, abs(z[2 * d + j]))
         if z[d + j] == 0.0:
             growth = max(growth, z[3 * d + j])
+            fastest = max(fastest, abs(z[3 * d + j]))
         force = max(force, abs(f[2 * d + j]), abs(f[3 * d + j]))
         waking |= (z[2 * d + j] > 0.0 and product + ratio < settings[DORMANT]) or (
             z[3 * d + j] > 0.0 and product - ratio < settings[DORMANT])
@@ -283,7 +285,9 @@ def plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params, row
     rate = 0.5 * damping + math.sqrt(rate) if rate >= 0.0 else math.sqrt(stiffest)
     if m.gamma == 0.0 and h * rate > _EDGE:
         h = _EDGE / rate
-    clock[STIFFNESS] = h * rate
+    # Where weights move fast on their own the W-method, of lower order, would make no longer steps.
+    worth = m.gamma > 0.0 or h * fastest < settings[RTOL] ** 0.2
+    clock[STIFFNESS] = h * rate if worth else 0.0
     remaining = clock[STOP] - t
     if remaining <= 0.0:
         clock[H] = 0.0
