@@ -162,7 +162,7 @@ def steps_with_momentum(velocity: Velocity, pair: Pair, u0: Array, v0: Array, st
         at = moved_on if nesterov else now
         with np.errstate(over="ignore", invalid="ignore"):
             before, now = now, moved_on + step * np.stack(velocity(0.0, *at))
-        pairs.append(np.stack(pair(0.0, *at)))
+            pairs.append(np.stack(pair(0.0, *at)))
         weights.append(now)
         if not np.all(np.isfinite(now)) or np.any(now == 0):
             raise RouteError(f"discrete steps with momentum diverged, or a weight is exactly 0, after {len(pairs)} steps")

@@ -326,7 +326,7 @@ def parts(setting: Setting) -> list[FlowLaw | StepsLaw | FlowOfHeavyBall]:
         FlowLaw("Nesterov's flow with weight decay", None, decay, nesterov_times[:1], nesterov_weight, 1.0, 1.0,
                 library_flow(decay, None)),
     ]
-    small, large = 0.02 / setting.gradient_unit, 0.3 / setting.gradient_unit
+    small, large = 0.02 / setting.gradient_unit, 0.12 / setting.gradient_unit
 
     def discrete(name: str, step: float, momentum: float, nesterov: bool, given: Decay, at: list[int],
                  tolerance: float) -> StepsLaw:
@@ -337,10 +337,11 @@ def parts(setting: Setting) -> list[FlowLaw | StepsLaw | FlowOfHeavyBall]:
         discrete("heavy ball", small, 0.7, False, None, [1, 10, 60], STEPS_TOLERANCE),
         discrete("heavy ball with weight decay", small, 0.7, False, decay, [2, 40], STEPS_TOLERANCE),
         discrete("Nesterov's steps", small, 0.7, True, None, [1, 10, 60], STEPS_TOLERANCE),
-        discrete("heavy ball through 0", large, 0.8, False, None, [5, 40], THROUGH_ZERO),
-        discrete("Nesterov's steps through 0", large, 0.8, True, None, [5, 40], THROUGH_ZERO),
+        discrete("heavy ball through 0", large, 0.9, False, None, [5, 40], THROUGH_ZERO),
+        discrete("Nesterov's steps through 0", large, 0.9, True, None, [5, 40], THROUGH_ZERO),
     ]
-    counts = 20 * 2 ** np.arange(6)
+    # At least two steps per inertia, so that the momentum is positive.
+    counts = max(20, int(np.ceil(2 * times[0] / inertia))) * 2 ** np.arange(6)
     return [*flows, *steps, FlowOfHeavyBall("heavy ball follows the flow", float(times[0]), inertia, counts, heavy_ball_of)]
 
 

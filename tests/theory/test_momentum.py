@@ -13,7 +13,7 @@ from theory._fields import gradient_flow
 from theory._mutants import standard_problem
 from theory._raw_momentum import flow_with_momentum, steps_with_momentum
 from theory._raw_route import RouteError, integrate
-from theory._setting import Setting, default_data
+from theory._setting import Data, Setting, default_data
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +149,18 @@ def test_there_are_mutants_of_every_part(setting):
         spoilt |= {part.name for part in momentum.parts(setting) if mutant(part, setting) is not None}
     assert spoilt == {part.name for part in momentum.parts(setting)}
     assert len(theory.get("T15").mutants) >= 8
+
+
+@pytest.mark.parametrize("kind", ["more samples than features", "duplicate rows", "zero column"])
+def test_law_holds_on_degenerate_data(kind):
+    """Reference: the tolerances; nothing in the law asks for data that can be interpolated."""
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((4, 6)), rng.standard_normal(4)
+    if kind == "more samples than features":
+        X, y = rng.standard_normal((7, 3)), rng.standard_normal(7)
+    elif kind == "duplicate rows":
+        X[1] = X[0]
+    else:
+        X[:, 2] = 0
+    check = theory.get("T15").check(Data(X, y, kind))
+    assert check.passed, check.message
