@@ -11,6 +11,7 @@ from .margin_limit import margin_limit
 from .margin_result import MarginResult, MarginStatus
 from .maximum_margin import MarginMaximizer, maximum_margin
 from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
+from .momentum import MomentumResult, momentum_flow
 from .problem import Problem
 from .result import DescentResult, FlowResult, Status
 from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
@@ -31,6 +32,7 @@ __all__ = [
     "MarginResult",
     "MarginStatus",
     "Minimizer",
+    "MomentumResult",
     "Problem",
     "Rule",
     "Separation",
@@ -48,6 +50,7 @@ __all__ = [
     "maximum_margin",
     "minimize_potential",
     "minimum_norm",
+    "momentum_flow",
     "potential",
     "predict",
     "schedules",
