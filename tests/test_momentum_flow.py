@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 from scipy.integrate import simpson, solve_ivp
+from weight_space import descent, name
 
 import dln
 from dln import Status
-from tests.helpers.weight_space import descent
 
 RULES = [
     dln.GradientFlow(), dln.GradientRegularization(0.1, 0.2), dln.GradientRegularization(0.1, 0.2, scheme="backward"),
@@ -52,7 +52,7 @@ def weights(run):
 
 
 @pytest.mark.parametrize("kind", FLOWS)
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=name)
 def test_every_rule_against_raw_weights(rule, kind):
     """Reference: SciPy in raw weights; the law is not linear there."""
     data, t_end = problem(), 2.0
@@ -84,7 +84,7 @@ def test_error_falls_with_the_tolerance(kind):
 
 
 @pytest.mark.parametrize("kind", FLOWS)
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=name)
 def test_stiff_method_agrees_with_the_explicit_one(rule, kind):
     """Reference: the explicit method, which SciPy has confirmed; the stiff one keeps its order for any Jacobian."""
     data, given = problem(), {"inertia": FLOWS[kind], "kind": kind, "alpha": 0.4, "log_ratio": 0.3, "t_end": 2.0}
