@@ -2,6 +2,7 @@
 
 from . import datasets, potential, schedules
 from .descend import descend
+from .ensemble import Ensemble, ensemble
 from .flow import flow
 from .loading import load
 from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SAM",
     "DescentResult",
+    "Ensemble",
     "Flooding",
     "FlowResult",
     "GradientFlow",
@@ -29,6 +31,7 @@ __all__ = [
     "basis_pursuit",
     "datasets",
     "descend",
+    "ensemble",
     "flow",
     "load",
     "minimize_potential",
