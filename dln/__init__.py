@@ -3,6 +3,7 @@
 from . import datasets, potential, schedules
 from .classification import Classification, Separation
 from .descend import descend
+from .ensemble import Ensemble, ensemble
 from .flow import flow
 from .loading import load
 from .margin_descent import margin_descent
@@ -24,6 +25,7 @@ __all__ = [
     "SAM",
     "Classification",
     "DescentResult",
+    "Ensemble",
     "Flooding",
     "FlowResult",
     "GradientFlow",
@@ -42,6 +44,7 @@ __all__ = [
     "basis_pursuit",
     "datasets",
     "descend",
+    "ensemble",
     "flow",
     "load",
     "margin_descent",

@@ -53,7 +53,8 @@ class StochasticResult(EffectiveInitialization):
     n_steps : int
         Steps made, each of length `dt`.
     stability : float
-        Largest ``dt * curvature`` seen, looked at now and then: beyond 2 the steps, not the flow, decide.
+        Largest ``dt * curvature`` of the loss, or move of a log weight by the noise of a step, seen now and then: beyond 2
+        the steps, not the flow, decide.
     times, betas, log_us, log_vs, losses : ndarray
         The trajectory: (K,), (K, d), (K, d), (K, d), (K,), at the steps nearest to `save_at`; empty without.
     problem, rule, log_alpha, log_ratio, step, dt, noise, batch_size, label_noise
@@ -265,7 +266,7 @@ class _Path:
         self.per_call = int(max(1, min(stream.block, _FLOPS_PER_CALL // flops)))
         self.saved = np.rint(save_at / self.dt).astype(np.int64) if n_steps else np.zeros(len(save_at), dtype=np.int64)
         self.kept: list[tuple] = []
-        self.stability = self._curvature() * self.dt
+        self.stability = 0.0
 
     def run(self):
         """Make the steps and return the result."""
@@ -281,8 +282,7 @@ class _Path:
                 beta, log_u, log_v = self._weights()
                 self.kept.append((stop * self.dt if stop < self.n_steps else self.t_end, beta, log_u, log_v,
                                   self.problem.loss(beta)))
-        if self.n_steps:
-            self.stability = max(self.stability, self._curvature() * self.dt)
+        self._look()
         return self._result(reason)
 
     def _advance(self, kernel, rule, first, stop):
@@ -294,7 +294,7 @@ class _Path:
         else:
             params = self.rule.parameters(d)[None, :]
         if first % self.stream.block == 0:
-            self.stability = max(self.stability, self._curvature() * self.dt)
+            self._look()
         return kernel(rule, self.X, self.y, self.squares, self.column_sums, self.rows, self.z, self.f, self.r, self.sums_n,
                       self.sums_d, self.settings, params, self.stream.draw(first, count), count)
 
@@ -311,6 +311,15 @@ class _Path:
     def _residual(self, beta):
         rows = self.problem.row_space
         return float(np.linalg.norm(rows.X @ beta - rows.y))
+
+    def _look(self):
+        # At both ends and once a block: the drift is stiffest where the weights are large, the noise where r is.
+        squares = self.problem.X @ self._weights()[0] - self.y
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            squares = squares * squares + self.label_noise**2 if self.noise != "labels" else np.full_like(
+                squares, self.label_noise**2)
+            rate = float((squares @ self.squares).max(initial=0.0)) * self.settings[sde.SIZE] / 4.0
+            self.stability = max(self.stability, self._curvature() * self.dt, 2.0 * math.sqrt(self.step * self.dt * rate))
 
     def _curvature(self):
         """Return about the largest eigenvalue of ``(2/N) X diag(u^2 + v^2) X^T``, from below, by power iteration."""
@@ -359,6 +368,7 @@ class _Path:
         if diverged:
             return Status.DIVERGED, f"the residual left the range of numbers {at} of {self.dt:.3g}; give a smaller dt or step"
         if self.stability > 2.0:
-            return Status.INACCURATE, (f"finished {at}, but dt times the curvature of the loss came to {self.stability:.2g}, "
-                                       f"and steps are stable up to 2: give dt below {self.dt / self.stability:.2g}")
+            return Status.INACCURATE, (f"finished {at}, but dt times the curvature of the loss, or a step of the noise, came "
+                                       f"to {self.stability:.2g}, and steps are stable up to 2; give a smaller dt than "
+                                       f"{self.dt:.3g}")
         return Status.REACHED_T_END, f"reached t_end = {t:.6g} in {steps} steps; relative residual {residual:.1e}"
