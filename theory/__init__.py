@@ -28,6 +28,7 @@ from . import (
     momentum,
     sam,
     sliding_mode,
+    stochastic_sam,
     weight_decay,
 )
 from ._derivation import Derivation, DerivationError, Step
@@ -72,6 +73,7 @@ _FAMILIES = (
     momentum,
     sam,
     sliding_mode,
+    stochastic_sam,
     weight_decay,
 )
 _all = [theorem for family in _FAMILIES for theorem in family.THEOREMS]
