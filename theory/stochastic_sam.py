@@ -110,7 +110,7 @@ def expected_velocity(net: Network, noise: Noise, size: Size) -> Velocity:
     def velocity(t: float, u: Array, v: Array) -> tuple[Array, Array]:
         disturbed = np.stack([u, v])[..., None] + size(t) * noise.nodes
         squares = disturbed * disturbed
-        (u1, v1), (u2, v2), (u3, v3) = disturbed @ noise.weights, squares @ noise.weights, (squares * disturbed) @ noise.weights
+        (u1, v1), (u2, v2), (u3, v3) = (powers @ noise.weights for powers in (disturbed, squares, squares * disturbed))
         mean_slope = net.sample_slope((u2 - v2) @ net.X.T)  # linear in the residual, as the loss is quadratic in it
         g = mean_slope @ net.X / net.n_samples
         own = np.mean(net.X**2, axis=0) / 2
@@ -195,7 +195,8 @@ def parts(setting: Setting) -> list[NoisyLaw | ExpectedLoss]:
                         setting.alpha, setting.log_ratio, times, size=strength)
 
     noises = _noises()
-    return [*(trained(noise.name, noise, constant) for noise in noises[:2]), trained("fading Gaussian noise", noises[0], fading),
+    return [*(trained(noise.name, noise, constant) for noise in noises[:2]),
+            trained("fading Gaussian noise", noises[0], fading),
             *(ExpectedLoss(f"expected loss, {noise.name}", noise, 1.0, (noise.kurtosis - 1) / 2) for noise in noises)]
 
 

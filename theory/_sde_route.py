@@ -1,0 +1,73 @@
+"""Stochastic flows by raw routes: NumPy, many paths at once, in logarithms of the weights and in the weights themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._network import Array, Network
+
+__all__ = ["Model", "in_logarithms", "in_weights", "rate_of"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Noise of SGD: the batch size, the standard deviation of label noise, and whether it is of the isotropic model."""
+
+    batch: int = 1
+    delta: float = 0.0
+    isotropic: bool = False
+
+    def amplitudes(self, residual: Array) -> Array:
+        """Give s_i of `dM = sum_i x_i s_i dB_i`, shape (..., N)."""
+        squares = residual**2
+        if self.isotropic:
+            squares = np.mean(squares, axis=-1, keepdims=True) + np.zeros_like(squares)
+        return np.sqrt((squares + self.delta**2) / (4 * self.batch * residual.shape[-1]))
+
+    def second_moment(self, net: Network, residual: Array) -> Array:
+        """Give the mean of the squared gradient of a batch, shape (..., d)."""
+        g = residual @ net.X / (2 * net.n_samples)
+        drift = 0.0 if self.isotropic else (1 - 1 / self.batch) * g**2
+        return self.amplitudes(residual) ** 2 @ net.X**2 + drift
+
+
+def residual_of(net: Network, u: Array, v: Array) -> Array:
+    """Twice the slope of a sample's loss in its output: `X beta - y`, shape (..., N)."""
+    return 2 * net.sample_slope(net.predictor(u, v) @ net.X.T)
+
+
+def rate_of(net: Network, model: Model, u: Array, v: Array) -> Array:
+    """Give the rate `-d log alpha_eff / (eta dt)` that T13 claims, twice the second moment, at given weights."""
+    return 2 * model.second_moment(net, residual_of(net, u, v))
+
+
+def in_logarithms(net: Network, model: Model, eta: float, dt: float, log_u: Array, log_v: Array,
+                  xi: Array) -> tuple[Array, Array, Array]:
+    """Make steps of Euler and Maruyama in log u and log v; xi is (K, ..., N).
+
+    Returns
+    -------
+    tuple of ndarray
+        log u, log v, and the integral of what `rate_of` gives, along the path.
+    """
+    total = np.zeros_like(log_u)
+    for numbers in xi:
+        residual = residual_of(net, np.exp(log_u), np.exp(log_v))
+        g = residual @ net.X / (2 * net.n_samples)
+        moved = g * dt + np.sqrt(eta * dt) * ((model.amplitudes(residual) * numbers) @ net.X)
+        shrunk = model.second_moment(net, residual) * dt
+        log_u, log_v = log_u - 2 * moved - 2 * eta * shrunk, log_v + 2 * moved - 2 * eta * shrunk
+        total = total + 2 * shrunk
+    return log_u, log_v, total
+
+
+def in_weights(net: Network, model: Model, eta: float, dt: float, u: Array, v: Array, xi: Array) -> tuple[Array, Array]:
+    """Make steps of Euler and Maruyama in u and v: no logarithm and no correction; xi is (K, ..., N)."""
+    for numbers in xi:
+        residual = residual_of(net, u, v)
+        gu, gv = net.gradient(u, v)
+        noise = np.sqrt(eta * dt) * ((model.amplitudes(residual) * numbers) @ net.X)
+        u, v = u - gu * dt - 2 * u * noise, v - gv * dt + 2 * v * noise
+    return u, v
