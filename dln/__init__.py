@@ -1,11 +1,18 @@
 """dln: the toolkit for diagonal linear networks, ``beta = u*u - v*v``."""
 
 from . import datasets, potential, schedules
+from .classification import Classification, Separation
 from .descend import descend
 from .ensemble import Ensemble, ensemble
 from .flow import flow
 from .loading import load
+from .margin_descent import margin_descent
+from .margin_flow import margin_flow
+from .margin_limit import margin_limit
+from .margin_result import MarginResult, MarginStatus
+from .maximum_margin import MarginMaximizer, maximum_margin
 from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
+from .momentum import MomentumResult, momentum_flow
 from .problem import Problem
 from .result import DescentResult, FlowResult, Status
 from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
@@ -16,15 +23,21 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SAM",
+    "Classification",
     "DescentResult",
     "Ensemble",
     "Flooding",
     "FlowResult",
     "GradientFlow",
     "GradientRegularization",
+    "MarginMaximizer",
+    "MarginResult",
+    "MarginStatus",
     "Minimizer",
+    "MomentumResult",
     "Problem",
     "Rule",
+    "Separation",
     "Status",
     "StochasticResult",
     "WeightDecay",
@@ -34,8 +47,13 @@ __all__ = [
     "ensemble",
     "flow",
     "load",
+    "margin_descent",
+    "margin_flow",
+    "margin_limit",
+    "maximum_margin",
     "minimize_potential",
     "minimum_norm",
+    "momentum_flow",
     "potential",
     "predict",
     "schedules",

@@ -163,7 +163,10 @@ def predict(run, *, at_time=False):
 
 
 def _without_law(run):
-    return "" if run.exact_law else f"; a comparison: this rule keeps no exact law at depth {run.depth:g}"
+    if run.exact_law:
+        return ""
+    why = f"this rule keeps no exact law at depth {run.depth:g}" if run.depth > 2 else "a weight has passed through 0"
+    return f"; a comparison: {why}"
 
 
 def _dual_newton(problem, rows, y, log_alpha, ratio, tol, remark, depth=2.0):

@@ -23,6 +23,7 @@ class Status(StrEnum):
     STEP_LIMIT = "step limit"
     STEP_TOO_SMALL = "step too small"
     INACCURATE = "inaccurate"
+    SIGN_CHANGE = "sign change"
 
 
 class EffectiveInitialization(ABC):

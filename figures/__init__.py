@@ -27,6 +27,7 @@ registry = {
     "potentials": "figures.potentials",
     "flooding": "figures.flooding",
     "step-size": "figures.step_size",
+    "margins": "figures.margins",
 }
 
 #: File formats, by the end of the name.

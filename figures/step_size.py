@@ -156,7 +156,10 @@ def _panel(data: StepSizes, method: int, axes: Axes) -> None:
                             transform=axes.get_xaxis_transform())
         entries.append((crosses[0], f"did not converge: {failed.sum()} of {failed.size} runs"))
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    if np.isfinite(ratios).any():
+        axes.set_yscale("log")
+    else:
+        axes.set_yticks([])
     axes.set_ylabel(r"$\alpha_{\rm eff}/\alpha$")
     axes.set_title(METHODS[method], fontsize="medium")
     if entries:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from random_data import data
-from weight_space import descent, grad
+from weight_space import descent, grad, name
 
 import dln
 from dln import SAM, Flooding, GradientFlow, GradientRegularization, Status, WeightDecay
@@ -68,7 +68,7 @@ def test_reference_runs(case):
 
 
 @pytest.mark.parametrize("momentum", [{}, {"momentum": 0.8}, {"momentum": 0.8, "nesterov": True}], ids=str)
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=name)
 def test_every_rule_with_and_without_momentum(rule, momentum):
     """Reference: the iteration in raw weights, by weight gradients alone."""
     for kind, n, d in (("noisy", 4, 9), ("sparse", 7, 3)):
@@ -81,7 +81,7 @@ def test_every_rule_with_and_without_momentum(rule, momentum):
 
 @pytest.mark.parametrize("sampling", ["replacement", "distinct", "epochs"])
 @pytest.mark.parametrize("rule", [GradientFlow(), GradientRegularization(0.05, 0.2), SAM(0.1, per_sample=True),
-                                  Flooding(0.02), WeightDecay(0.1)], ids=repr)
+                                  Flooding(0.02), WeightDecay(0.1)], ids=name)
 def test_mini_batches_and_label_noise(rule, sampling):
     """Reference: the raw iteration on the same batches: the loss of a step is that of its batch."""
     problem = data("noisy", 6, 9)
@@ -118,9 +118,9 @@ def test_trajectory_is_that_of_shorter_runs():
     assert np.array_equal(run.saved_steps, saved)
     for k, n_steps in enumerate(saved):
         short = dln.descend(problem, n_steps=n_steps, **options)
-        for name in ("beta", "log_u", "log_v", "loss", "t"):
-            many = {"beta": "betas", "log_u": "log_us", "log_v": "log_vs", "loss": "losses", "t": "times"}[name]
-            assert np.array_equal(getattr(run, many)[k], getattr(short, name))
+        for one in ("beta", "log_u", "log_v", "loss", "t"):
+            many = {"beta": "betas", "log_u": "log_us", "log_v": "log_vs", "loss": "losses", "t": "times"}[one]
+            assert np.array_equal(getattr(run, many)[k], getattr(short, one))
         assert run.gradient_norms[k] == pytest.approx(np.linalg.norm(grad(problem.X, problem.y, *steps_of(short))), rel=1e-12)
     assert run.n_steps == 100
     assert np.array_equal(run.betas[-1], run.beta)
@@ -130,7 +130,7 @@ def test_trajectory_is_that_of_shorter_runs():
 
 
 @pytest.mark.parametrize("step", [0.02, 0.1, 0.3])
-@pytest.mark.parametrize("rule", [GradientFlow(), GradientRegularization(0.02, 0.1), SAM(0.02, per_sample=True)], ids=repr)
+@pytest.mark.parametrize("rule", [GradientFlow(), GradientRegularization(0.02, 0.1), SAM(0.02, per_sample=True)], ids=name)
 def test_effective_initialisation_is_the_product_of_the_factors(rule, step):
     """Reference: S+- of Nacson et al. (2022), summed along the raw iteration: log|1 -+ 2 eta (p +- q)| +- 2 eta p."""
     problem = data("noisy", 5, 12)

@@ -44,6 +44,14 @@ def test_readme_example_prints_what_the_readme_shows():
     assert printed.getvalue() == blocks(README, "text")[0]
 
 
+def test_page_on_momentum_prints_what_it_shows():
+    page = (ROOT / "docs" / "momentum.md").read_text(encoding="utf-8")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(blocks(page, "python")[0], "momentum.md", "exec"), {"__name__": "page"})
+    assert printed.getvalue() == blocks(page, "text")[0]
+
+
 def test_readme_example_has_five_lines():
     assert len(blocks(README, "python")[0].splitlines()) == 5
 
@@ -71,6 +79,15 @@ def test_every_rule_is_in_the_table_of_the_readme():
     for rule in dln.Rule.__subclasses__():
         if rule.__module__.startswith("dln.") and not rule.__name__.startswith("_"):
             assert f"`{rule.__name__}(" in README, rule
+
+
+def test_page_on_discrete_steps_prints_what_it_shows():
+    """Reference: the page itself; its blocks run one after the other, as a reader would."""
+    page, names = (ROOT / "docs" / "discrete.md").read_text(encoding="utf-8"), {"__name__": "page"}
+    for code, shown in zip(blocks(page, "python"), blocks(page, "text"), strict=True):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(compile(code, "discrete.md", "exec"), names)
+        assert printed.getvalue() == shown
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)

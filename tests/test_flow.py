@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
+from weight_space import name
 
 import dln
 from dln import SAM, GradientFlow, GradientRegularization, Status, WeightDecay
@@ -192,7 +193,7 @@ def test_tight_tolerance_agrees_with_raw_coordinates(seed):
         SAM(0.05, per_sample=True),
         WeightDecay(lambda t: 0.1 * (t < 0.5), breakpoints=(0.5,)),
     ],
-    ids=repr,
+    ids=name,
 )
 def test_small_flow_agrees_with_raw_coordinates(rule, method):
     """Reference: SciPy's DOP853 in raw (u, v), stopped at the jump of the decay; also run with kernels as plain Python."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from . import (
     ascent_step,
+    classification,
     depth,
     descent,
     finite_differences,
@@ -24,6 +25,7 @@ from . import (
     gradient_regularization,
     implicit_regularization,
     limits,
+    momentum,
     sam,
     sliding_mode,
     weight_decay,
@@ -56,10 +58,24 @@ __all__ = [
 
 #: All theorems by key, in the order of their numbers.
 theorems = Registry()
-for _family in (gradient_flow, depth, gradient_regularization, finite_differences, ascent_step, sam, flooding, sliding_mode, descent,
-                implicit_regularization, weight_decay,
-                limits):
-    theorems.add(*_family.THEOREMS)
+_FAMILIES = (
+    ascent_step,
+    classification,
+    depth,
+    descent,
+    finite_differences,
+    flooding,
+    gradient_flow,
+    gradient_regularization,
+    implicit_regularization,
+    limits,
+    momentum,
+    sam,
+    sliding_mode,
+    weight_decay,
+)
+_all = [theorem for family in _FAMILIES for theorem in family.THEOREMS]
+theorems.add(*sorted(_all, key=lambda theorem: int(theorem.key[1:])))
 
 
 def get(key: str) -> Theorem:

@@ -75,9 +75,14 @@ def library(make_rule: Callable[[Any], Any], stretch: float = 1.0, **options: An
             if found.n_steps != count or not found.success:
                 raise RouteError(f"the engine stopped after {found.n_steps} steps of {count}: {found.message}")
             rows.append((found.beta, found.log_effective_alpha, found.center))
-        return DiscreteRun(*(np.array(column) for column in zip(*rows, strict=True)))
+        return _stacked(rows)
 
     return run
+
+
+def _stacked(rows: list[tuple[Array, Array, Array]]) -> DiscreteRun:
+    betas, log_scales, centers = (np.array(column) for column in zip(*rows, strict=True))
+    return DiscreteRun(betas, log_scales, centers)
 
 
 def factors(pair: StepPair) -> Callable[[int, float, Array, Array, float | Array], tuple[Array, Array, Array]]:
@@ -105,11 +110,12 @@ def stand_in(pair: StepPair, stretch: float = 1.0) -> StepEngine:
                 rows.append((2 * np.exp(logs[0] + logs[1]) * np.sinh(logs[0] - logs[1]), (logs[0] + logs[1]) / 2,
                              np.exp(2 * logs[0] + 4 * P) - np.exp(2 * logs[1] - 4 * P)))
             step = stretch * schedule(k)
-            up, down, p = multipliers(k, t, *(signs * np.exp(logs)), step)
+            u, v = signs * np.exp(logs)
+            up, down, p = multipliers(k, t, u, v, step)
             both = np.stack([up, down])
             logs, signs = logs + np.log(np.abs(both)), signs * np.sign(both)
             P, t = P + step * p, t + float(step)
-        return DiscreteRun(*(np.array(column) for column in zip(*rows, strict=True)))
+        return _stacked(rows)
 
     return run
 
@@ -133,7 +139,7 @@ class DiscreteLaw:
     name : str
     engine : StepEngine
         The library's engine with the rule.
-    field : Field
+    motion : Field
         The rule in raw weights.
     pair : StepPair
         The theorem's formulas of p and q.
@@ -159,7 +165,7 @@ class DiscreteLaw:
 
     name: str
     engine: StepEngine
-    field: Field
+    motion: Field
     pair: StepPair
     alpha: Array
     log_ratio: Array
@@ -182,7 +188,7 @@ class DiscreteLaw:
             return (self.log_of(up) + self.of_p * move.step * p, self.log_of(down) - self.of_p * move.step * p,
                     self.of_sum * move.step * p)
 
-        raw = descend(self.field, self.alpha * np.exp(half), self.alpha * np.exp(-half), self.counts, self.schedule, terms)
+        raw = descend(self.motion, self.alpha * np.exp(half), self.alpha * np.exp(-half), self.counts, self.schedule, terms)
         if self.flips and not raw.n_flips:
             raise RouteError("no weight changes its sign: the steps are too small for what is to be checked")
         engine = self.engine(setting.data, self.alpha, self.log_ratio, self.counts, self.schedule)

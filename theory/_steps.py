@@ -197,8 +197,8 @@ def limits(d: Derivation) -> None:
             sp.Subs(a**2 / 2 * x * (sp.log(2 * x) - 1), x, c / (2 * a**2)), c * sp.log(1 / a) / 2 + c * (sp.log(c) - 1) / 4)
 
 
-def argmin(d: Derivation, shaped: bool = True) -> None:
-    """Recognise beta(t) as the minimiser of the Bregman divergence subject to `X b = X beta(t)`."""
+def argmin(d: Derivation, shaped: bool = True, shift: str = "log(u0/v0)") -> None:
+    """Recognise beta(t) as the minimiser of the Bregman divergence subject to `X b = X beta(t)`; `shift` is the centre's."""
     d.assume("p stays in the row space of X, so P = X^T nu for some nu")
     # The effective initialisation is a symbol of its own from here on: the statement holds for every positive value.
     a = sp.Symbol("a_t", positive=True)
@@ -207,7 +207,7 @@ def argmin(d: Derivation, shaped: bool = True) -> None:
     b, slope = phi_a.b, phi_a.slope
     h, P = (sp.Symbol("h", real=True) if shaped else sp.S.Zero), sp.Symbol("P", real=True)
     if shaped:
-        d.assume("h stands for log(u0/v0), and the centre for 2 a_t^2 sinh(h)")
+        d.assume(f"h stands for {shift}, and the centre for 2 a_t^2 sinh(h)")
     d.by_differentiation(
         "Stationarity", "the gradient of the potential at beta(t) less that at the centre is -P = -X^T nu",
         slope.subs(b, 2 * a**2 * sp.sinh(h - 4 * P)) - slope.subs(b, 2 * a**2 * sp.sinh(h)), -P, P, sp.S.Zero)

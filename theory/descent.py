@@ -19,9 +19,8 @@ from ._raw_descent import Schedule, constant, each_step
 from ._registry import Theorem
 from ._setting import Setting
 from ._steps import minimality, pair, potential, start
-from .gradient_regularization import SCHEMES
+from .gradient_regularization import SCHEMES, strengths
 from .gradient_regularization import formula as regularized_pair
-from .gradient_regularization import strengths
 from .sam import full_batch, one_sample_at_a_time, radius_normalized, radius_of
 
 __all__ = ["THEOREMS", "derive_discrete_law"]
@@ -38,7 +37,7 @@ def derive_discrete_law() -> Derivation:
     d, net = Derivation("T11", "Gradient descent with a finite step"), SymbolicNetwork()
     at = start(d, net)
     pair(d, net, "Gradient descent is the pair p = g, q = 0", -at.of_weights, list(at.of_beta), [sp.S.Zero] * net.n_features)
-    d.assume("any other rule: a step adds eta times its velocity, -2 u (p + q) and 2 v (p - q), with the pair of its own theorem")
+    d.assume("any other rule: a step adds eta times its velocity, -2 u (p + q) and 2 v (p - q), with the pair of its theorem")
     _one_step(d)
     _telescope(d)
     _predictor(d)
@@ -123,7 +122,7 @@ def stable_step(setting: Setting) -> float:
 
 
 def varying(setting: Setting, name: str) -> Schedule:
-    """Give a schedule by name; the large steps are long enough to turn factors negative, and few, so that a run stays finite."""
+    """Give a schedule by name; "large" begins with a step that turns factors negative, the others are stable ones."""
     eta = stable_step(setting)
     slope = float(np.max(np.abs(setting.net.beta_gradient(*setting.weights()))))
     return {"constant": constant(eta), "decaying": lambda k: 2 * eta / (1 + k / 20) ** 0.6,
@@ -155,7 +154,8 @@ def parts(setting: Setting) -> list[DiscreteLaw]:
                            varying(setting, schedule), **more)
 
     def descent(name: str, schedule: str, **more: Any) -> DiscreteLaw:
-        return law(name, lambda dln: dln.GradientFlow(), gradient_flow(net), plain_pair(setting), schedule, shrinks=False, **more)
+        return law(name, lambda dln: dln.GradientFlow(), gradient_flow(net), plain_pair(setting), schedule, shrinks=False,
+                   **more)
 
     def regularized(scheme: str) -> DiscreteLaw:
         step = None if scheme == "exact" else epsilon

@@ -38,8 +38,8 @@ DOWN_UP, UP_DOWN = "descent then ascent", "ascent then descent"
 def derive_flooding() -> Derivation:
     """Derive T9: two opposite steps are one step along a finite difference, and u v shrinks at every step."""
     d, net = Derivation("T9", "Flooding is gradient regularization by finite differences"), SymbolicNetwork()
-    d.assume("flooding descends above the level and ascends below it: a step is -eta s grad L with s = 1 or -1; around the level "
-             "the signs alternate")
+    d.assume("flooding descends above the level and ascends below it: a step is -eta s grad L with s = 1 or -1; around the "
+             "level the signs alternate")
     at = start(d, net)
     down, up = perturb(d, net, at, -ETA, "down"), perturb(d, net, at, ETA, "up")
     weights = sp.Matrix(net.weights)
@@ -238,7 +238,7 @@ def parts(setting: Setting) -> list[Part]:
 # --- mutants ---------------------------------------------------------------------------------------------------------
 
 
-def _of(kind: type, **wrong: Any) -> Mutant:
+def _of(kind: Any, **wrong: Any) -> Mutant:
     return lambda part, setting: replace(part, **wrong) if isinstance(part, kind) else None
 
 

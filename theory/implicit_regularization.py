@@ -63,11 +63,11 @@ def _step_and_flow(sign: int, share: sp.Expr) -> tuple[sp.Matrix, sp.Matrix, sp.
 
 def backward_error(d: Derivation, sign: int) -> None:
     """Prove that a step of size eta along `-sign grad L` is the flow of `sign L + (eta/4) R` up to the third order of eta."""
-    d.assume("backward error analysis holds for any smooth loss L; it is written out for two weights w_1, w_2, as all sums over "
-             "weights are alike")
+    d.assume("backward error analysis holds for any smooth loss L; it is written out for two weights w_1, w_2, as all sums "
+             "over weights are alike")
     step, flow, _ = _step_and_flow(sign, sp.Rational(1, 4))
-    d.by_series(f"One step of {'descent' if sign > 0 else 'ascent'} against the flow of {'L' if sign > 0 else '-L'} + (eta/4) R "
-                "over a time eta",
+    words, loss = ("descent", "L") if sign > 0 else ("ascent", "-L")
+    d.by_series(f"One step of {words} against the flow of {loss} + (eta/4) R over a time eta",
                 "Taylor's theorem for the flow: w + eta w' + (eta^2/2) w'', with w'' = (dw'/dw) w'; its rest is of order eta^3",
                 flow, step, ETA, 3)
 
@@ -166,7 +166,7 @@ class Tracking:
         flows = integrate(self.velocity(setting, steps[:, None], self.share), np.tile(u0, many), np.tile(v0, many),
                           np.array([time])).betas[0]
         field = each_step(gradient_flow(setting.net))
-        ends = np.array([descend(field, u0, v0, [count], constant(step)).betas[0]
+        ends = np.array([descend(field, u0, v0, [int(count)], constant(float(step))).betas[0]
                          for step, count in zip(steps, STEP_COUNTS, strict=True)])
         engine = np.array([library_descent(setting.data, setting, self.stretch * step, int(count))
                            - library_flow(setting.data, setting, self.gamma_off * 2 * self.share * step, time)
@@ -197,7 +197,8 @@ THEOREMS = (
     Theorem(
         key="T12",
         title="Implicit regularization of gradient descent",
-        statement="at fixed time gradient descent is off the flow of L + (eta/4) |grad L|^2 by O(eta^2), off that of L by O(eta)",
+        statement="at fixed time gradient descent is off the flow of L + (eta/4) |grad L|^2 by O(eta^2), off that of L by "
+                  "O(eta)",
         source='Barrett & Dherin 2021, "Implicit gradient regularization"',
         kind="limit",
         tolerance=MAX_HALF_WIDTH,

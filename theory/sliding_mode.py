@@ -54,8 +54,8 @@ def derive_sliding() -> Derivation:
     s = sp.Symbol("s", real=True)
     p = [s * g + ETA / 2 * h for g, h in zip(at.of_beta, bent, strict=True)]
     q = [ETA * g**2 for g in at.of_beta]
-    pair(d, net, "Its pair: gradient regularization with gamma = eta/2, but for the loss", -(s * at.of_weights + ETA / 4 * slopes),
-         p, q)
+    pair(d, net, "Its pair: gradient regularization with gamma = eta/2, but for the loss",
+         -(s * at.of_weights + ETA / 4 * slopes), p, q)
     d.equal("Motion of the predictor", "the chain rule through beta = u^2 - v^2",
             sp.Matrix([2 * u * (-2 * u * (a + b)) - 2 * v * (2 * v * (a - b))
                        for u, v, a, b in zip(net.u, net.v, p, q, strict=True)]),
@@ -74,8 +74,8 @@ def derive_sliding() -> Derivation:
 def _double_steps(d: Derivation) -> None:
     """Expand two opposite steps of one coordinate; the gradient after the first is `g -+ eta a + eta^2 b`, as just proved."""
     u, v, g, a, b = sp.symbols("u v g a b", real=True)
-    d.assume("u, v, g, a, b are those of one coordinate; half of the gradient of R is 2 u (a + 2 g^2) and -2 v (a - 2 g^2) there, "
-             "by its pair")
+    d.assume("u, v, g, a, b are those of one coordinate; half of the gradient of R is 2 u (a + 2 g^2) and -2 v (a - 2 g^2) "
+             "there, by its pair")
     for words, sign in ((DOWN_UP, 1), (UP_DOWN, -1)):
         then = g - sign * ETA * a + ETA**2 * b
         d.by_series(f"A double step, {words}: -(eta^2/2) grad R", "series in eta of the change of u and of v",
@@ -251,8 +251,8 @@ def course_of(setting: Setting) -> Course:
 
 def raw_runs(setting: Setting, course: Course) -> Slides:
     """Make the steps in raw weights, all phases at once."""
-    runs = [descend(each_step(flooding(setting.net, levels)), *weights, counts, constant(float(step)))
-            for weights, levels, step, counts in zip(course.starts, course.levels, course.steps, course.counts, strict=True)]
+    runs = [descend(each_step(flooding(setting.net, levels)), us, vs, counts, constant(float(step)))
+            for (us, vs), levels, step, counts in zip(course.starts, course.levels, course.steps, course.counts, strict=True)]
     return Slides(np.array([run.betas for run in runs]), np.array([run.log_scales for run in runs]))
 
 
@@ -405,8 +405,8 @@ THEOREMS = (
     Theorem(
         key="T10",
         title="Flooding descends the gradient norm",
-        statement="two opposite steps move by -(eta^2/2) grad R + O(eta^3); around the level flooding is within O(eta) of the flow "
-                  "of (eta/4) R along the level",
+        statement="two opposite steps move by -(eta^2/2) grad R + O(eta^3); around the level flooding is within O(eta) of the "
+                  "flow of (eta/4) R along the level",
         source='Karakida et al. 2023, "Understanding gradient regularization in deep learning: efficient '
                'finite-difference computation and implicit bias"',
         kind="limit",

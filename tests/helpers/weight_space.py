@@ -1,6 +1,7 @@
 """Training rules by their definitions in the weights: grad L(u, v) is written once, and each rule built from it alone."""
 
 import math
+import re
 
 import numpy as np
 
@@ -58,3 +59,8 @@ def descent(rule, X, y, u, v, t=0.0):
     if rule.scheme == "centered":
         return G + (gamma / (2 * e)) * (at(e * G) - at(-e * G))
     return G + gamma * hessian_times(X, y, u, v, G)
+
+
+def name(rule):
+    """Name a rule without the addresses of its functions, which differ from process to process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(rule))

@@ -175,8 +175,8 @@ def test_nan_is_a_failure():
 
 
 def test_all_theorems_of_the_slice_are_there_in_order():
-    assert list(theory.theorems) == ["T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "T16", "T17",
-                                     "T18"]
+    numbers = [*range(1, 13), *range(15, 19), 21]
+    assert list(theory.theorems) == [f"T{number}" for number in numbers]
     for key, theorem in theory.theorems.items():
         assert theorem.key == key
         assert theorem.kind in ("exact", "limit", "empirical")

@@ -103,7 +103,7 @@ def test_laws_are_met_far_below_their_tolerance(law):
     assert (finding.details["sign_flips"] > 0) == law.flips
     # Neither the shrinking nor the centre is a trifle.
     assert abs(finding.details["mean_log_scale_change"][-1]) > 1e-4
-    assert 1e-6 < finding.details["center_less_that_of_a_flow"][-1] < 10
+    assert finding.details["center_less_that_of_a_flow"][-1] > 1e-6
 
 
 def test_even_from_equal_weights_there_is_a_center():

@@ -31,7 +31,8 @@ def test_the_modified_flow_is_closer_at_every_step_size(details):
 def test_leading_constant_of_one_quadratic():
     """Reference: L = a w^2/2 solved in closed form, (1 - eta a)^k against exp(-a t) and exp(-(a + eta a^2/2) t)."""
     a, t = 1.3, 0.8
-    ends = {count: ((1 - t / count * a) ** count, np.exp(-a * t), np.exp(-(a + t / count * a**2 / 2) * t)) for count in (64, 128)}
+    ends = {count: ((1 - t / count * a) ** count, np.exp(-a * t), np.exp(-(a + t / count * a**2 / 2) * t))
+            for count in (64, 128)}
     plain, modified = ([abs(end[0] - end[place]) for end in ends.values()] for place in (1, 2))
     assert np.log2(plain[0] / plain[1]) == pytest.approx(1, abs=0.02)
     assert np.log2(modified[0] / modified[1]) == pytest.approx(2, abs=0.02)
