@@ -152,7 +152,7 @@ def draw(data: Noise, ax: Any = None, *, level: float = 0.9) -> NDArray[Any]:
             _band(bottom, data.times, data.losses[k], color, level, np.median(_kept(data.losses[k]), axis=0), None)
         top.set_yscale("log")
         top.set_ylabel(r"$\log(\alpha\,/\,\alpha_{\mathrm{eff}})$")
-        top.legend(loc="upper left", frameon=False, fontsize="small", labelspacing=0.25)
+        top.legend(loc="lower right", frameon=False, fontsize="small", labelspacing=0.25)
         bottom.set_yscale("log")
         positive = data.losses[data.losses > 0]
         if positive.size:
