@@ -22,6 +22,7 @@ __all__ = ["SUFFIXES", "get", "registry", "save"]
 #: Figures by the name they have on the command line, each with its module. A new figure is one line here.
 registry = {
     "phase-diagram": "figures.phase_diagram",
+    "noise": "figures.noise",
     "trajectories": "figures.trajectories",
     "potentials": "figures.potentials",
     "flooding": "figures.flooding",

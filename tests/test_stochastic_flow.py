@@ -87,12 +87,12 @@ def test_euler_steps_are_those_of_raw_weights(name):
 @pytest.mark.parametrize("name", ["samples", "centered with labels", "isotropic"])
 def test_the_path_is_that_of_euler_in_raw_weights(name):
     # Without Ito's correction, or with one too large, the two would stay apart: they meet with order 1/2.
-    options, sizes = NOISES[name], np.array([0.08, 0.02, 0.005])
-    squares = np.zeros(3)
-    for seed in range(4):
-        for k, fine in enumerate((16, 4, 1)):
-            run = train(dt=sizes[k], rng=Increments(width(options), seed, fine), **options)
-            xi = increments(round(4.0 / sizes[k]), width(options), seed, fine)
+    options, sizes = NOISES[name], 0.08 / 4.0 ** np.arange(4)
+    squares = np.zeros(4)
+    for seed in range(12):
+        for k, fine in enumerate((64, 16, 4, 1)):
+            run = train(dt=sizes[k], t_end=2.0, rng=Increments(width(options), seed, fine), **options)
+            xi = increments(round(2.0 / sizes[k]), width(options), seed, fine)
             raw = raw_weights(xi, sizes[k], exponential=False, **options)
             squares[k] += np.square(np.concatenate([run.log_u, run.log_v]) - raw).mean()
     assert 0.4 < 0.5 * np.polyfit(np.log(sizes), np.log(squares), 1)[0] < 1.2
@@ -171,7 +171,7 @@ def test_a_rule_that_changes_in_time_is_integrated_at_both_ends():
 
 @pytest.mark.parametrize("method", ["heun", "euler"])
 def test_strong_order_one_half_on_a_common_path(method):
-    # Root mean square over eight paths against a grid 16 times finer than the finest: at least 1/2, more while the drift's error rules.
+    # Root mean square over eight paths against a grid 16 times finer: at least 1/2, more while the drift's error rules.
     factors, finest = [16, 32, 64, 128], 2.0**-12
     squares = np.zeros(len(factors))
     for seed in range(8):
