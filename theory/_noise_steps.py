@@ -17,7 +17,8 @@ ETA = sp.Symbol("eta", positive=True)
 
 def _ito(d: Derivation) -> None:
     """Expand the logarithm of a weight over a short time: the noise moves the ratio, its square shrinks the product."""
-    root, e, p, m = sp.Symbol("h", positive=True), sp.Symbol("e", positive=True), *sp.symbols("p m", real=True)
+    root, e = sp.symbols("h e", positive=True)
+    p, m = sp.symbols("p m", real=True)
     d.assume("du = -2 u (p dt + sqrt(eta) dM), dv = 2 v (p dt + sqrt(eta) dM), dM in the row space, dM_j^2 = Sigma_jj dt "
              "(Ito); over a time dt = e^2 write dM = m e, and h for sqrt(eta)")
     step = p * e**2 + root * m * e
@@ -72,7 +73,8 @@ def derive_sgd() -> Derivation:
                     alpha * sp.exp(-ETA / (2 * n) * sp.Integral(rate, (PAST, 0, TIME))), alpha)
     argmin(d)
     d.conclude("the law holds on every path and at every time; for discrete steps it is that of T11 with the sampled "
-               "gradients, exactly, and as eta -> 0 the mean of log alpha_eff, divided by eta, tends to the integral along gradient flow")
+               "gradients, exactly, and as eta -> 0 the mean of log alpha_eff, divided by eta, tends to the integral along "
+               "gradient flow")
     return d
 
 

@@ -21,6 +21,8 @@ class Model:
 
     def amplitudes(self, residual: Array) -> Array:
         """Give s_i of `dM = sum_i x_i s_i dB_i`, shape (..., N)."""
+        if not self.isotropic and not self.delta:
+            return residual / np.sqrt(4 * self.batch * residual.shape[-1])  # with its sign: which path it is depends on that
         squares = residual**2
         if self.isotropic:
             squares = np.mean(squares, axis=-1, keepdims=True) + np.zeros_like(squares)

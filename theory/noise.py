@@ -19,9 +19,9 @@ from ._network import Array, Network
 from ._noise_steps import derive_label_noise, derive_sgd
 from ._raw_descent import Field, constant
 from ._raw_route import RouteError, integrate
-from ._registry import Finding, Mutant, Theorem
+from ._registry import GENERIC, Finding, Mutant, Theorem
 from ._sde_route import Model, in_logarithms, in_weights, rate_of
-from ._setting import Data, Setting
+from ._setting import Data, Setting, default_data
 
 __all__ = ["THEOREMS"]
 
@@ -30,6 +30,9 @@ COUNTS = (1, 8, 30, 80)
 
 #: Larger data take part in the laws of paths only: ensembles of them are too dear.
 MOST_SAMPLES = 10
+
+#: As other limits, that of small steps is measured on the first of the default problems only.
+_NOT_IN_LIMITS = {data.name for data in default_data()[GENERIC:]}
 
 #: Steps of a path of the flow, and its time, in units of the time in which the loss falls by a half.
 N_STEPS, LENGTH = 400, 3.0
@@ -310,13 +313,13 @@ class SmallSteps:
 
 def _flows(setting: Setting, models: dict[str, Model]) -> list[PathLaw | InWeights | SmallSteps]:
     end = LENGTH * unit_of_time(setting)
-    unit = setting.sample_gradient_unit
-    eta = 0.02 * end / N_STEPS * 20 / max(1.0, end * unit)
+    eta = 0.02 * end / max(1.0, end * setting.sample_gradient_unit)
     parts: list[PathLaw | InWeights | SmallSteps] = [
         PathLaw(f"stochastic flow, {name}", model, eta, end, model) for name, model in models.items()]
     if setting.data.X.shape[0] <= MOST_SAMPLES:
         name, model = next(iter(models.items()))
         parts.append(InWeights(f"stochastic flow in weights, {name}", model, eta, end))
+    if 1 < setting.data.X.shape[0] <= MOST_SAMPLES and setting.data.name not in _NOT_IN_LIMITS:
         parts += [SmallSteps(f"small steps, {name}", model, end, model) for name, model in models.items()
                   if not model.isotropic]
     return parts
