@@ -40,16 +40,19 @@ def tangent_forms(d: Derivation, value: sp.Expr, x: sp.Symbol, at: sp.Expr, z: s
     C = 1 + S**2
     d.assume(f"S = {text(size)}; the steps that contain S hold for any real S")
     fraction = 2 * k * C * T / (1 - S**2 * T**2)
+    p, q = sp.symbols("p q", real=True)
+    d.equal("Addition theorem of the tangent", "trigonometry", sp.tan(p + q),
+            (sp.tan(p) + sp.tan(q)) / (1 - sp.tan(p) * sp.tan(q)))
     # The quotients of the addition theorem, in plain letters: simplification of tangents within them takes minutes.
     d.equal("Mirror map as a fraction of T = tan(m rate z)", "the addition theorem of the tangent",
             k * ((T + S) / (1 - S * T) + (T - S) / (1 + S * T)), fraction)
     root = beta / (k * C + sp.sqrt(k**2 * C**2 + beta**2 * S**2))
     inverse = sp.atan(root) / (m * rate)
     d.equal("Inverse of the mirror map: phi'", "substitution into the mirror map", fraction.subs(z, inverse), beta)
-    dual = k / (m * rate) * sp.log((1 + T**2) / (1 - S**2 * T**2))
+    dual = k / (m * rate) * (sp.log(1 + T**2) - sp.log(1 - S**2 * T**2))
     d.equal("Legendre dual phi*", "its slope is the mirror map", sp.Derivative(dual, z), fraction)
     d.equal("phi* vanishes at 0", "substitution", sp.Subs(dual, z, 0), sp.S.Zero)
-    phi = beta * inverse - k / (m * rate) * sp.log((1 + root**2) / (1 - S**2 * root**2))
+    phi = beta * inverse - k / (m * rate) * (sp.log(1 + root**2) - sp.log(1 - S**2 * root**2))
     # That its slope is z is the step on the Legendre dual, proved for any mirror map.
     d.equal("The potential phi(beta) = z beta - phi*(z)", "the inverse mirror map for z", phi,
             beta * inverse - dual.subs(z, inverse))
