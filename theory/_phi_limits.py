@@ -44,7 +44,7 @@ def proved_limit(d: Derivation, which: str, found: dict[str, sp.Expr | None], le
                 quotient, variable, words = plain, a, f", a = {text(generator)}"
                 end, side = (end, side) if end == sp.oo else (sp.S.Zero, "+")
                 break
-        within(STEPS, d.equal, f"phi over its leading term: {which} regime, beta = b > 0 (phi is even){words}",
+        within(4 * STEPS, d.equal, f"phi over its leading term: {which} regime, beta = b > 0 (phi is even){words}",
                "limit of phi itself", sp.Limit(quotient, variable, end, side), sp.S.One)
     elif mirror is not None and dual is not None and radius is not None and radius.is_finite is not False and alpha.is_positive:
         at = x * radius
