@@ -15,6 +15,7 @@ from ._budget import STEPS, within
 from ._closed_forms import ClosedForms, shortest, solve_mirror, tidy
 from ._derivation import Derivation
 from ._steps import PAST, TIME
+from ._tangent_mirror import tangent_forms
 
 __all__ = ["antiderivative_of", "closed", "conjugacy", "convexity", "kernel_limit", "motion", "rich_limit", "tried"]
 
@@ -130,6 +131,9 @@ def closed(d: Derivation, forms: ClosedForms, f: sp.Expr, w: sp.Symbol, alpha: s
     d.equal("It vanishes at z = 0", "substitution", sp.Subs(mirror, z, 0), sp.S.Zero)
     d.equal("Its inverse vanishes too: u = v = alpha gives beta = 0", "substitution",
             f.subs(w, alpha) - V.subs(forms.x, at), sp.S.Zero)
+    by_tangent = tangent_forms(d, V, forms.x, at, z, beta, rate)
+    if by_tangent is not None:
+        return found | by_tangent
     if forms.value_integral is not None:
         W = forms.value_integral
         dual = W.subs(forms.x, at + rate * z) + W.subs(forms.x, at - rate * z) - 2 * W.subs(forms.x, at)

@@ -22,6 +22,7 @@ from ._derivation import Derivation, text
 from ._dual_newton import ConstrainedMinimum, minimize
 from ._network import Array
 from ._numeric_potential import NumericPotential
+from ._phi_limits import proved_limit
 from ._potential_steps import (
     antiderivative_of,
     closed,
@@ -325,9 +326,13 @@ def _derive(d: Derivation, f: sp.Expr, w: sp.Symbol, rate: sp.Rational, rule: st
     found = closed(d, forms, f, w, alpha, z, beta, rate)
     holds, quadratic, why = kernel_limit(d, f, w, alpha, beta, rate)
     rich = Limit(*rich_limit(d, forms, f, w, alpha, beta, rate))
+    ends = _ends(forms, w)
+    radius = _radius(forms, ends, w, alpha, rate)
+    for name, leading in (("kernel", quadratic if holds else None), ("rich", rich.leading if rich.holds else None)):
+        if leading is not None and not proved_limit(d, name, found, leading, alpha, z, beta, radius):
+            d.conclude(f"the {name} limit of phi itself follows from the proved limits of f and F; sympy proves it in no step")
     d.conclude("beta(t) minimises sum_j phi(b_j) subject to X b = X beta(t), for phi' = -s = -int p is in the row space of X "
                "and phi is strictly convex" + ("; p = g" if rule == "gf" else ", with alpha_eff in place of alpha"))
-    ends = _ends(forms, w)
     u, v = (sp.Symbol(name, **options) for name in ("u", "v"))
     parameters = f.free_symbols - {w}
 
@@ -338,7 +343,7 @@ def _derive(d: Derivation, f: sp.Expr, w: sp.Symbol, rate: sp.Rational, rule: st
 
     return Potential(
         f=back(f), w=w, alpha=alpha, s=s, beta=beta, rate=rate, rule=rule, conserved=back(travel(u) + travel(v)),
-        mirror_map=back(found["mirror"]), radius=back(_radius(forms, ends, w, alpha, rate)),
+        mirror_map=back(found["mirror"]), radius=back(radius),
         inverse_mirror_map=back(found["inverse"]), phi=back(found["phi"]), conjugate=back(found["dual"]),
         second_derivative=back(second), kernel=Limit(holds, back(quadratic), None, why),
         rich=Limit(rich.holds, back(rich.leading), back(rich.correction), rich.reason), derivation=d,

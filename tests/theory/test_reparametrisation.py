@@ -49,6 +49,31 @@ def test_depth_2_is_the_hyperbolic_entropy():
         assert at(p, p.phi, beta=beta, alpha=alpha) == pytest.approx(dln.potential.value([beta], log_alpha=np.log(alpha)))
 
 
+def test_depth_2_prints_in_the_textbook_form():
+    """Woodworth et al. 2020, theorem 1: b asinh(b/2a^2)/4 - sqrt(b^2 + 4a^4)/4 + a^2/2, as it stands."""
+    p = derived("u**2")
+    a, b = p.alpha, p.beta
+    assert p.phi == a**2 / 2 + b * sp.asinh(b / (2 * a**2)) / 4 - sp.sqrt(4 * a**4 + b**2) / 4
+
+
+def test_sinh_has_its_inverse_in_closed_form():
+    """Against quadrature and root finding, which use none of the closed forms; and sinh(alpha) = 0: phi' = atan(b/2)."""
+    p = derived("sinh(u)")
+    for alpha in (-2.0, 0.0, 0.3, 1.5):
+        for beta in (-0.7, 1e-3, 1.5):
+            inverse = at(p, p.inverse_mirror_map, beta=beta, alpha=alpha)
+            assert inverse == pytest.approx(float(p.gradient(beta, alpha)), rel=1e-13)
+            assert at(p, p.phi, beta=beta, alpha=alpha) == pytest.approx(float(p.value(beta, alpha)), rel=1e-13)
+    assert sp.simplify(p.inverse_mirror_map.subs(p.alpha, 0) - sp.atan(p.beta / 2)) == 0
+
+
+@pytest.mark.parametrize(("u_map", "count"), [("u**2", 2), ("u**3", 2), ("exp(u)", 2), ("sinh(u)", 1)])
+def test_limits_of_the_potential_itself_are_steps(u_map, count):
+    """The steps are proved when they are added; here they are steps, not a sentence, and of the value 1."""
+    steps = [step for step in derived(u_map).derivation.steps if "over its leading term" in step.title]
+    assert len(steps) == count and all(step.rhs == 1 and step.lhs.has(sp.Limit) for step in steps)
+
+
 @pytest.mark.parametrize("log10_alpha", [-100, -8, -1, 0, 3])
 def test_numbers_agree_with_the_hyperbolic_entropy_at_every_scale(log10_alpha):
     beta, alpha = np.array([1e-12, 0.5, -2.0, 1e3, 0.0]), 10.0**log10_alpha
