@@ -59,7 +59,7 @@ def _draws(n_samples: int, batch: int | None, sampling: str, delta: float) -> li
     from dln.integrate.batches import Batches
 
     stream = Batches(n_samples, batch, sampling, delta, np.random.default_rng(SEED))
-    return [stream.draw(k, 1) for k in range(COUNTS[-1])]
+    return [stream.draw(k, 1) for k in range(COUNTS[-1] + 1)]
 
 
 def sampled(setting: Setting, batch: int | None, sampling: str, delta: float) -> tuple[Field, StepPair]:
@@ -301,7 +301,8 @@ class SmallSteps:
                 n_steps = COARSEST * 4**scale
                 eta = self.end / n_steps
                 change = (route(data, setting.alpha, setting.log_ratio, self.model, eta, n_steps) - np.log(setting.alpha)) / eta
-                distances.append(float(np.linalg.norm(change - limit) / np.linalg.norm(limit)))
+                size = max(float(np.linalg.norm(limit)), float(np.linalg.norm(change)))
+                distances.append(float(np.linalg.norm(change - limit)) / size)
             found[name] = falling(distances, LEAST_FALL)
         worst = max(found.values(), key=lambda finding: finding.discrepancy)
         return Finding(worst.discrepancy, worst.tolerance, all(finding.passed for finding in found.values()),
