@@ -11,8 +11,9 @@ run: .venv/stamp-run
 	mkdir -p build
 	$(BIN)/dln figure phase-diagram --out build/phase_diagram.png --out build/phase_diagram.pdf
 
+# One process per core, each with the files of its own; products with threads of their own would only wait for each other.
 test: .venv/stamp-test
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: .venv/stamp-dev
 	$(BIN)/ruff check .

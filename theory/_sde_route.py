@@ -30,9 +30,13 @@ class Model:
 
     def second_moment(self, net: Network, residual: Array) -> Array:
         """Give the mean of the squared gradient of a batch, shape (..., d)."""
-        g = residual @ net.X / (2 * net.n_samples)
-        drift = 0.0 if self.isotropic else (1 - 1 / self.batch) * g**2
-        return self.amplitudes(residual) ** 2 @ net.X**2 + drift
+        return self.amplitudes(residual) ** 2 @ net.X**2 + self.square_of_mean(net, residual)
+
+    def square_of_mean(self, net: Network, residual: Array) -> Array:
+        """Give the part of that which is no noise: `(1 - 1/B) g^2`, by which steps of a batch shrink the weights, too."""
+        if self.isotropic:
+            return np.zeros(net.n_features)
+        return (1 - 1 / self.batch) * (residual @ net.X / (2 * net.n_samples)) ** 2
 
 
 def residual_of(net: Network, u: Array, v: Array) -> Array:
@@ -66,10 +70,11 @@ def in_logarithms(net: Network, model: Model, eta: float, dt: float, log_u: Arra
 
 
 def in_weights(net: Network, model: Model, eta: float, dt: float, u: Array, v: Array, xi: Array) -> tuple[Array, Array]:
-    """Make steps of Euler and Maruyama in u and v: no logarithm and no correction; xi is (K, ..., N)."""
+    """Make steps of Euler and Maruyama in u and v: no logarithm and no correction of Ito's; xi is (K, ..., N)."""
     for numbers in xi:
         residual = residual_of(net, u, v)
         gu, gv = net.gradient(u, v)
         noise = np.sqrt(eta * dt) * ((model.amplitudes(residual) * numbers) @ net.X)
-        u, v = u - gu * dt - 2 * u * noise, v - gv * dt + 2 * v * noise
+        shrunk = 2 * eta * dt * model.square_of_mean(net, residual)
+        u, v = u - gu * dt - u * (2 * noise + shrunk), v - gv * dt + v * (2 * noise - shrunk)
     return u, v

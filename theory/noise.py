@@ -37,12 +37,12 @@ _NOT_IN_LIMITS = {data.name for data in default_data()[GENERIC:]}
 #: Steps of a path of the flow, and its time, in units of the time in which the loss falls by a half.
 N_STEPS, LENGTH = 400, 3.0
 
-#: Time steps of Euler and Maruyama in weights, each a quarter of the one before, and by how much the error must fall: it is
-#: of order 1/2, so that a factor of 2 is expected.
-FINEST, LEVELS, LEAST_FALL_IN_WEIGHTS, N_PATHS = 4096, 5, 1.3, 12
+#: Time steps of Euler and Maruyama in weights, each a quarter of the one before, and by how much the error must fall: by 2
+#: where it is that of the noise, of order 1/2, and by 4 where it is that of the drift. The noise is stronger by STRONGER.
+FINEST, LEVELS, LEAST_FALL_IN_WEIGHTS, N_PATHS, STRONGER = 4096, 4, 1.3, 12, 8
 
 #: Step sizes of real SGD, each a quarter of the one before; the distance to the limit must fall by so much every time.
-COARSEST, SCALES, LEAST_FALL, N_RUNS = 24, 4, 1.4, 256
+COARSEST, SCALES, LEAST_FALL, N_RUNS = 12, 4, 1.4, 400
 
 
 def unit_of_time(setting: Setting) -> float:
@@ -97,10 +97,10 @@ def sample_paths(setting: Setting, delta: float) -> list[DiscreteLaw]:
 
 
 def increments(n_samples: int, seed: int) -> Array:
-    """Give the normal numbers of a path, (FINEST, N): the first of them for a shorter one."""
+    """Give the normal numbers of a path, (K, N), for the longest that is needed: a shorter one has the first of them."""
     from dln.integrate.stochastic import increments as draw
 
-    return np.asarray(draw(FINEST, n_samples, seed))
+    return np.asarray(draw(max(FINEST, N_STEPS), n_samples, seed))
 
 
 #: `(data, alpha, log_ratio, model, eta, end, n_steps, method, seed) -> beta and log alpha_eff`.
@@ -212,12 +212,12 @@ class InWeights:
     def measure(self, setting: Setting) -> Finding:
         """Measure the mean distance over some paths, at finer and finer time steps in the weights."""
         net, data = setting.net, setting.data
-        xi = np.stack([increments(net.n_samples, seed) for seed in range(N_PATHS)], axis=1)
+        xi = np.stack([increments(net.n_samples, seed)[:FINEST] for seed in range(N_PATHS)], axis=1)
         betas, scales = (np.array(column) for column in zip(*(
             self.engine(data, setting.alpha, setting.log_ratio, self.model, self.eta, self.end, FINEST, "heun", seed)
             for seed in range(N_PATHS)), strict=True))
         distances = []
-        for level in reversed(range(LEVELS)):
+        for level in reversed(range(1, LEVELS + 1)):  # the engine's own steps are finer still
             merged = 4**level  # of one Brownian path: sums of neighbouring increments
             coarse = xi.reshape(FINEST // merged, merged, *xi.shape[1:]).sum(axis=1) / np.sqrt(merged)
             u, v = (w + np.zeros((N_PATHS, 1)) for w in setting.weights())
@@ -318,8 +318,8 @@ def _flows(setting: Setting, models: dict[str, Model]) -> list[PathLaw | InWeigh
     parts: list[PathLaw | InWeights | SmallSteps] = [
         PathLaw(f"stochastic flow, {name}", model, eta, end, model) for name, model in models.items()]
     if setting.data.X.shape[0] <= MOST_SAMPLES:
-        name, model = next(iter(models.items()))
-        parts.append(InWeights(f"stochastic flow in weights, {name}", model, eta, end))
+        parts += [InWeights(f"stochastic flow in weights, {name}", model, STRONGER * eta, end)
+                  for name, model in models.items()]
     if 1 < setting.data.X.shape[0] <= MOST_SAMPLES and setting.data.name not in _NOT_IN_LIMITS:
         parts += [SmallSteps(f"small steps, {name}", model, end, model) for name, model in models.items()
                   if not model.isotropic]
