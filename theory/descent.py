@@ -15,7 +15,8 @@ from ._discrete import DiscreteLaw, StepPair
 from ._engine import Pair
 from ._fields import Velocity, gradient_flow, gradient_regularization, sam, weight_decay
 from ._network import Array, SymbolicNetwork
-from ._raw_descent import Schedule, constant, each_step
+from ._raw_descent import Schedule, constant, descend, each_step
+from ._raw_route import RouteError
 from ._registry import Theorem
 from ._setting import Setting
 from ._steps import minimality, pair, potential, start
@@ -122,12 +123,32 @@ def stable_step(setting: Setting) -> float:
 
 
 def varying(setting: Setting, name: str) -> Schedule:
-    """Give a schedule by name; "large" begins with a step that turns factors negative, the others are stable ones."""
+    """Give a schedule by name: stable ones, and two with steps that turn factors negative."""
+    if name == "large":
+        return flipping_schedule(setting)
     eta = stable_step(setting)
     slope = float(np.max(np.abs(setting.net.beta_gradient(*setting.weights()))))
     return {"constant": constant(eta), "decaying": lambda k: 2 * eta / (1 + k / 20) ** 0.6,
             "cyclic": lambda k: eta * (1.1 + np.sin(2 * np.pi * k / 17)),
-            "large": lambda k: 0.8 / slope if k == 0 else eta}[name]
+            "large at first": lambda k: 0.8 / slope if k == 0 else eta}[name]
+
+
+def flipping_schedule(setting: Setting) -> Schedule:
+    """Find a constant step size at which weights change their signs and the run stays finite; else make the first step large.
+
+    A factor `1 - 2 eta g` is negative from `eta = 1/(2 max|g|)` on, near the edge of stability, which depends on the data.
+    """
+    net, (u0, v0) = setting.net, setting.weights()
+    slope, start_at = float(np.max(np.abs(net.beta_gradient(u0, v0)))), float(net.loss(u0, v0))
+    for size in (0.6, 0.56, 0.52):
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                run = descend(each_step(gradient_flow(net)), u0, v0, COUNTS, constant(size / slope))
+        except RouteError:
+            continue
+        if run.n_flips and float(net.loss(run.u[-1], run.v[-1])) < start_at:
+            return constant(size / slope)
+    return varying(setting, "large at first")
 
 
 def plain_pair(setting: Setting) -> Pair:
@@ -166,6 +187,7 @@ def parts(setting: Setting) -> list[DiscreteLaw]:
         descent("gradient descent", "constant"), descent("gradient descent, u0 = v0", "constant", shaped=False),
         descent("gradient descent, decaying steps", "decaying"), descent("gradient descent, cyclic steps", "cyclic"),
         descent("gradient descent, signs flip", "large", flips=True),
+        descent("gradient descent, signs flip at first", "large at first", flips=True),
         *map(regularized, SCHEMES),
         law("SAM", lambda dln: dln.SAM(full), sam(net, full), full_batch(net, full)),
         law("SAM, normalised", lambda dln: dln.SAM(normalized, normalized=True), sam(net, normalized, normalized=True),
@@ -174,7 +196,8 @@ def parts(setting: Setting) -> list[DiscreteLaw]:
             one_sample_at_a_time(net, one)),
         law("weight decay, fading", lambda dln: dln.WeightDecay(fading), weight_decay(net, fading),
             lambda t, u, v: (net.beta_gradient(u, v), fading(t))),
-        law("SAM, signs flip", lambda dln: dln.SAM(full), sam(net, full), full_batch(net, full), "large", flips=True),
+        law("SAM, signs flip", lambda dln: dln.SAM(full), sam(net, full), full_batch(net, full), "large at first",
+            flips=True),
     ]
 
 

@@ -12,7 +12,7 @@ import sympy as sp
 from . import _discrete as discrete
 from ._derivation import Derivation
 from ._discrete import DiscreteLaw, StepPair
-from ._fields import Velocity
+from ._fields import Velocity, gradient_flow
 from ._network import Array, Network, SymbolicNetwork
 from ._raw_descent import constant, descend, each_step
 from ._raw_route import RouteError
@@ -27,8 +27,8 @@ ETA = sp.Symbol("eta", positive=True)
 #: How far a claim about the weights after two steps may be off, relative to the largest weight.
 TOLERANCE = 1e-13
 
-#: The reachable part of the loss at the level, as a fraction of its start, and the steps of a run around it.
-LEVEL, N_STEPS = 0.2, 300
+#: Steps of a run, and which of them first crosses the level.
+N_STEPS, DOWN = 300, 40
 #: Step counts at which the law of T11 is checked; long before rounding can decide on which side of the level a step lands.
 COUNTS = (10, 60, 120, 200)
 
@@ -76,10 +76,10 @@ def derive_flooding() -> Derivation:
 # --- the rule, by both routes ----------------------------------------------------------------------------------------
 
 
-def level_of(setting: Setting, fraction: float = LEVEL) -> float:
-    """Give the level at which the reachable part of the loss is a fraction of its start."""
-    rest = setting.unreachable_loss
-    return rest + fraction * (float(setting.net.loss(*setting.weights())) - rest)
+def level_of(setting: Setting) -> float:
+    """Give a level that descent crosses in the middle of a step, at a known one: it is reached whatever the data."""
+    run = descend(each_step(gradient_flow(setting.net)), *setting.weights(), [DOWN - 1, DOWN], constant(step_of(setting)))
+    return float(np.mean(setting.net.loss(run.u, run.v)))
 
 
 def step_of(setting: Setting) -> float:

@@ -21,13 +21,16 @@ from ._registry import Finding, Mutant, Part, Theorem
 from ._setting import Data, Setting
 from ._slopes import MAX_HALF_WIDTH, fit_slope, slope_finding
 from ._steps import PAST, TIME, effective_scale, pair, perturb, start
-from .flooding import DOWN_UP, LEVEL, UP_DOWN, flooding
+from .flooding import DOWN_UP, UP_DOWN, flooding
 from .implicit_regularization import ETA, backward_error, squared_gradient
 
 __all__ = ["THEOREMS", "averaged", "on_the_level"]
 
 #: Step sizes of the double step, in units of the data.
 LADDER = 0.08 * 0.5 ** np.arange(6)
+
+#: The reachable part of the loss at the level, as a fraction of its start.
+LEVEL = 0.2
 
 #: The sliding motion: steps of the coarsest run, how many runs there are, each with twice the steps, and the largest step
 #: in units of the data.
