@@ -97,12 +97,10 @@ def minimize(potential: NumericPotential, X: object, y: object, alpha: object, t
         raise ValueError("X b = y has no solution: y is not in the range of X")
     reduced = coordinates / singular
 
-    radius = potential.domain(scales)
+    radius, branch = potential.domain(scales), potential.branch(scales)
 
     def mirror(z: Array) -> tuple[Array, Array]:
-        pairs = [potential.mirror_and_slope(float(a), float(b)) for a, b in zip(z, scales, strict=True)]
-        beta, slope = np.array(pairs).T
-        return beta, slope
+        return potential.mirror_and_slope(z, branch)
 
     def residual(beta: Array) -> float:
         return float(np.max(np.abs(matrix @ beta - target)) / unit)

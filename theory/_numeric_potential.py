@@ -12,13 +12,12 @@ against the end of its domain.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import sympy as sp
 from scipy.integrate import quad
-from scipy.optimize import brentq
 
 from ._network import Array
 
@@ -48,138 +47,175 @@ def finite(name: str, value: object) -> Array:
 
 @dataclass(frozen=True)
 class Branch:
-    """The weight of one coordinate, as a function of its distance from the start.
+    """The weights of n coordinates, as functions of their distances from the start.
 
     Attributes
     ----------
     slope : callable
         `f'(w)`, positive, of arrays.
-    alpha : float
-        Start.
+    alpha : ndarray of shape (n,)
+        Starts.
     positive : bool
         Whether weights are positive; their distance is then measured in log w, otherwise in w.
-    below, above : float
+    below, above : ndarray of shape (n,)
         `|T|` at the ends of the interval of weights; may be infinite.
     """
 
     slope: Callable[[Array], Array]
-    alpha: float
+    alpha: Array
     positive: bool
-    below: float
-    above: float
+    below: Array
+    above: Array
+
+    def __getitem__(self, which: Array | list[int]) -> Branch:
+        return replace(self, alpha=self.alpha[which], below=self.below[which], above=self.above[which])
 
     def weight(self, d: Array) -> Array:
-        """Give the weight at a distance."""
+        """Give the weights at distances of shape (n, ...)."""
+        alpha = self.alpha.reshape(-1, *(1,) * (d.ndim - 1))
         with np.errstate(over="ignore", under="ignore"):
-            return self.alpha * np.exp(d) if self.positive else self.alpha + d
-
-    def _rate(self, d: Array) -> Array:
-        return self.weight(d) if self.positive else np.ones_like(d)
+            return alpha * np.exp(d) if self.positive else alpha + d
 
     def travel_rate(self, d: Array) -> Array:
         """Give dT/dd."""
+        w = self.weight(d)
         with np.errstate(all="ignore"):
-            return _bounded(self._rate(d) / self.slope(self.weight(d)))
+            return _bounded((w if self.positive else 1.0) / self.slope(w))
 
     def rise_rate(self, d: Array) -> Array:
         """Give dR/dd."""
+        w = self.weight(d)
         with np.errstate(all="ignore"):
-            return _bounded(self._rate(d) * self.slope(self.weight(d)))
+            return _bounded((w if self.positive else 1.0) * self.slope(w))
 
-    @staticmethod
-    def _integrate(rate: Callable[[Array], Array], d: float, start: float = 0.0) -> float:
-        count = max(1, int(np.ceil(abs(d) / PANEL)))
-        length = d / count
-        return float(np.sum(rate(start + length * (np.arange(count)[:, None] + NODES)) @ WEIGHTS) * length)
+    def _integrate(self, rate: Rate, d: Array, start: Array | float = 0.0) -> Array:
+        """Integrate over an interval of length d for each coordinate; the panels of all of them are one array."""
+        counts = np.maximum(1, np.ceil(np.abs(d) / PANEL).astype(int))
+        length, firsts = d / counts, np.cumsum(counts) - counts
+        owner = np.repeat(np.arange(d.size), counts)
+        panel = np.arange(owner.size) - firsts[owner]
+        points = (start + np.zeros_like(d))[owner, None] + length[owner, None] * (panel[:, None] + NODES)
+        return np.add.reduceat(rate(self[owner], points) @ WEIGHTS, firsts) * length
 
-    def travel(self, d: float) -> float:
+    def travel(self, d: Array) -> Array:
         """Give T."""
-        return self._integrate(self.travel_rate, d)
+        return self._integrate(Branch.travel_rate, d)
 
-    def rise(self, d: float) -> float:
+    def rise(self, d: Array) -> Array:
         """Give R."""
-        return self._integrate(self.rise_rate, d)
+        return self._integrate(Branch.rise_rate, d)
 
-    def area(self, d: float, dual: bool = False) -> float:
+    def area(self, d: Array, dual: bool = False) -> Array:
         """Give `int T dR` up to a distance, or `int R dT`: positive on either side of the start."""
+        return np.array([self[[j]]._area(float(one), dual) for j, one in enumerate(d)])
+
+    def _area(self, d: float, dual: bool) -> float:
         outer, inner = (self.travel_rate, self.rise_rate) if dual else (self.rise_rate, self.travel_rate)
         count = max(1, int(np.ceil(abs(d) / PANEL)))
         length = d / count
         starts = length * np.arange(count)[:, None]
-        panels = length * (inner(starts + length * NODES) @ WEIGHTS)
-        within = inner(starts[:, :, None] + length * NODES[:, None] * NODES) @ WEIGHTS
+        nodes = (starts + length * NODES)[None]
+        panels = length * (inner(nodes)[0] @ WEIGHTS)
+        within = inner((starts[:, :, None] + length * NODES[:, None] * NODES)[None])[0] @ WEIGHTS
         reached = (np.cumsum(panels) - panels)[:, None] + length * NODES * within
-        return float(np.sum((reached * outer(starts + length * NODES)) @ WEIGHTS) * length)
+        return float(np.sum((reached * outer(nodes)[0]) @ WEIGHTS) * length)
 
-    def solve(self, rate: Callable[[Array], Array], target: float) -> float:
-        """Find the distance at which the integral of a rate has a value, or infinity if it is too far.
+    def solve(self, rate: Rate, target: Array) -> Array:
+        """Find the distances at which the integral of a rate has given values, or infinity where that is too far.
 
-        Newton's method on the logarithm of the integral, which is close to a straight line both near the start, in log d,
-        and far out, in d; within a bracket, from whose lower end every integral is taken, so that none cancels.
+        Every integral is taken from the lower end of the bracket, so that none cancels.
         """
-        if target == 0.0:
-            return 0.0
-        sign, goal = float(np.sign(target)), abs(target)
-        low, at_low, high = 0.0, 0.0, np.inf
-        d = min(max(goal / float(rate(np.zeros(1))[0]), 1e-290), 1.0)
-        for _ in range(300):
-            total = at_low + abs(self._integrate(rate, sign * (d - low), sign * low))
-            error = np.log(total / goal)
-            if total < goal:
-                if d >= FARTHEST:
-                    return sign * np.inf
-                low, at_low = d, total
-            else:
-                high = d
-            there = float(rate(np.array([sign * d]))[0])
-            new = d - error * total / there if 0 < there < HUGE else high
-            settled = abs(error) <= EPS or (abs(new - d) <= EPS * d and abs(error) < 1e-6)
-            if settled:
-                break
-            new = min(new, 2 * d + 1, FARTHEST)
-            if not low < new < high:
-                new = 0.5 * (low + high) if np.isfinite(high) else min(2 * d, FARTHEST)
-            if new == d or high - low <= EPS * low:
-                break
-            d = new
-        return sign * d
+        found, moves = np.zeros_like(target), target != 0.0
+        if not moves.any():
+            return found
+        branch, sign, goal = self[moves], np.sign(target[moves]), np.abs(target[moves])
 
-    def at_travel(self, z: float) -> float:
-        """Find the distance of the weight with `T = z`."""
-        return self.solve(self.travel_rate, z)
+        def total(d: Array, low: Array, at_low: Array, live: Array) -> tuple[Array, Array]:
+            here, s = branch[live], sign[live]
+            return at_low + np.abs(here._integrate(rate, s * (d - low), s * low)), rate(here, s * d)
 
-    def at_predictor(self, beta: float) -> tuple[float, float]:
+        found[moves] = sign * _climb(total, goal, np.clip(goal / rate(branch, np.zeros_like(goal)), 1e-290, 1.0), EPS)
+        return found
+
+    def at_travel(self, z: Array) -> Array:
+        """Find the distances of the weights with `T = z`."""
+        return self.solve(Branch.travel_rate, z)
+
+    def at_predictor(self, beta: Array) -> tuple[Array, Array]:
         """Find the distances of u and v where `R(u) - R(v) = beta > 0`; NaN where no weights give it."""
-        highest = self.solve(self.rise_rate, beta)
+        def second(branch: Branch, d: Array) -> Array:
+            z = branch.travel(d)
+            inside = z < branch.below
+            other = np.full_like(d, -np.inf)
+            other[inside] = branch[inside].at_travel(-z[inside])
+            return other
 
-        def second(d: float) -> float:
-            z = self.travel(d)
-            return -np.inf if z >= self.below else self.at_travel(-z)
+        def difference(branch: Branch, d: Array) -> tuple[Array, Array]:
+            other = second(branch, d)
+            ends = np.isinf(other)
+            v = np.where(ends, 0.0, other)
+            return np.where(ends, np.inf, branch.rise(d) - branch.rise(v)), v
 
-        def excess(d: float) -> float:
-            other = second(d)
-            return np.inf if np.isinf(other) else (self.rise(d) - self.rise(other)) / beta - 1
+        def total(d: Array, low: Array, at_low: Array, live: Array) -> tuple[Array, Array]:
+            branch = reachable[live]
+            value, v = difference(branch, d)
+            return value, (branch.rise_rate(d)
+                           + branch.rise_rate(v) * branch.travel_rate(d) / branch.travel_rate(v))
 
+        highest = self.solve(Branch.rise_rate, beta)
         # A little farther than rounding: where v is negligible, this is the root itself.
-        highest = FARTHEST if np.isinf(highest) else highest * (1 + 1e-9)
-        if np.isinf(excess(highest)):  # v would have left its interval: look no farther than where it does
-            highest = self.at_travel(self.below * (1 - 1e-15))
-            if not excess(highest) >= 0:
-                return np.nan, np.nan
-        if excess(highest) < 0:
-            return np.nan, np.nan
-        d = _root(excess, 0.0, highest)
-        return d, second(d)
+        highest = np.where(np.isinf(highest), FARTHEST, highest * (1 + 1e-9))
+        most = difference(self, highest)[0]
+        ends = np.isinf(most)
+        if ends.any():  # v would have left its interval: look no farther than where it does
+            highest[ends] = self[ends].at_travel(self.below[ends] * (1 - 1e-15))
+            most[ends] = difference(self[ends], highest[ends])[0]
+        u, v = np.full((2, beta.size), np.nan)
+        reached = most >= beta
+        if reached.any():
+            reachable = self[reached]
+            u[reached] = _climb(total, beta[reached], highest[reached], 4 * EPS)
+            v[reached] = second(reachable, u[reached])
+        return u, v
+
+
+Rate = Callable[[Branch, Array], Array]
+
+
+def _climb(total: Callable[[Array, Array, Array, Array], tuple[Array, Array]], goal: Array, guess: Array, tol: float) -> Array:
+    """Find the positive distances at which increasing functions reach their goals, or infinity where that is too far.
+
+    Newton's method on the logarithm of the function, which is close to a straight line both near the start, in log d, and far
+    out, in d; within a bracket. `total(d, low, at_low, live)` gives values and slopes of the coordinates `live`.
+    """
+    d, low, at_low, high = guess.copy(), np.zeros_like(goal), np.zeros_like(goal), np.full_like(goal, np.inf)
+    live = np.arange(goal.size)
+    for _ in range(300):
+        here = d[live]
+        with np.errstate(all="ignore"):
+            value, rate = total(here, low[live], at_low[live], live)
+            short = value < goal[live]
+            low[live], at_low[live] = np.where(short, here, low[live]), np.where(short, value, at_low[live])
+            high[live] = np.where(short, high[live], here)
+            below, above = low[live], high[live]
+            error = np.log(value / goal[live])
+            new = np.where((rate > 0) & (rate < HUGE), here - error * value / rate, above)
+            settled = (np.abs(error) <= tol) | ((np.abs(new - here) <= tol * here) & (np.abs(error) < 1e-6))
+            new = np.minimum(new, np.minimum(2 * here + 1, FARTHEST))
+            middle = np.where(np.isfinite(above), 0.5 * (below + above), np.minimum(2 * here, FARTHEST))
+            new = np.where((below < new) & (new < above), new, middle)
+            settled |= (new == here) | (above - below <= tol * below)
+        gone = short & (here >= FARTHEST)
+        d[live] = np.where(gone, np.inf, np.where(settled, here, new))
+        live = live[~(settled | gone)]
+        if not live.size:
+            break
+    return d
 
 
 def _bounded(rate: Array) -> Array:
     """Keep a rate usable where its weight is beyond the range of floats: any root lies nearer."""
     return np.minimum(np.nan_to_num(rate, nan=HUGE, posinf=HUGE), HUGE)
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Brent's method to the last digit of the root, also of a root that is tiny."""
-    return float(brentq(function, low, high, xtol=1e-300, rtol=4 * EPS, maxiter=500))
 
 
 class NumericPotential:
@@ -214,17 +250,19 @@ class NumericPotential:
         with np.errstate(over="ignore", under="ignore", divide="ignore"):
             return np.asarray(self._evaluate(w), dtype=float) + np.zeros_like(w)
 
-    def branch(self, alpha: float) -> Branch:
-        """Prepare one coordinate.
+    def branch(self, alpha: Array) -> Branch:
+        """Prepare coordinates with starts of shape (n,).
 
         Raises
         ------
         ValueError
             If alpha is not in the interval of the weights.
         """
-        if self.positive and not alpha > 0:
-            raise ValueError(f"alpha must be positive for this map, got {alpha:g}")
-        return Branch(self._slope, alpha, self.positive, self._reach(alpha, 0), self._reach(alpha, 1))
+        if self.positive and not np.all(alpha > 0):
+            raise ValueError(f"alpha must be positive for this map, got {np.min(alpha):g}")
+        starts, which = np.unique(alpha, return_inverse=True)
+        below, above = (np.array([self._reach(float(a), end) for a in starts])[which] for end in (0, 1))
+        return Branch(self._slope, alpha, self.positive, below, above)
 
     def _reach(self, alpha: float, end: int) -> float:
         """Give `|T|` at an end: from the closed form where it does not cancel, by quadrature otherwise."""
@@ -263,13 +301,12 @@ class NumericPotential:
         ndarray
             Shape of alpha.
         """
-        return self._map(lambda _, a: min((b := self.branch(a)).below, b.above) / self.rate, 0.0, alpha, "s")
+        return self._map(lambda _, branch: np.minimum(branch.below, branch.above) / self.rate, 0.0, alpha, "s")
 
-    def _map(self, function: Callable[[float, float], float], x: object, alpha: object, name: str) -> Array:
+    def _map(self, function: Callable[[Array, Branch], Array], x: object, alpha: object, name: str) -> Array:
         points, scales = np.broadcast_arrays(finite(name, x), finite("alpha", alpha))
         with np.errstate(over="ignore", under="ignore"):
-            values = [function(float(p), float(a)) for p, a in zip(points.flat, scales.flat, strict=True)]
-        found = np.array(values, dtype=float).reshape(points.shape)
+            found = function(points.ravel(), self.branch(scales.ravel())).reshape(points.shape)
         if np.isnan(found).any():
             bad = tuple(np.argwhere(np.isnan(found))[0])
             where = f"[{', '.join(map(str, bad))}]" if found.ndim else ""
@@ -281,10 +318,14 @@ class NumericPotential:
         return ("a weight would reach the end of its interval first" if name == "beta"
                 else "see `domain` for the largest |s|")
 
-    def weights(self, beta: float, alpha: float) -> tuple[Branch, float, float]:
-        """Find where u and v are, as distances on their branch, for one coordinate and `beta >= 0`."""
-        branch = self.branch(alpha)
-        return (branch, 0.0, 0.0) if beta == 0 else (branch, *branch.at_predictor(beta))
+    @staticmethod
+    def weights(beta: Array, branch: Branch) -> tuple[Array, Array]:
+        """Find where u and v are, as distances on their branch, for `beta >= 0`, both of shape (n,)."""
+        u, v = np.zeros((2, beta.size))
+        moved = beta > 0
+        if moved.any():
+            u[moved], v[moved] = branch[moved].at_predictor(beta[moved])
+        return u, v
 
     def value(self, beta: object, alpha: object) -> Array:
         """Evaluate the potential of each coordinate.
@@ -301,27 +342,27 @@ class NumericPotential:
         """
         return self._map(self._value, beta, alpha, "beta")
 
-    def _value(self, beta: float, alpha: float) -> float:
-        branch, u, v = self.weights(abs(beta), alpha)
-        if np.isnan(u):
-            return np.nan
-
-        total = branch.area(u) + branch.area(v)
-        return total / self.rate
+    def _value(self, beta: Array, branch: Branch) -> Array:
+        (u, v), found = self.weights(np.abs(beta), branch), np.full_like(beta, np.nan)
+        known = ~np.isnan(u)
+        found[known] = (branch[known].area(u[known]) + branch[known].area(v[known])) / self.rate
+        return found
 
     def gradient(self, beta: object, alpha: object) -> Array:
         """Evaluate the slope of the potential, `-int g`; arguments as in `value`."""
-        def slope(b: float, a: float) -> float:
-            branch, u, _ = self.weights(abs(b), a)
-            return np.copysign(branch.travel(u), b) / self.rate if not np.isnan(u) else np.nan
+        def slope(b: Array, branch: Branch) -> Array:
+            (u, _), found = self.weights(np.abs(b), branch), np.full_like(b, np.nan)
+            known = ~np.isnan(u)
+            found[known] = np.copysign(branch[known].travel(u[known]), b[known]) / self.rate
+            return found
 
         return self._map(slope, beta, alpha, "beta")
 
     def curvature(self, beta: object, alpha: object) -> Array:
         """Evaluate the second derivative of the potential, `1/(f'(u)^2 + f'(v)^2)`; arguments as in `value`."""
-        def second(b: float, a: float) -> float:
-            branch, u, v = self.weights(abs(b), a)
-            return 1.0 / (self.rate * float(np.sum(self._slope(branch.weight(np.array([u, v]))) ** 2)))
+        def second(b: Array, branch: Branch) -> Array:
+            u, v = (self._slope(branch.weight(d)) for d in self.weights(np.abs(b), branch))
+            return 1.0 / (self.rate * (u**2 + v**2))
 
         return self._map(second, beta, alpha, "beta")
 
@@ -338,29 +379,31 @@ class NumericPotential:
         -------
         ndarray
         """
-        return self._map(lambda x, a: self.mirror_and_slope(-x, a)[0], s, alpha, "s")
+        return self._map(lambda x, branch: self.mirror_and_slope(-x, branch)[0], s, alpha, "s")
 
-    def mirror_and_slope(self, z: float, alpha: float) -> tuple[float, float]:
-        """Give `beta` and `dbeta/dz` of one coordinate at `z = -int g`; NaN out of the domain."""
-        branch = self.branch(alpha)
-        z = z * self.rate
-        if not abs(z) < min(branch.below, branch.above):
-            return np.nan, np.nan
-        u, v = branch.at_travel(z), branch.at_travel(-z)
-        if np.isinf(u) or np.isinf(v):
-            return np.nan, np.nan
-        slopes = np.minimum(self._slope(branch.weight(np.array([u, v]))), HUGE**0.5)
-        return branch.rise(u) - branch.rise(v), self.rate * float(np.sum(slopes**2))
+    def _at(self, z: Array, branch: Branch) -> tuple[Array, Array, Array]:
+        """Find u and v at `z = -int g`, as distances, and where there are any."""
+        z, (u, v) = z * self.rate, np.zeros((2, z.size))
+        inside = np.abs(z) < np.minimum(branch.below, branch.above)
+        within = np.flatnonzero(inside)
+        if within.size:  # both signs in one pass
+            both = np.concatenate([within, within])
+            u[within], v[within] = np.split(branch[both].at_travel(np.concatenate([z[within], -z[within]])), 2)
+        inside &= np.isfinite(u) & np.isfinite(v)
+        return np.where(inside, u, 0.0), np.where(inside, v, 0.0), inside
+
+    def mirror_and_slope(self, z: Array, branch: Branch) -> tuple[Array, Array]:
+        """Give `beta` and `dbeta/dz` at `z = -int g` of shape (n,); NaN out of the domain."""
+        u, v, inside = self._at(z, branch)
+        squares = (np.minimum(self._slope(branch.weight(d)), HUGE**0.5) ** 2 for d in (u, v))
+        return np.where(inside, branch.rise(u) - branch.rise(v), np.nan), np.where(inside, self.rate * sum(squares), np.nan)
 
     def dual(self, s: object, alpha: object) -> Array:
         """Evaluate the Legendre conjugate `max_b z b - phi(b)` at `z = -s`; arguments as in `mirror`."""
-        def conjugate(x: float, a: float) -> float:
-            branch, z = self.branch(a), abs(x) * self.rate
-            if not z < min(branch.below, branch.above):
-                return np.nan
+        def conjugate(x: Array, branch: Branch) -> Array:
             # int M dz along u and along v: positive both, and no use is made of phi.
-            u, v = branch.at_travel(z), branch.at_travel(-z)
-            return (branch.area(u, dual=True) + branch.area(v, dual=True)) / self.rate
+            u, v, inside = self._at(np.abs(x), branch)
+            return np.where(inside, branch.area(u, dual=True) + branch.area(v, dual=True), np.nan) / self.rate
 
         return self._map(conjugate, s, alpha, "s")
 

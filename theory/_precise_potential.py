@@ -78,7 +78,8 @@ class PrecisePotential:
         return weight
 
     def _weights(self, beta: float, alpha: float) -> tuple[Any, Any, Any]:
-        branch, u, v = self._numeric.weights(abs(beta), alpha)
+        branch = self._numeric.branch(np.array([alpha]))
+        u, v = (float(d[0]) for d in self._numeric.weights(np.array([abs(beta)]), branch))
         if np.isnan(u):
             raise ValueError(f"beta = {beta:g} is out of reach for alpha = {alpha:g}: a weight would reach the end of its "
                              "interval first")
@@ -127,10 +128,11 @@ class PrecisePotential:
     def mirror(self, s: Any, alpha: Any) -> Array:
         """Evaluate beta where `int g = s`."""
         def beta(x: float, a: float) -> Any:
-            if np.isnan(self._numeric.mirror_and_slope(-x, a)[0]):
+            branch = self._numeric.branch(np.array([a]))
+            if np.isnan(self._numeric.mirror_and_slope(np.array([-x]), branch)[0][0]):
                 raise ValueError(f"s = {x:g} is out of reach for alpha = {a:g}: see `domain` for the largest |s|")
-            branch, start, z = self._numeric.branch(a), mpmath.mpf(a), -mpmath.mpf(x) * mpmath.mpf(self._numeric.rate)
-            u, v = (self._polish(mpmath.mpf(float(branch.weight(np.array(branch.at_travel(float(t)))))), t, start)
+            start, z = mpmath.mpf(a), -mpmath.mpf(x) * mpmath.mpf(self._numeric.rate)
+            u, v = (self._polish(mpmath.mpf(float(branch.weight(branch.at_travel(np.array([float(t)])))[0])), t, start)
                     for t in (z, -z))
             return self._f(u) - self._f(v)
 
