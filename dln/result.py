@@ -225,6 +225,11 @@ class DescentResult(EffectiveInitialization):
         return self.log_u - self.log_v + 4.0 * (self.dual @ self.problem.X)
 
     @property
+    def alternation_fraction(self):
+        """With `Flooding`: how many of the pairs of neighbouring steps go one up and one down; else 0."""
+        return self.n_alternations / max(1, self.n_descents + self.n_ascents - 1)
+
+    @property
     def flooded_loss(self):
         """The loss that was trained: ``|loss - level| + level`` with `Flooding`, else the loss."""
         return self.rule.flooded_loss(self.problem, self.beta) if isinstance(self.rule, Flooding) else self.loss

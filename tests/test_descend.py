@@ -277,6 +277,7 @@ def test_flooding_reports_both_losses():
     problem = data("noisy", 4, 9)
     run = dln.descend(problem, Flooding(0.1), step=0.02, n_steps=2001, alpha=0.3)
     assert run.flooded_loss == pytest.approx(abs(problem.loss(run.beta) - 0.1) + 0.1, rel=1e-14)
+    assert run.alternation_fraction == run.n_alternations / 2000 > 0.5
     per_sample = dln.descend(problem, Flooding(0.1, per_sample=True), step=0.02, n_steps=2001, alpha=0.3)
     losses = (problem.X @ per_sample.beta - problem.y) ** 2 / 4
     assert per_sample.flooded_loss == pytest.approx(np.mean(np.abs(losses - 0.1) + 0.1), rel=1e-14)

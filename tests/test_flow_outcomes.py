@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from random_data import data
 
 import dln
 from dln import SAM, GradientRegularization, Status, WeightDecay
@@ -162,3 +163,13 @@ def test_repr_is_short(ordinary):
     """Reference: a line that a person can read."""
     text = repr(dln.flow(ordinary, alpha=0.1))
     assert text.startswith("FlowResult(converged: t=") and len(text) < 200
+
+
+def test_times_that_differ_by_rounding():
+    """Reference: the final time itself, and one line about a time that comes twice."""
+    problem = data("noisy", 4, 9)
+    run = dln.flow(problem, alpha=0.3, t_end=0.3, save_at=[0.1, 0.1 + 0.2])  # 0.30000000000000004
+    assert run.success
+    assert run.times[-1] == run.t == 0.3
+    with pytest.raises(ValueError, match=r"save_at\[1\] = .* is save_at\[0\] but for rounding"):
+        dln.flow(problem, alpha=0.3, t_end=1.0, save_at=[0.3, 0.1 + 0.2])

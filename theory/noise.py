@@ -233,7 +233,7 @@ def falling(distances: list[float], least: float) -> Finding:
     """Demand that distances fall by a factor at every scale."""
     ratios = [after / before for before, after in pairwise(distances)]
     worst = float(np.max(ratios)) if np.all(np.isfinite(ratios)) else float("inf")
-    return Finding(worst, 1 / least, worst <= 1 / least, {"distances": distances, "ratios": ratios})
+    return Finding(worst, 1 / least, worst <= 1 / least, {"distances": distances, "ratios": ratios, "claimed_fall": least})
 
 
 # --- real SGD with small steps -----------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ class SmallSteps:
             found[name] = falling(distances, LEAST_FALL)
         worst = max(found.values(), key=lambda finding: finding.discrepancy)
         return Finding(worst.discrepancy, worst.tolerance, all(finding.passed for finding in found.values()),
-                       {name: finding.details for name, finding in found.items()})
+                       {"claimed_fall": LEAST_FALL} | {name: finding.details for name, finding in found.items()})
 
 
 # --- the theorems ------------------------------------------------------------------------------------------------------

@@ -62,7 +62,9 @@ def test_every_rule_of_an_exact_theorem_is_checked_on_every_default_problem(key)
     theorem = theory.get(key)
     assert len(theorem.problems()) == (11 if theorem.kind == "exact" else 3 + theorem.on_real_data)
     names = [[part.name for part in theorem.parts(Setting(data))] for data in theorem.problems()]
-    assert all(one == names[0] for one in names)
+    # Limits that come with an exact theorem are measured where ensembles are cheap and generic, its laws everywhere.
+    laws = [[name for name in one if not name.startswith(("small steps", "stochastic flow in weights"))] for one in names]
+    assert all(one == laws[0] for one in laws)
     assert sorted(check_small(key).details[SMALL.name]) == sorted(names[0])
 
 

@@ -79,7 +79,7 @@ MACROS = {"alpha", "begin", "beta", "delta", "displaystyle", "ell", "end", "epsi
           "left", "lim", "limits", "log", "nu", "operatorname", "paragraph", "partial", "phi", "qquad", "quad", "rho", "right",
           "sinh", "cosh", "exp", "sqrt", "substack", "textasciitilde", "textbackslash", "textbar", "textbf", "textgreater",
           "textless", "mathrm", "to", "sigma", "tau", "theta", "mu", "zeta", "max", "min", "cdot", "infty", "psi", "lvert",
-          "rvert", "sum", "Gamma", "Lambda", "eta", "kappa", "xi", "varepsilon"}
+          "rvert", "sum", "Gamma", "Lambda", "eta", "kappa", "xi", "varepsilon", "pi"}
 
 
 NAME = r"\\(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|phi|psi|Gamma|Lambda)(?![a-zA-Z])"

@@ -22,9 +22,11 @@ def test_mutant_is_rejected_in_every_part_that_it_spoils(key, name, record_prope
     check = theory.get(key).check(SMALL, mutant=name)
     assert not check.passed
     assert killed(check), check.message
-    # By far, not by a hair: an exact law is missed by four orders of magnitude, a slope by several bands.
-    assert all(found["discrepancy"] > (1e4 if found["tolerance"] == 1e-9 else 5) * found["tolerance"]
-               for found in check.details[SMALL.name].values())
+    # By far, not by a hair: an exact law is missed by four orders of magnitude, a slope by several bands; and a distance that
+    # must fall by a factor of at least `claimed_fall` hardly falls any more.
+    for part, found in check.details[SMALL.name].items():
+        wanted = 0.85 if "claimed_fall" in found else (1e4 if found["tolerance"] == 1e-9 else 5) * found["tolerance"]
+        assert found["discrepancy"] > wanted, part
 
 
 def test_there_are_mutants_of_every_kind():
