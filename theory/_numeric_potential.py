@@ -123,7 +123,8 @@ class Branch:
     def solve(self, rate: Rate, target: Array, ceiling: Array | None = None) -> Array:
         """Find the distances at which the integral of a rate has given values, or infinity where that is too far.
 
-        `ceiling` is what the modulus of the integral tends to, if that is finite. Every integral is taken from the lower end of the bracket, so that none cancels.
+        `ceiling` is what the modulus of the integral tends to, if that is finite. Every integral is taken from the lower end
+        of the bracket, so that none cancels.
         """
         found, moves = np.zeros_like(target), target != 0.0
         if not moves.any():
