@@ -159,8 +159,8 @@ def _length(z: Array, step: Array, radius: Array, mirror: object, gain: float) -
     if at >= -0.1 * start:
         return t
 
-    def balance(x: float) -> float:  # zero, which ends the search, as soon as the slope is small
-        return 0.0 if abs(slope(x)) <= 0.1 * start else max(slope(x), -1e3 * start) / start
+    def balance(x: float) -> float:  # zero, which ends the search, where the slope is small; asinh, as slopes grow like exp
+        return 0.0 if abs(slope(x)) <= 0.1 * start else float(np.arcsinh(max(slope(x) / start, -1e300)))
 
     return float(brentq(balance, 0.0, t, xtol=1e-300, rtol=1e-2))
 
