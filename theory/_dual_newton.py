@@ -9,6 +9,7 @@ leave that domain; the gradient of the dual is the residual `y - X b`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from scipy.linalg import lstsq
@@ -145,6 +146,7 @@ def _length(z: Array, step: Array, radius: Array, mirror: object, gain: float) -
         room = np.where(step != 0, (radius - np.sign(step) * z) / np.abs(step), np.inf)
     longest = float(np.min(room, initial=np.inf))
 
+    @cache
     def slope(t: float) -> float:
         beta = np.clip(mirror(z + t * step), -1e150, 1e150)  # type: ignore[operator]
         return -np.inf if np.isnan(beta).any() else gain - float(beta @ step)
@@ -156,7 +158,11 @@ def _length(z: Array, step: Array, radius: Array, mirror: object, gain: float) -
     at = slope(t)
     if at >= -0.1 * start:
         return t
-    return float(brentq(lambda x: max(slope(x), -1e3 * start) / start, 0.0, t, xtol=1e-300, rtol=1e-2))
+
+    def balance(x: float) -> float:  # zero, which ends the search, where the slope is small; asinh, as slopes grow like exp
+        return 0.0 if abs(slope(x)) <= 0.1 * start else float(np.arcsinh(max(slope(x) / start, -1e300)))
+
+    return float(brentq(balance, 0.0, t, xtol=1e-300, rtol=1e-2))
 
 
 def _certify(potential: NumericPotential, X: Array, y: Array, alpha: Array, beta: Array, nu: Array,

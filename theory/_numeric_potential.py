@@ -120,10 +120,11 @@ class Branch:
         reached = (np.cumsum(panels) - panels)[:, None] + length * NODES * within
         return float(np.sum((reached * outer(nodes)[0]) @ WEIGHTS) * length)
 
-    def solve(self, rate: Rate, target: Array) -> Array:
+    def solve(self, rate: Rate, target: Array, ceiling: Array | None = None) -> Array:
         """Find the distances at which the integral of a rate has given values, or infinity where that is too far.
 
-        Every integral is taken from the lower end of the bracket, so that none cancels.
+        `ceiling` is what the modulus of the integral tends to, if that is finite. Every integral is taken from the lower end
+        of the bracket, so that none cancels.
         """
         found, moves = np.zeros_like(target), target != 0.0
         if not moves.any():
@@ -134,12 +135,13 @@ class Branch:
             here, s = branch[live], sign[live]
             return at_low + np.abs(here._integrate(rate, s * (d - low), s * low)), rate(here, s * d)
 
-        found[moves] = sign * _climb(total, goal, np.clip(goal / rate(branch, np.zeros_like(goal)), 1e-290, 1.0), EPS)
+        guess = np.clip(goal / rate(branch, np.zeros_like(goal)), 1e-290, 1.0)
+        found[moves] = sign * _climb(total, goal, guess, EPS, None if ceiling is None else ceiling[moves])
         return found
 
     def at_travel(self, z: Array) -> Array:
         """Find the distances of the weights with `T = z`."""
-        return self.solve(Branch.travel_rate, z)
+        return self.solve(Branch.travel_rate, z, np.where(z > 0, self.above, self.below))
 
     def at_predictor(self, beta: Array) -> tuple[Array, Array]:
         """Find the distances of u and v where `R(u) - R(v) = beta > 0`; NaN where no weights give it."""
@@ -182,12 +184,15 @@ class Branch:
 Rate = Callable[[Branch, Array], Array]
 
 
-def _climb(total: Callable[[Array, Array, Array, Array], tuple[Array, Array]], goal: Array, guess: Array, tol: float) -> Array:
+def _climb(total: Callable[[Array, Array, Array, Array], tuple[Array, Array]], goal: Array, guess: Array, tol: float,
+           ceiling: Array | None = None) -> Array:
     """Find the positive distances at which increasing functions reach their goals, or infinity where that is too far.
 
-    Newton's method on the logarithm of the function, which is close to a straight line both near the start, in log d, and far
-    out, in d; within a bracket. `total(d, low, at_low, live)` gives values and slopes of the coordinates `live`.
+    Newton's method within a bracket, on the logarithm of `value/(1 - value/ceiling)`: close to a straight line near the start,
+    in log d, and far out, in d, whether the function grows or levels off. `total(d, low, at_low, live)` gives values and
+    slopes of the coordinates `live`.
     """
+    ceiling = np.full_like(goal, np.inf) if ceiling is None else ceiling
     d, low, at_low, high = guess.copy(), np.zeros_like(goal), np.zeros_like(goal), np.full_like(goal, np.inf)
     live = np.arange(goal.size)
     for _ in range(300):
@@ -199,7 +204,9 @@ def _climb(total: Callable[[Array, Array, Array, Array], tuple[Array, Array]], g
             high[live] = np.where(short, high[live], here)
             below, above = low[live], high[live]
             error = np.log(value / goal[live])
-            new = np.where((rate > 0) & (rate < HUGE), here - error * value / rate, above)
+            room, wanted = 1 - value / ceiling[live], 1 - goal[live] / ceiling[live]
+            step = (error - np.log(room / wanted)) * room * value / rate
+            new = np.where((rate > 0) & (rate < HUGE), here - step, above)
             settled = (np.abs(error) <= tol) | ((np.abs(new - here) <= tol * here) & (np.abs(error) < 1e-6))
             new = np.minimum(new, np.minimum(2 * here + 1, FARTHEST))
             middle = np.where(np.isfinite(above), 0.5 * (below + above), np.minimum(2 * here, FARTHEST))
