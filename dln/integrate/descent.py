@@ -72,9 +72,8 @@ def renormalize(mantissas, previous, exponents, visible):
 
 
 @njit()
-def _predictor(look, visible, scaled, beta, size):
+def _predictor(u, v, visible, scaled, beta, size):
     # beta = u^2 - v^2 as a product, which does not cancel.
-    u, v = look[0], look[1]
     if scaled:
         for j in range(beta.shape[0]):
             a = u[j] * visible[0, j] if visible[0, j] > 0.0 else 0.0
@@ -88,9 +87,8 @@ def _predictor(look, visible, scaled, beta, size):
 
 
 @njit()
-def _multiply(mantissas, p, q, eta, shrinks):
+def _multiply(u, v, p, q, eta, shrinks):
     # One step without momentum; return how many signs flip.
-    u, v = mantissas[0], mantissas[1]
     flips = 0
     twice = 2.0 * eta
     if shrinks:
@@ -170,14 +168,13 @@ def _add(total, lost, term):
 
 
 @njit()
-def _gather(X, y, indices, noise, buffer, target):
+def _gather(X, y, indices, buffer, target):
     # The rows and targets of a batch.
     for i in range(indices.shape[0]):
         row = indices[i]
         for j in range(X.shape[1]):
             buffer[i, j] = X[row, j]
         target[i] = y[row]
-    _disturb(noise, target)
 
 
 @njit()
@@ -189,7 +186,7 @@ def _disturb(noise, target):
 @njit()
 def _converged(row_X, row_y, mantissas, previous, visible, scaled, settings, work):
     # Whether the full residual is below the tolerance and momentum at rest.
-    _predictor(mantissas, visible, scaled, work[BETA], work[SIZE])
+    _predictor(mantissas[0], mantissas[1], visible, scaled, work[BETA], work[SIZE])
     r = np.empty(row_X.shape[0])
     residual(row_X, work[BETA], row_y, r)
     tol = settings[RESIDUAL_TOL]
@@ -216,7 +213,9 @@ def descend_steps(rule, X, y, row_X, row_y, mantissas, previous, exponents, visi
     r, coef = samples[R, :n], samples[COEF, :n]
     look, beta, size, p, q, work_d = work[:BETA], work[BETA], work[SIZE], work[P], work[Q], work[WORK_RULE:]
     scaled = renormalize(mantissas, previous, exponents, visible)
-    noiseless = np.empty(0)
+    # Slices are taken here: each costs as much as a pass over the weights.
+    u, v, look_u, look_v, param = mantissas[0], mantissas[1], look[0], look[1], params[0]
+    varying, noisy = params.shape[0] > 1, noise.shape[0] > 0
     until_check = -count[STEP] % check_every
     for k in range(n_steps):
         if until_check == 0:
@@ -225,22 +224,24 @@ def descend_steps(rule, X, y, row_X, row_y, mantissas, previous, exponents, visi
             if tol >= 0.0 and not every_step and _converged(row_X, row_y, mantissas, previous, visible, scaled, settings,
                                                             work):
                 return CONVERGED
-        weights = mantissas
         if nesterov:
-            weights = look
             for i in range(2):
                 for j in range(X.shape[1]):
                     look[i, j] = mantissas[i, j] + momentum * (mantissas[i, j] - previous[i, j])
-        _predictor(weights, visible, scaled, beta, size)
-        param = params[k if params.shape[0] > 1 else 0]
-        shift = noise[k] if noise.shape[0] > 0 else noiseless
+            _predictor(look_u, look_v, visible, scaled, beta, size)
+        else:
+            _predictor(u, v, visible, scaled, beta, size)
+        if varying:
+            param = params[k]
         if batch > 0:
-            _gather(X, y, indices[k], shift, batch_X, batch_y)
+            _gather(X, y, indices[k], batch_X, batch_y)
+            if noisy:
+                _disturb(noise[k], batch_y)
             call_rule(rule, (batch_X_read, batch_y_read, c, beta, size, param, r, coef, q, work_d, work_n))
             rmatvec(batch_X_read, coef, 1.0, p)
-        elif shift.shape[0] > 0:
+        elif noisy:
             batch_y[:] = y
-            _disturb(shift, batch_y)
+            _disturb(noise[k], batch_y)
             call_rule(rule, (X, batch_y_read, c, beta, size, param, r, coef, q, work_d, work_n))
             rmatvec(X, coef, 1.0, p)
         else:
@@ -262,9 +263,9 @@ def descend_steps(rule, X, y, row_X, row_y, mantissas, previous, exponents, visi
             for i in range(n):
                 dual[i], lost[i] = _add(dual[i], lost[i], eta * coef[i])
         if momentum == 0.0:
-            count[FLIPS] += _multiply(mantissas, p, q, eta, shrinks)
+            count[FLIPS] += _multiply(u, v, p, q, eta, shrinks)
         else:
-            count[FLIPS] += _move(mantissas, previous, weights, p, q, eta, momentum, nesterov, shrinks)
+            count[FLIPS] += _move(mantissas, previous, look, p, q, eta, momentum, nesterov, shrinks)
         count[STEP] += 1
         until_check -= 1
     return RUNNING
