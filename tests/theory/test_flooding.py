@@ -11,7 +11,7 @@ import theory
 from theory._derivation import Derivation, DerivationError
 from theory._raw_descent import constant, descend, each_step
 from theory._raw_route import RouteError, integrate
-from theory._setting import Setting, default_data
+from theory._setting import Setting, default_data, real_data
 from theory.flooding import StepPairs, flooding, level_of, step_of
 from theory.sliding_mode import Sliding, averaged, averaged_pair, course_of, on_the_level
 
@@ -112,3 +112,10 @@ def test_backward_error_analysis_refuses_a_wrong_share(monkeypatch, share, sign)
     monkeypatch.setattr(module, "_step_and_flow", lambda sign, _: right(sign, share))
     with pytest.raises(DerivationError, match="One step of"):
         module.backward_error(Derivation("T0", "wrong"), sign)
+
+
+def test_sliding_is_measured_where_steps_are_long_enough():
+    """Reference: a stable step changes the loss by 0.4 per cent on the whole diabetes data, by 6 to 27 on the default ones."""
+    counts = [len(theory.get("T10").parts(Setting(data))) for data in [*default_data(), real_data()]]
+    assert counts == [4] * 10 + [2]
+    assert theory.get("T10").check(real_data()).passed
