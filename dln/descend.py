@@ -169,7 +169,7 @@ class Descent:
         self.settings = settings
         flops = (4.0 * rows + 20.0) * d + 500.0
         self.per_call = int(max(1, min(batches.block, _FLOPS_PER_CALL // flops)))
-        self.t = self.t_lost = 0.0
+        self.t = 0.0
         self.kept: list[tuple] = []
 
     def run(self):

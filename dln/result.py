@@ -51,8 +51,26 @@ class EffectiveInitialization(ABC):
         return difference_of_squares(2.0 * self.log_effective_alpha, self.effective_log_ratio)
 
 
+class FlowLaw(EffectiveInitialization):
+    """The law of a flow, with noise or without: ``shrinkage = int q`` lowers the scale, and the shape of the start stays."""
+
+    log_alpha: np.ndarray
+    log_ratio: np.ndarray
+    shrinkage: np.ndarray
+
+    @property
+    def log_effective_alpha(self):
+        """Logarithm of the effective initialisation, ``log alpha - 2 int q``, shape (d,)."""
+        return self.log_alpha - 2.0 * self.shrinkage
+
+    @property
+    def effective_log_ratio(self):
+        """``log(u0/v0)``, shape (d,): a flow keeps the shape of its initialisation in the centre."""
+        return self.log_ratio
+
+
 @dataclass(frozen=True, repr=False, eq=False)
-class FlowResult(EffectiveInitialization):
+class FlowResult(FlowLaw):
     """A trajectory's end, what it conserved, and how it was computed.
 
     Attributes
@@ -125,16 +143,6 @@ class FlowResult(EffectiveInitialization):
     rtol: float
     depth: float = field(default=2)
     exact_law: bool = field(default=True)
-
-    @property
-    def log_effective_alpha(self):
-        """Logarithm of the effective initialisation, ``log alpha - 2 int q``, shape (d,)."""
-        return self.log_alpha - 2.0 * self.shrinkage
-
-    @property
-    def effective_log_ratio(self):
-        """``log(u0/v0)``, shape (d,): a flow keeps the shape of its initialisation in the centre."""
-        return self.log_ratio
 
     def __repr__(self):
         return (f"FlowResult({self.status}: t={self.t:.6g}, loss={self.loss:.3g}, residual={self.residual:.1e}, "

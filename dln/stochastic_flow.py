@@ -12,7 +12,7 @@ from .integrate import stochastic as sde
 from .integrate.stops import checked_times
 from .network import difference_of_squares, initialize
 from .problem import Problem
-from .result import EffectiveInitialization, Status
+from .result import FlowLaw, Status
 from .rules import Flooding, GradientFlow, Rule
 from .rules.base import number
 
@@ -24,7 +24,7 @@ _FLOPS_PER_CALL = 2e8  # a call to the kernel lasts a fraction of a second, so t
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class StochasticResult(EffectiveInitialization):
+class StochasticResult(FlowLaw):
     """One path of a stochastic flow: its end, what holds exactly on it, and what the laws of its noise are made of.
 
     Attributes
@@ -95,16 +95,6 @@ class StochasticResult(EffectiveInitialization):
     label_noise: float
     depth: float = field(default=2.0)
     exact_law: bool = field(default=True)
-
-    @property
-    def log_effective_alpha(self):
-        """Logarithm of the effective initialisation, ``log alpha - 2 shrinkage``, shape (d,)."""
-        return self.log_alpha - 2.0 * self.shrinkage
-
-    @property
-    def effective_log_ratio(self):
-        """``log(u0/v0)``, shape (d,): noise in the row space keeps the shape of the initialisation in the centre."""
-        return self.log_ratio
 
     def __repr__(self):
         return (f"StochasticResult({self.status}: t={self.t:.6g}, loss={self.loss:.3g}, residual={self.residual:.1e}, "
