@@ -7,8 +7,8 @@ import numpy as np
 from ._jit import address, entry_point
 from ._suggest import unknown
 from .deep_potential import checked_depth
+from .integrate import plateaus, stepping
 from .integrate import state as st
-from .integrate import stepping
 from .integrate.stops import checked_times
 from .integrate.tableaus import DOP853, RODAS5P, W6
 from .network import difference_of_squares, initialize
@@ -151,6 +151,7 @@ class Integration:
         self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
         self.settings = np.zeros(stepping.SETTINGS_SIZE)
         self.buffer = self.buffer_read = _NO_TIMES
+        self.tally = np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
         self.residual_tol = residual_tol
@@ -184,8 +185,27 @@ class Integration:
         s[stepping.COUPLING] = 4.0 * self.c * self.rows.largest_column**2
         s[stepping.CALM_STRETCH] = 10.0
 
+    def _sleeps_at_first(self):
+        """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
+        tops = self.log_product + np.abs(self.log_ratio)
+        return isinstance(self.rule, GradientFlow) and tops.size > 0 and float(tops.max()) < min(
+            self.settings[stepping.ASLEEP], self.settings[stepping.DORMANT])
+
+    def _cross_plateaus(self):
+        n, d = self.X.shape
+        s = self.settings
+        s[stepping.ASLEEP] = min(s[stepping.ASLEEP], s[stepping.DORMANT])
+        if self.t_end is None and not self.saved.size:
+            # Only the limit is asked for: errors on the way die out, and whatever the way, the limit is the same.
+            s[stepping.RTOL] = max(self.rtol, plateaus.LIMIT_TOL)
+            s[stepping.ASLEEP] = s[stepping.DORMANT]
+            s[stepping.ERROR_GOAL] = self.rtol
+        self.journal = (np.zeros((plateaus.PLATEAU_ROWS, n)), np.zeros(plateaus.NOTES_SIZE), np.zeros(d), self.tally)
+
     def _use(self, method):
         self.methods.append(method)
+        if method == "plateaus":
+            self._cross_plateaus()
         chosen = _EXPLICIT if method == "explicit" else _EXACT if self.rule.exact_curvature else _INEXACT
         self.tableau, self.nodes, stages = chosen
         if method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
@@ -198,7 +218,8 @@ class Integration:
         self.attempts = int(min(2000, max(1, 1e8 // (flops + 1000))))
 
     def _kernels(self):
-        return entry_point(stepping.advance), address(self.rule.kernel), address(self.rule.curvature)
+        kernel = plateaus.cross if self.methods[-1] == "plateaus" else stepping.advance
+        return entry_point(kernel), address(self.rule.kernel), address(self.rule.curvature)
 
     def _parameters(self, break_before):
         """Return the rule's parameters: one row, or for rules that depend on time one per stage of the planned step."""
@@ -218,7 +239,10 @@ class Integration:
         self._scales()
         # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
         loose = self.method_asked == "auto" and self.rtol >= 1e-5 and self.X.shape[0] <= 300
-        self._use("rosenbrock" if self.method_asked == "rosenbrock" or loose else "explicit")
+        if self.method_asked == "auto" and self._sleeps_at_first():
+            self._use("plateaus")
+        else:
+            self._use("rosenbrock" if self.method_asked == "rosenbrock" or loose else "explicit")
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = self._kernels()
         last_save = self.saved[-1] if self.saved.size else 0.0
@@ -248,6 +272,11 @@ class Integration:
 
     def _call(self, kernels, params, attempts):
         kernel, rule_kernel, curvature = kernels
+        if self.methods[-1] == "plateaus":
+            A, C, _, _, _, gamma, order, _, memory = self.tableau
+            return kernel(rule_kernel, self.X, self.y, self.c, self.state, self.z, self.f, self.r, self.error, self.clock,
+                          self.count, self.settings, params[0], *self.journal, A, C, *self.tableau[2:4], gamma, order, memory,
+                          attempts)
         return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state, self.z,
                       self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
                       self.buffer_read, *self.tableau, attempts)
@@ -306,8 +335,10 @@ class Integration:
         if not self.rule.exact_curvature:
             # Carried errors are damped a little too much: claim no more than was asked for.
             return max(error, self.rtol)
+        if self.methods[-1] == "plateaus" and self.t_end is not None:
+            error = max(error, self.rtol)  # a jump leaves a part of the tolerance
         # What is held during a step shows in no estimate.
-        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), _ASLEEP * self.rtol if self.buffer.size else 0.0)
+        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), _ASLEEP * self.rtol if self.buffer.size or self.methods[-1] == "plateaus" else 0.0)
 
     def _result(self, reason, kind=FlowResult, **more):
         count, t = self.count.tolist(), float(self.clock[st.T])
@@ -324,7 +355,8 @@ class Integration:
             error_estimate=error, n_steps=count[st.ACCEPTED], n_rejected=count[st.REJECTED], n_rhs=count[st.RHS],
             n_factorizations=count[st.FACTORIZATIONS], method=self._methods(),
             times=times, betas=betas, log_us=log_us, log_vs=log_vs, losses=losses, problem=self.problem, rule=self.rule,
-            log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio, rtol=self.rtol, **more)
+            log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio, rtol=self.rtol,
+            n_jumps=int(self.tally[plateaus.JUMPS]), **more)
 
     def _trajectory(self):
         if not self.kept:

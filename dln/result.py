@@ -102,6 +102,11 @@ class FlowResult(FlowLaw):
         smallest coordinates.
     n_steps, n_rejected, n_rhs, n_factorizations : int
         Accepted and rejected steps, evaluations of (p, q), Cholesky factorisations.
+    n_jumps : int
+        Plateaus on which the state was solved for instead of being integrated.
+    rescaled_t, rescaled_times : float, ndarray (K,)
+        `t` and `times` over ``log(1/alpha)``, the time scale of the rich limit; of the geometric mean of alpha, NaN where that
+        is not below 1.
     method : str
         The methods used, in order.
     times, betas, log_us, log_vs, losses : ndarray
@@ -143,6 +148,22 @@ class FlowResult(FlowLaw):
     rtol: float
     depth: float = field(default=2)
     exact_law: bool = field(default=True)
+    n_jumps: int = field(default=0)
+
+    @property
+    def _log_time_scale(self):
+        scale = -float(np.mean(self.log_alpha))
+        return scale if scale > 0.0 else np.nan
+
+    @property
+    def rescaled_t(self):
+        """``t / log(1/alpha)``, in which the rich limit is seen (Pesme & Flammarion 2023)."""
+        return self.t / self._log_time_scale
+
+    @property
+    def rescaled_times(self):
+        """``times / log(1/alpha)``, shape (K,)."""
+        return self.times / self._log_time_scale
 
     def __repr__(self):
         return (f"FlowResult({self.status}: t={self.t:.6g}, loss={self.loss:.3g}, residual={self.residual:.1e}, "

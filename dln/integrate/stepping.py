@@ -54,7 +54,7 @@ from .state import (
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
- KERNEL_RATIO, ASLEEP, COUPLING, SETTINGS_SIZE) = range(12)
+ KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, SETTINGS_SIZE) = range(13)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
 _FIRST_MOVE = 0.8
@@ -65,7 +65,7 @@ _LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshol
 # which its error estimate means anything.
 _GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights
 _AWAKE = math.log(1e4)  # this far above the threshold at which they count
-_ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
+ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
 _EDGE = 5.0  # and where it stays
@@ -132,7 +132,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
             # Parameters may have jumped since the last step ended here.
             evaluate(rule, here, c, z, params[0], r, f, work_n)
             count[RHS] += 1
-        tolerance = settings[RTOL] + min(1e-6, _ROUNDING * clock[REACH])
+        tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         ratio_scale = clock[RATIO_SCALE]
         r_new[:] = r
         if stiff_method:
@@ -158,13 +158,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                 z_new, f_new, r_new, local, K, work_n)
         count[RHS] += stages
         if not scaled <= 1.0:  # NaN included
-            count[REJECTED] += 1
-            shrink = 0.15 if not math.isfinite(scaled) else max(0.15, 0.9 * scaled ** (-1.0 / order))
-            clock[H_CONTROL] = h * shrink
-            clock[ERROR_OLD] = 1.0
-            if clock[H_CONTROL] <= 1e-14 * max(clock[T], clock[H_CONTROL]) or clock[H_CONTROL] < 1e-300:
-                reason = STEP_TOO_SMALL
-            clock[H] = min(clock[H_CONTROL], clock[STOP] - clock[T])
+            reason = reject(h, scaled, order, clock, count)
             continue
         if sleepers and n_awake < d:
             startled = startle(trial, asleep, chosen, n_awake)
@@ -191,7 +185,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
             reason = AT_STOP
         if reason == RUNNING and settings[SWITCHING] > 0.0:
             reason = notice_stiffness(stiff_method, stiffness, clock, count, settings)
-    _report(here, z, error, r, clock)
+    report(here, z, error, r, clock)
     return reason
 
 
@@ -202,7 +196,7 @@ def per_stage(params):
 
 
 @njit()
-def _report(here, z, error, r, clock):
+def report(here, z, error, r, clock):
     # The logarithms of the weights, the norm of the residual and the estimated relative error of beta.
     n, d = here.X.shape
     rows, moved = here.rows, here.rows[WORK]
@@ -216,6 +210,18 @@ def _report(here, z, error, r, clock):
     clock[RESIDUAL] = norm(r)
     length = norm(rows[BETA])
     clock[ERROR_OF_BETA] = norm(moved) / length if length > 0.0 else 0.0
+
+
+@njit()
+def reject(h, scaled, order, clock, count):
+    """Plan a shorter step after one of size h whose error was `scaled`; return RUNNING, or STEP_TOO_SMALL."""
+    count[REJECTED] += 1
+    shrink = 0.15 if not math.isfinite(scaled) else max(0.15, 0.9 * scaled ** (-1.0 / order))
+    clock[H_CONTROL] = h * shrink
+    clock[ERROR_OLD] = 1.0
+    clock[H] = min(clock[H_CONTROL], clock[STOP] - clock[T])
+    small = clock[H_CONTROL] <= 1e-14 * max(clock[T], clock[H_CONTROL]) or clock[H_CONTROL] < 1e-300
+    return STEP_TOO_SMALL if small else RUNNING
 
 
 @njit()

@@ -1,0 +1,489 @@
+"""Gradient flow at small scales, from plateau to plateau: transitions integrated, plateaus solved for exactly.
+
+Near the rich limit the flow rests on plateaus, where beta is the least-squares solution on a set B of coordinates and all
+others sleep, and goes from one to the next by fast transitions.  On a plateau nu is known without integration, however the
+flow came there (theorem T23), if no coordinate has left on the way:
+
+    P nu = P nu_0 - c P y (t - t_0),    X_B^T nu = (log(u0/v0)_B - asinh(beta_B / (2 alpha_B^2))) / 4,
+
+with P the projector off span(X_B).  So where the flow has rested for long enough its state is replaced by that solution (a
+*jump*), and nu goes on in a straight line until a coordinate wakes (a *flight*).  Transitions are integrated in the
+coordinates that are awake, at first loosely: since ``nu' = -grad D(nu)`` with D convex, two solutions never part, and the loose
+run stays as close to the true one as the sum of its local errors.  It shows truly which coordinates take part, and the jump
+corrects the rest.  Where a coordinate has left, or where a jump would move the state by more than the loose run may have erred,
+the transition is done again at the tolerance asked for.
+"""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+from numba import types
+
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._linalg import cholesky_solve, matvec, norm, rmatvec
+from .reduced import (
+    back_substitute,
+    basis_of,
+    extended,
+    forward_substitute,
+    reduced_attempt,
+    room,
+    slowest_rate,
+    split,
+)
+from .state import (
+    ACCEPTED,
+    AT_STOP,
+    BETA,
+    CONVERGED,
+    DIVERGED,
+    ERROR_OF_BETA,
+    ERROR_OLD,
+    FACTORIZATIONS,
+    H_CONTROL,
+    LANDING_CAP,
+    LOG_PRODUCT,
+    PRODUCT,
+    RATIO,
+    REACH,
+    REJECTED,
+    RHS,
+    RUNNING,
+    STARTED,
+    STATIONARY,
+    STOP,
+    WORK,
+    WORK_RULE,
+    H,
+    System,
+    T,
+    evaluate,
+    fix_scale,
+    log_weight_error,
+)
+from .stepping import (
+    ASLEEP,
+    COUPLING,
+    DORMANT,
+    ERROR_GOAL,
+    RESIDUAL_SCALE,
+    RESIDUAL_TOL,
+    ROUNDING,
+    RTOL,
+    STATIONARY_TOL,
+    control,
+    plan,
+    reject,
+    report,
+)
+
+LIMIT_TOL = 1e-2  # of transitions where only the limit is asked for
+LOOSE_TOL = 3e-2  # of a transition that a jump will correct
+_LOOSE_BELOW = 1e-4  # above, a transition twice would cost more than it saves
+
+#: The state to which a transition may have to go back (PLATEAU_ROWS, n), what has happened since (NOTES,), and the largest
+#: log weights since (d,).
+Journal = namedtuple("Journal", "plateau notes peak")
+PLATEAU_NU, PLATEAU_ERROR, PLATEAU_RESIDUAL, PLATEAU_ROWS = range(4)
+(LOOSE, PLATEAU_T, PLATEAU_H, AT_REST, ROUGH_SINCE, WAIT, WHO, SPEED, NOTES_SIZE) = range(9)
+JUMPS, REPEATS, TALLY_SIZE = range(3)
+
+# What `settle` finds.
+_ON_THE_WAY, _JUMPED, _NO_JUMP = range(3)
+
+_TO_SCALE = -math.log(1e-8)  # from where coordinates count as dormant to the scale of the predictor
+_MARGIN = 1.0  # coordinates take part from this far below the threshold on, in log u^2,
+_LINGER = 4.0  # and until this far below it, so that the basis is seldom built anew
+_UNNOTICED = 0.1  # a part of the tolerance
+_STARTLED = 1.0  # one that was left out may end a step this far above
+_STILL = 0.5  # a log weight that moved by more than this in the last step is not at rest
+_ROUGH = 0.1  # from here on, relative to the plateau, the approach is exponential
+_MOST_MOVED = 0.5  # a jump that moves a log weight by more is not believed
+_MOST_REST = 30  # steps that a converged run may go on, to forget its errors
+_NOTHING = 1e-14  # a residual this small beside the targets is rounding
+
+CROSS = types.int64(
+    types.intp, DATA_MATRIX, DATA_VECTOR, types.float64,
+    MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, VECTOR,
+    MATRIX, VECTOR, VECTOR, INTEGERS,
+    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.float64, types.int64,
+)
+
+
+@njit(CROSS)
+def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, plateau, notes, peak, tally,
+          A, C, m, e, gamma, order, memory, attempts):
+    """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
+
+    As `stepping.advance`, for gradient flow that starts with every coordinate asleep.  `plateau`, `notes` and `peak` make up
+    the `Journal`, `tally` counts jumps and repeated transitions; all are 0 to begin with.
+    """
+    n, d = X.shape
+    here = System(X, y, rows)
+    trial = System(X, y, rows.copy())
+    journal = Journal(plateau, notes, peak)
+    work_n = np.empty((2, n))
+    vectors = np.empty((3, n))
+    across = np.empty(n)
+    z_new = np.empty(n)
+    r_new = np.empty(n)
+    f_new = np.empty(n)
+    local = np.empty(n)
+    member = np.zeros(d, dtype=np.bool_)
+    space = room(n, d, m.shape[0])
+    other_space = room(n, d, 0)
+    basis = basis_of(X, member, space)
+    loosely = settings[RTOL] < _LOOSE_BELOW
+    loose_settings = settings.copy()
+    loose_settings[RTOL] = LOOSE_TOL
+    loose_settings[RESIDUAL_SCALE] = -1.0  # on a plateau only
+    loose_settings[STATIONARY_TOL] = -1.0
+    asleep = settings[ASLEEP]
+    reason = RUNNING
+    rest = 0
+    if clock[STARTED] == 0.0:
+        count[RHS] += 1
+        clock[STARTED] = 1.0
+        fix_scale(rows, False)
+        if not evaluate(rule, here, c, z, params, r, f, work_n):
+            reason = DIVERGED
+        notes[LOOSE] = notes[AT_REST] = 1.0
+        plateau[PLATEAU_RESIDUAL] = r
+        _remember(journal, here, z, error, clock)
+    loose = loosely and notes[LOOSE] > 0.0
+    if reason == RUNNING:
+        reason = plan(here, f, r, clock, count, loose_settings if loose and not notes[AT_REST] else settings, True, order)
+    while reason == RUNNING and attempts > 0:
+        attempts -= 1
+        if notes[AT_REST] > 0.0:
+            rmatvec(X, plateau[PLATEAU_RESIDUAL], c, rows[WORK])
+            h = flight(here, rows[WORK], asleep)
+            at_stop = not clock[T] + h < clock[STOP]
+            if clock[STOP] == np.inf and at_stop:
+                reason = STATIONARY  # no coordinate will ever wake
+                break
+            if at_stop:
+                h = clock[STOP] - clock[T]
+            for i in range(n):
+                z[i] += h * c * plateau[PLATEAU_RESIDUAL, i]
+            clock[T] = clock[STOP] if at_stop else clock[T] + h
+            count[ACCEPTED] += 1
+            count[RHS] += 1
+            if not evaluate(rule, here, c, z, params, r, f, work_n):
+                reason = DIVERGED
+                break
+            clock[H_CONTROL] = 1e300  # as far as to the next landing
+            reason = plan(here, f, r, clock, count, settings, True, order)
+            clock[ERROR_OLD] = 1.0
+            if at_stop:
+                reason = AT_STOP if reason == RUNNING else reason
+            else:
+                notes[AT_REST] = 0.0
+            _remember(journal, here, z, error, clock)
+            continue
+        loose = loosely and notes[LOOSE] > 0.0
+        used = loose_settings if loose else settings
+        h = clock[H]
+        if notes[ROUGH_SINCE] > 0.0:
+            left = notes[ROUGH_SINCE] + notes[WAIT] - clock[T]
+            if 0.0 < left < h:
+                h = left  # no further than to where the plateau counts as reached
+        h, clock[LANDING_CAP] = _land(here, h, asleep, settings[DORMANT] + _TO_SCALE + math.log(used[RTOL]), clock[LANDING_CAP])
+        # To hold a sleeper is to leave out what it changes in the others' growth during the step.
+        held = asleep
+        if h * settings[COUPLING] > 0.0:
+            held = min(asleep, math.log(_UNNOTICED * used[RTOL] / (h * settings[COUPLING])))
+        change = _choose(here, h, held, member)
+        if change == _FEWER:
+            basis = basis_of(X, member, space)
+        elif change == _MORE:
+            basis = extended(X, basis, member, space)
+        k = basis.R.shape[0]
+        inside, step, step_error = vectors[0, :k], vectors[1, :k], vectors[2, :k]
+        M = space.matrix[:k * k].reshape((k, k))
+        split(basis, r, inside, across)
+        fits = reduced_attempt(basis, here, c, inside, h, A, C, m, e, gamma, step, step_error, M, space)
+        count[RHS] += m.shape[0]
+        count[FACTORIZATIONS] += 1
+        scaled = np.inf
+        if fits:
+            rmatvec(basis.rows, step, 1.0, z_new)
+            rmatvec(basis.rows, step_error, 1.0, local)
+            for i in range(n):
+                z_new[i] += z[i] + h * c * across[i]
+            scaled = log_weight_error(X, local, 1.0, trial.rows[WORK]) / (
+                used[RTOL] + min(1e-6, ROUNDING * clock[REACH]))
+            if scaled <= 1.0 and not evaluate(rule, trial, c, z_new, params, r_new, f_new, work_n):
+                scaled = np.inf
+        if not scaled <= 1.0:  # NaN included
+            reason = reject(h, scaled, order, clock, count)
+            continue
+        if _startle(trial, held, member):
+            basis = extended(X, basis, member, space)
+            count[REJECTED] += 1
+            continue
+        at_stop = h >= clock[STOP] - clock[T]
+        clock[T] = clock[STOP] if at_stop else clock[T] + h
+        count[ACCEPTED] += 1
+        for i in range(n):
+            error[i] += local[i]
+        split(basis, error, step, across)
+        cholesky_solve(M, step)
+        rmatvec(basis.rows, step, 1.0, error)
+        for i in range(n):
+            error[i] += across[i]
+        moved = _moved(trial, here, asleep, peak)
+        z[:] = z_new
+        f[:] = f_new
+        r[:] = r_new
+        rows[BETA:RATIO + 1] = trial.rows[BETA:RATIO + 1]
+        control(h, scaled, 0.0, True, order, memory, clock)
+        reason = plan(here, f, r, clock, count, used, True, order)
+        outcome = _ON_THE_WAY
+        if moved <= _STILL:
+            outcome = settle(here, c, z, r, error, h, clock, settings, journal, loose, other_space)
+        else:
+            notes[ROUGH_SINCE] = 0.0
+        if outcome == _JUMPED:
+            tally[JUMPS] += 1
+            count[RHS] += 1
+            if not evaluate(rule, here, c, z, params, r, f, work_n):
+                reason = DIVERGED
+                break
+            reason = plan(here, f, r, clock, count, settings, True, order)
+            # With nothing left across, what remains of the residual is left to integration.
+            notes[LOOSE] = notes[AT_REST] = 1.0 if norm(plateau[PLATEAU_RESIDUAL]) > _NOTHING * norm(y) else 0.0
+            _remember(journal, here, z, error, clock)
+        elif loose and (outcome == _NO_JUMP or at_stop or reason != RUNNING
+                        or norm(r) <= settings[RESIDUAL_SCALE] * settings[RESIDUAL_TOL]):
+            # Once more, at the tolerance asked for.
+            tally[REPEATS] += 1
+            notes[LOOSE] = 0.0
+            notes[ROUGH_SINCE] = 0.0
+            z[:] = plateau[PLATEAU_NU]
+            error[:] = plateau[PLATEAU_ERROR]
+            clock[T] = notes[PLATEAU_T]
+            clock[H_CONTROL] = notes[PLATEAU_H]
+            clock[ERROR_OLD] = 1.0
+            count[RHS] += 1
+            evaluate(rule, here, c, z, params, r, f, work_n)
+            reason = plan(here, f, r, clock, count, settings, True, order)
+            at_stop = False
+        elif reason == CONVERGED and settings[ERROR_GOAL] > 0.0 and rest < _MOST_REST:
+            # Loosely: what the run may have erred by on its way dies out, if it is given the time.
+            report(here, z, error, r, clock)
+            if clock[ERROR_OF_BETA] > settings[ERROR_GOAL]:
+                rest += 1
+                clock[H] = clock[H_CONTROL] = 10.0 * h
+                reason = RUNNING
+        if reason == RUNNING and at_stop:
+            reason = AT_STOP
+    report(here, z, error, r, clock)
+    return reason
+
+
+@njit()
+def flight(here, p, asleep):
+    """Return for how long nu can go on in a straight line, until a coordinate that sleeps wakes."""
+    rows = here.rows
+    first = np.inf
+    for j in range(rows.shape[1]):
+        product, ratio = rows[PRODUCT, j], rows[RATIO, j]
+        if product + abs(ratio) > asleep or p[j] == 0.0:
+            continue
+        # log(u/v) moves by -4 p in a unit of time: away from 0, or through 0 and then away.
+        toward = asleep + _STARTLED - product
+        first = min(first, (toward + (ratio if p[j] > 0.0 else -ratio)) / (4.0 * abs(p[j])))
+    return first
+
+
+@njit()
+def _land(here, h, asleep, visible, cap):
+    """Shorten a step to where the first of the coordinates that grow begins to count; return it, and what comes after.
+
+    Until log u^2 is `visible` the others do not notice, and nu goes straight on; then it grows on its own time scale.
+    """
+    rows = here.rows
+    for j in range(rows.shape[1]):
+        ratio, p = rows[RATIO, j], rows[WORK_RULE, j]
+        top = rows[PRODUCT, j] + abs(ratio)
+        rate = -4.0 * p if ratio >= 0.0 else 4.0 * p
+        if asleep < top < visible - 1.0 and rate * h > visible - top:
+            h = (visible - top) / rate
+            cap = 1.0 / rate
+    return h, cap
+
+
+_SAME, _FEWER, _MORE = range(3)
+
+
+@njit()
+def _choose(here, h, asleep, member):
+    """Mark the coordinates that take part in a step of size h; say how that differs from before."""
+    rows = here.rows
+    change = _SAME
+    for j in range(member.shape[0]):
+        top = rows[PRODUCT, j] + abs(rows[RATIO, j]) + 4.0 * h * abs(rows[WORK_RULE, j])
+        if member[j]:
+            if top <= asleep - _LINGER:
+                member[j] = False
+                change = _FEWER
+        elif top > asleep - _MARGIN:
+            member[j] = True
+            if change == _SAME:
+                change = _MORE
+    return change
+
+
+@njit()
+def _startle(end, asleep, member):
+    """Mark the coordinates that a step left out and that ended it too large; return whether there are any."""
+    rows = end.rows
+    startled = False
+    for j in range(member.shape[0]):
+        if not member[j] and rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep + _STARTLED:
+            member[j] = startled = True
+    return startled
+
+
+@njit()
+def _moved(end, start, asleep, peak):
+    """Return by how much a log weight has moved in a step, of those awake at its end; note the largest log weights."""
+    moved = 0.0
+    for j in range(peak.shape[0]):
+        top = end.rows[PRODUCT, j] + abs(end.rows[RATIO, j])
+        peak[j] = max(peak[j], top)
+        if top > asleep:
+            moved = max(moved, abs(end.rows[RATIO, j] - start.rows[RATIO, j]))
+    return moved
+
+
+@njit()
+def _remember(journal, here, z, error, clock):
+    plateau, notes, peak = journal.plateau, journal.notes, journal.peak
+    plateau[PLATEAU_NU] = z
+    plateau[PLATEAU_ERROR] = error
+    notes[PLATEAU_T] = clock[T]
+    notes[PLATEAU_H] = clock[H_CONTROL]
+    notes[ROUGH_SINCE] = 0.0
+    for j in range(peak.shape[0]):
+        peak[j] = here.rows[PRODUCT, j] + abs(here.rows[RATIO, j])
+
+
+@njit()
+def settle(here, c, z, r, error, h, clock, settings, journal, loose, space):
+    """If the flow has rested on a plateau for long enough, replace nu and its error by those of the exact state.
+
+    Returns _ON_THE_WAY, _JUMPED, or _NO_JUMP where it rests, but a coordinate has left or the exact state cannot be had.
+    Reads p as `plan` left it; h is the last step.
+    """
+    X, y, rows = here.X, here.y, here.rows
+    n, d = X.shape
+    notes = journal.notes
+    asleep = settings[ASLEEP]
+    count = 0
+    who = 0.0  # tells sets of coordinates apart
+    speed = 0.0
+    awake = np.empty(d, dtype=np.bool_)
+    for j in range(d):
+        awake[j] = rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep
+        if awake[j]:
+            count += 1
+            who += (j + 1.0) * (j + 1.0)
+            speed = max(speed, 4.0 * abs(rows[WORK_RULE, j]))
+    before, notes[SPEED] = notes[SPEED], speed
+    same = who == notes[WHO]
+    notes[WHO] = who
+    if not same:
+        notes[ROUGH_SINCE] = 0.0
+    if count == 0:
+        return _ON_THE_WAY
+    if notes[ROUGH_SINCE] > 0.0:
+        if clock[T] < (notes[ROUGH_SINCE] + notes[WAIT]) * (1.0 - 1e-15):
+            return _ON_THE_WAY
+    # By the fall of the speed: how far is there still to go?
+    elif not same or speed >= before or speed * h > 2.0 * _ROUGH * math.log(before / speed):
+        return _ON_THE_WAY
+    if count > n:
+        return _NO_JUMP
+    basis = basis_of(X, awake, space)
+    R, columns = basis.R, basis.columns
+    if R.shape[0] < count:
+        return _NO_JUMP
+    # Least squares on these columns, the others held, and how far from it we are.
+    inside, beta, move, across, others = np.empty(count), np.empty(count), np.empty(count), np.empty(n), np.empty(n)
+    split(basis, r, inside, across)
+    beta[:] = inside
+    back_substitute(R, beta)
+    distance = 0.0
+    for k in range(count):
+        ratio = 1.0 - beta[k] / rows[BETA, columns[k]]
+        beta[k] = rows[BETA, columns[k]] - beta[k]
+        if not ratio > 0.0:
+            notes[ROUGH_SINCE] = 0.0
+            return _ON_THE_WAY
+        distance = max(distance, abs(math.log(ratio)))
+    if distance > _ROUGH:
+        notes[ROUGH_SINCE] = 0.0
+        return _ON_THE_WAY
+    if notes[ROUGH_SINCE] == 0.0:
+        notes[ROUGH_SINCE] = clock[T]
+        notes[WAIT] = (math.log(_ROUGH / min(settings[RTOL], _ROUGH)) + 1.0) / slowest_rate(R, beta, c)
+        return _ON_THE_WAY
+    # From here on only what is across moves nu, if those that sleep do not count: not for as long as they will sleep.
+    # Projected twice: over a long plateau even rounding that is left along the columns would be felt.
+    split(basis, y, inside, others)
+    split(basis, others, inside, across)
+    for i in range(n):
+        across[i] = -across[i]
+    if count < n and norm(across) > _NOTHING * norm(y):
+        p = rows[WORK]
+        rmatvec(X, across, c, p)
+        length = min(flight(here, p, asleep), clock[STOP] - clock[T])
+        disturbance = 0.0
+        for j in range(d):
+            if not awake[j]:
+                rate = 4.0 * abs(p[j])
+                lasts = length if rate * length <= 1.0 else 1.0 / rate
+                disturbance += math.exp(rows[PRODUCT, j] + abs(rows[RATIO, j])) * lasts
+        if not disturbance * settings[COUPLING] <= settings[RTOL]:
+            return _ON_THE_WAY
+    else:
+        across[:] = 0.0
+    notes[ROUGH_SINCE] = 0.0
+    if loose:
+        for j in range(d):
+            if journal.peak[j] > asleep + _STARTLED and not awake[j]:
+                return _NO_JUMP
+    # log(u/v) that belongs to it, and the move of nu inside of the span that brings it there.
+    for k in range(count):
+        j = columns[k]
+        move[k] = 0.25 * (rows[RATIO, j] - mirror(beta[k], rows[LOG_PRODUCT, j]))
+    forward_substitute(R, move)
+    rmatvec(basis.rows, move, 1.0, others)
+    rmatvec(X, others, 4.0, rows[WORK])
+    farthest = 0.0
+    for j in range(d):
+        farthest = max(farthest, abs(rows[WORK, j]))
+    if not farthest <= _MOST_MOVED:
+        return _NO_JUMP
+    for i in range(n):
+        z[i] += others[i]
+    journal.plateau[PLATEAU_RESIDUAL] = across
+    split(basis, error, inside, others)
+    error[:] = others
+    return _JUMPED
+
+
+@njit()
+def mirror(beta, log_product):
+    """Return ``asinh(beta / (2 exp(log_product)))``, whatever the scale."""
+    size = abs(beta)
+    excess = math.log(size) - log_product
+    if excess < -30.0:
+        value = 0.5 * math.exp(excess)
+    else:
+        small = math.exp(-2.0 * excess) if excess < 300.0 else 0.0
+        value = excess + math.log(0.5 * (1.0 + math.sqrt(1.0 + 4.0 * small)))
+    return value if beta >= 0.0 else -value

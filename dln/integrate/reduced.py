@@ -1,0 +1,226 @@
+"""Gradient flow restricted to the coordinates that are awake: as few equations as they have dimensions.
+
+Let A be the coordinates that are awake, ``X_A = Q R`` with orthonormal columns Q (n, k) and R (k, m), k at most n and m.
+Across span(X_A) nu moves in a straight line, since its velocity there is that of the residual ``X beta - y`` of the others,
+which are held; inside, ``z = Q^T nu`` follows the flow of a smaller problem:
+
+    z' = c (R beta_A - b),    log(u/v)_A = log(u0/v0)_A - 4 X_A^T nu.
+
+Near the rich limit k is the number of features learnt so far, and a step costs k^3 instead of n^3.
+"""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+
+from .._jit import REDUCTION, njit
+from .._linalg import cholesky, cholesky_solve, gram, matvec, residual, rmatvec
+from ..network import evaluate_weights
+from .state import BETA, PRODUCT, RATIO, SIZE
+
+_DEPENDENT = 1e-13  # what is left of a column after projection, relative to it, that counts as rounding
+
+#: Columns A (m,), ``Q^T`` (k, n), and R (k, m), all of them views of the `Space` they were built in.
+Basis = namedtuple("Basis", "columns rows R")
+#: Room for a `Basis` and for a step: indices (d,), Q^T (n, n), R as it grows (n, d), R packed (n d,), a column (n,),
+#: K (stages, n), M (n n,), coordinates (WORK_ROWS, d), the vector b (n,).
+Space = namedtuple("Space", "columns rows grown packed column stages matrix work vector")
+
+# Rows of the coordinates' work during a step.
+(_RATIO, _PRODUCT, _STAGE_RATIO, _BETA, _SIZE, _WEIGHT) = range(6)
+_EXPONENTIALS = 6
+_WORK_ROWS = _EXPONENTIALS + 5
+
+
+@njit()
+def room(n, d, stages):
+    """Return `Space` for bases of columns of an (n, d) matrix."""
+    return Space(np.empty(d, dtype=np.int64), np.empty((n, n)), np.empty((n, d)), np.empty(n * d), np.empty(n),
+                 np.empty((stages, n)), np.empty(n * n), np.empty((_WORK_ROWS, d)), np.empty(n))
+
+
+@njit(fastmath=REDUCTION)
+def _append(X, space, k, m, j):
+    """Append column j of X to a basis of rank k and m columns; return the new rank.
+
+    Gram-Schmidt, done twice: twice is enough (Giraud, Langou & Rozloznik 2005).
+    """
+    n = X.shape[0]
+    rows, R, v = space.rows, space.grown, space.column
+    space.columns[m] = j
+    start = 0.0
+    for i in range(n):
+        v[i] = X[i, j]
+        start += v[i] * v[i]
+        R[i, m] = 0.0
+    for _ in range(2):
+        for q in range(k):
+            s = 0.0
+            for i in range(n):
+                s += rows[q, i] * v[i]
+            R[q, m] += s
+            for i in range(n):
+                v[i] -= s * rows[q, i]
+    left = 0.0
+    for i in range(n):
+        left += v[i] * v[i]
+    if k == n or left <= _DEPENDENT * _DEPENDENT * start:
+        return k
+    left = math.sqrt(left)
+    for q in range(m):
+        R[k, q] = 0.0
+    R[k, m] = left
+    for i in range(n):
+        rows[k, i] = v[i] / left
+    return k + 1
+
+
+@njit()
+def _packed(space, k, m):
+    for q in range(k):
+        for j in range(m):
+            space.packed[q * m + j] = space.grown[q, j]
+    return Basis(space.columns[:m], space.rows[:k], space.packed[:k * m].reshape((k, m)))
+
+
+@njit()
+def basis_of(X, member, space):
+    """Return the `Basis` of the columns that are members (d,)."""
+    k = m = 0
+    for j in range(member.shape[0]):
+        if member[j]:
+            k = _append(X, space, k, m, j)
+            m += 1
+    return _packed(space, k, m)
+
+
+@njit()
+def extended(X, basis, member, space):
+    """Return the basis (built in `space`) of all members, given that its own columns are among them."""
+    k, m = basis.R.shape
+    known = m
+    for j in range(member.shape[0]):
+        if member[j]:
+            new = True
+            for q in range(known):
+                if space.columns[q] == j:
+                    new = False
+                    break
+            if new:
+                k = _append(X, space, k, m, j)
+                m += 1
+    return _packed(space, k, m)
+
+
+@njit()
+def split(basis, r, inside, across):
+    """Split a vector (n,): ``inside = Q^T r`` (k,) and ``across = r - Q inside`` (n,)."""
+    matvec(basis.rows, r, inside)
+    rmatvec(basis.rows, inside, -1.0, across)
+    for i in range(r.shape[0]):
+        across[i] += r[i]
+
+
+@njit()
+def reduced_attempt(basis, here, c, inside, h, A, C, m, e, gamma, z_new, local, M, space):
+    """Attempt a step of size h of the flow of the columns of the basis with a Rosenbrock method; False if it overflows.
+
+    `inside` is the part of the residual ``X beta - y`` in the basis.  Fills the step of z and the estimate of its local error,
+    and leaves in M the Cholesky factor of ``I + h gamma K``.
+    """
+    R, columns = basis.R, basis.columns
+    k, size = R.shape
+    stages = A.shape[0]
+    work = space.work.ravel()[:_WORK_ROWS * size].reshape((_WORK_ROWS, size))
+    K = space.stages.ravel()[:stages * k].reshape((stages, k))
+    b = space.vector[:k]
+    tau = h * gamma
+    for j in range(size):
+        work[_RATIO, j] = here.rows[RATIO, columns[j]]
+        work[_PRODUCT, j] = here.rows[PRODUCT, columns[j]]
+        work[_BETA, j] = here.rows[BETA, columns[j]]
+        work[_WEIGHT, j] = 4.0 * c * tau * here.rows[SIZE, columns[j]]
+    matvec(R, work[_BETA], b)
+    for i in range(k):
+        b[i] -= inside[i]  # the others, held, are in it
+    gram(R, work[_WEIGHT], M)
+    for i in range(k):
+        M[i, i] += 1.0
+    if not cholesky(M):
+        return False
+    for i in range(stages):
+        k_i = K[i]
+        if i == 0:
+            k_i[:] = inside
+        else:
+            z_new[:] = 0.0
+            for j in range(i):
+                weight = A[i, j]
+                if weight != 0.0:
+                    for q in range(k):
+                        z_new[q] += weight * K[j, q]
+            rmatvec(R, z_new, -4.0, work[_STAGE_RATIO])
+            for j in range(size):
+                work[_STAGE_RATIO, j] += work[_RATIO, j]
+            if not evaluate_weights(work[_PRODUCT], work[_STAGE_RATIO], work[_BETA], work[_SIZE],
+                                    work[_EXPONENTIALS:_WORK_ROWS]):
+                return False
+            residual(R, work[_BETA], b, k_i)
+        for q in range(k):
+            k_i[q] *= c * tau
+        for j in range(i):
+            weight = C[i, j] * gamma
+            if weight != 0.0:
+                for q in range(k):
+                    k_i[q] += weight * K[j, q]
+        cholesky_solve(M, k_i)
+    z_new[:] = 0.0
+    local[:] = 0.0
+    for i in range(stages):
+        for q in range(k):
+            z_new[q] += m[i] * K[i, q]
+            local[q] += e[i] * K[i, q]
+    return True
+
+
+@njit()
+def back_substitute(R, b):
+    """Solve ``R x = b`` in place, R square and upper triangular."""
+    for i in range(b.shape[0] - 1, -1, -1):
+        s = b[i]
+        for j in range(i + 1, b.shape[0]):
+            s -= R[i, j] * b[j]
+        b[i] = s / R[i, i]
+
+
+@njit()
+def forward_substitute(R, b):
+    """Solve ``R^T x = b`` in place."""
+    for i in range(b.shape[0]):
+        s = b[i]
+        for j in range(i):
+            s -= R[j, i] * b[j]
+        b[i] = s / R[i, i]
+
+
+@njit()
+def slowest_rate(R, beta, c):
+    """Bound the slowest rate of ``4 c D^(1/2) R^T R D^(1/2)``, ``D = diag|beta|``, from below, by the norm of its inverse."""
+    m = beta.shape[0]
+    inverse = np.zeros((m, m))
+    column = np.empty(m)
+    for j in range(m):
+        column[:] = 0.0
+        column[j] = 1.0
+        back_substitute(R, column)
+        for i in range(j + 1):
+            inverse[i, j] = column[i] / math.sqrt(abs(beta[i]))
+    total = 0.0
+    for i in range(m):
+        for k in range(m):
+            s = 0.0
+            for j in range(max(i, k), m):
+                s += inverse[i, j] * inverse[k, j]
+            total += s * s
+    return 4.0 * c / math.sqrt(total)
