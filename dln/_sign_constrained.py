@@ -1,0 +1,166 @@
+"""Least squares with signs prescribed: `solve`, an active-set method with a warm start, and what it chooses among several."""
+
+import numpy as np
+
+__all__ = ["noise_of", "solve"]
+
+_EPS = float(np.finfo(float).eps)
+
+
+def noise_of(A, y, z):
+    """Return how far a correlation ``a_j.(y - A z)`` with a unit column may be from 0 by rounding."""
+    return 16.0 * _EPS * np.sqrt(A.shape[0] + 16.0) * float(np.linalg.norm(y) + np.sum(np.abs(z)))
+
+
+def solve(A, y, start, base):
+    """Minimise ``|A z - y|`` subject to z >= 0.
+
+    Parameters
+    ----------
+    A : ndarray (n, m)
+        Unit columns.
+    y : ndarray (n,)
+    start : ndarray of bool (m,)
+        Columns of a first guess, linearly independent, for instance the support of a neighbouring problem.
+    base : ndarray (m,)
+        Logarithms of the magnitudes to which z is compared where it is not unique.
+
+    Returns
+    -------
+    z : ndarray (m,)
+        The minimiser; where there are several, the one of most entropy: it minimises ``sum z (log z - base - 1)``.
+    residual : ndarray (n,)
+        ``y - A z``, unique.
+
+    References
+    ----------
+    Lawson & Hanson (1974), Solving Least Squares Problems, chapter 23.
+    """
+    m = A.shape[1]
+    z, support = _from(A, y, start.copy())
+    banned = np.zeros(m, dtype=bool)
+    for _ in range(10 * m + 10):
+        residual = y - A @ z
+        slack = residual @ A
+        candidates = ~support & ~banned & (slack > noise_of(A, y, z))
+        if not candidates.any():
+            break
+        j = int(np.argmax(np.where(candidates, slack, -np.inf)))
+        support[j] = True
+        inside = _least_squares(A, y, support)
+        if inside[j] <= 0.0:  # its slack was rounding
+            support[j], banned[j] = False, True
+            continue
+        banned[:] = False
+        z, support = _walk(A, y, z, support, inside)
+    residual = y - A @ z
+    tied = support | (np.abs(residual @ A) <= 10.0 * noise_of(A, y, z))
+    if np.count_nonzero(tied) > np.count_nonzero(support) and support.any():
+        z = _most_entropy(A, z, tied, base)
+        residual = y - A @ z
+    return z, residual
+
+
+def _least_squares(A, y, support):
+    """Solve on a support, refined once: the residual is to be orthogonal to its columns up to rounding."""
+    z = np.zeros(A.shape[1])
+    if support.any():
+        columns = A[:, support]
+        Q, R = np.linalg.qr(columns)
+        inside = np.linalg.solve(R, Q.T @ y)
+        inside += np.linalg.solve(R, Q.T @ (y - columns @ inside))
+        z[support] = inside
+    return z
+
+
+def _from(A, y, support):
+    """Begin with the columns of a guess that are positive without the others."""
+    z = _least_squares(A, y, support)
+    while np.any(z[support] <= 0.0):
+        support &= z > 0.0
+        z = _least_squares(A, y, support)
+    return z, support
+
+
+def _walk(A, y, z, support, inside):
+    """Go from z towards the least squares of its support; a column that reaches 0 on the way leaves."""
+    while np.any(inside[support] <= 0.0):
+        falling = support & (inside <= 0.0)
+        steps = np.full(z.shape, np.inf)
+        steps[falling] = z[falling] / (z[falling] - inside[falling])
+        step = float(np.min(steps))
+        z = np.where(support, z + step * (inside - z), 0.0)
+        support = support & ~(falling & (steps <= step)) & (z > 0.0)
+        z = np.where(support, z, 0.0)
+        inside = _least_squares(A, y, support)
+    return inside, support
+
+
+def _most_entropy(A, z, tied, base):
+    """Choose, among z >= 0 of the same A z, supported on the columns that tie, the one of most entropy."""
+    columns = A[:, tied]
+    sizes = np.linalg.svd(columns, compute_uv=False)
+    if columns.shape[1] <= columns.shape[0] and sizes[-1] > 1e-10 * sizes[0]:
+        return z  # independent: there is no choice
+    unit = float(np.max(z))
+    room, inner = _room(columns, z[tied] / unit)
+    places = np.flatnonzero(tied)[room]
+    chosen = _exponential_family(A[:, places], A @ z / unit, base[places] - np.log(unit), inner[room])
+    if chosen is None:
+        return z
+    result = np.zeros_like(z)
+    result[places] = unit * chosen
+    return result
+
+
+def _room(columns, z):
+    """Find which columns can have a positive share, and a point at which all of them do."""
+    from scipy.optimize import linprog
+
+    n, m = columns.shape
+    # Unknowns: lambda z' for such a z' and lambda >= 1, and t <= min(lambda z', 1), whose sum is to be largest.
+    found = linprog(np.concatenate([np.zeros(m), -np.ones(m), [0.0]]),
+                    A_ub=np.hstack([-np.eye(m), np.eye(m), np.zeros((m, 1))]), b_ub=np.zeros(m),
+                    A_eq=np.hstack([columns, np.zeros((n, m)), -(columns @ z)[:, None]]), b_eq=np.zeros(n),
+                    bounds=[(0, None)] * m + [(0, 1)] * m + [(1, None)], method="highs-ds")
+    if found.x is None:
+        return z > 0.0, z
+    return found.x[m : 2 * m] > 0.5, found.x[:m] / found.x[-1]
+
+
+def _exponential_family(columns, target, base, inner):
+    """Return ``z = exp(base + columns.T @ e)`` with ``columns @ z = target``, by Newton's method; None if it fails.
+
+    The moments of an exponential family determine it: e minimises ``sum exp(base + columns.T @ e) - target.e``.
+    """
+    Q, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    Q = Q[:, sizes > 1e-10 * sizes[0]]
+    rows, right = Q.T @ columns, Q.T @ target
+    e = np.linalg.lstsq(rows.T, np.log(inner) - base, rcond=None)[0]
+    best, found = np.inf, None
+
+    def objective(e):
+        with np.errstate(over="ignore"):
+            return float(np.sum(np.exp(base + e @ rows)) - right @ e)
+
+    for _ in range(200):
+        with np.errstate(over="ignore", under="ignore"):
+            z = np.exp(base + e @ rows)
+        miss = right - rows @ z
+        error = float(np.linalg.norm(miss))
+        if error < best:
+            best, found = error, z
+        if error <= 8.0 * _EPS * float(np.linalg.norm(right) + np.sum(z)):
+            break
+        hessian = (rows * z) @ rows.T
+        try:
+            direction = np.linalg.solve(hessian, miss)
+        except np.linalg.LinAlgError:
+            direction = np.linalg.lstsq(hessian, miss, rcond=None)[0]
+        length, here, slope = 1.0, objective(e), float(miss @ direction)
+        while slope > 1e-10 * abs(here) and not objective(e + length * direction) < here - 0.1 * length * slope:
+            length *= 0.5
+            if length < 1e-12:
+                break
+        e = e + length * direction
+    return found if best <= 1e-10 * float(np.linalg.norm(right)) else None
