@@ -17,7 +17,11 @@ def bound(path, log_alpha, tau):
 
 
 class _Bound:
-    """Two states carried along: `near` bounds the distance from the shifted process, `far` that from the process itself."""
+    """States carried along: `near` bound the distance from shifted processes, `far` that from the process itself.
+
+    The second shift differs from the first where a coordinate rests at its bound without a force, the degenerate case: there
+    the flow stays behind by about log(L).
+    """
 
     def __init__(self, path, log_alpha):
         rows = path.problem.row_space
@@ -39,55 +43,63 @@ class _Bound:
         """Go from plateau to plateau, and on each to the times asked for, which increase."""
         times, K = self.path.times, len(self.path.times)
         found = np.empty(len(tau))
-        near = far = 0.0
-        shift = np.zeros(self.X.shape[0])
+        far, near, shifts = 0.0, np.zeros(2), np.zeros((2, self.X.shape[0]))
         for k in range(K):
-            new = self._shift(k)
-            near += float(np.linalg.norm(new - shift)) / self.L
-            shift = new
-            size = float(np.linalg.norm(shift)) / self.L
-            near = min(near, far + size)
+            new = self._shifts(k)
+            near += np.linalg.norm(new - shifts, axis=1) / self.L
+            shifts, sizes = new, np.linalg.norm(new, axis=1) / self.L
+            near = np.minimum(near, far + sizes)
             end = times[k + 1] if k + 1 < K else np.inf
-            last = k + 1 == K
-            inside = np.flatnonzero((tau >= times[k]) & ((tau < end) | last))
-            for i in inside:
-                here = self._carry(k, tau[i] - times[k], near, far, shift)
-                found[i] = min(here[1], here[0] + size)
-            if not last:
-                near, far = self._carry(k, end - times[k], near, far, shift)
-                far, near = min(far, near + size), min(near, far + size)
+            for i in np.flatnonzero((tau >= times[k]) & (tau < end)):
+                _, found[i] = self._carry(k, tau[i] - times[k], near, far, shifts, sizes)
+            if k + 1 < K:
+                near, far = self._carry(k, end - times[k], near, far, shifts, sizes)
         return found
 
-    def _shift(self, k):
-        """Choose e with ``s + e.x/L`` where the flow rests at the saddle: the process is compared with its shift by e/L."""
-        at = np.flatnonzero(self.path.signs[k])
-        target = self.path.signs[k, at] * self.beyond[k, at]
-        return -np.linalg.lstsq(self.X[:, at].T, target, rcond=1e-10)[0] if at.size else np.zeros(self.X.shape[0])
+    def _shifts(self, k):
+        """Choose e such that the flow rests where the shift of the process by e/L rests."""
+        signs, norms = self.path.signs[k], self.norms
+        at = np.flatnonzero(signs)
+        plain = _solved(self.X[:, at], -signs[at] * self.beyond[k, at])
+        idle = np.flatnonzero((signs == 0) & (np.abs(self.s[k]) >= 0.5 * self.path.exponents * (1.0 - 1e-12))
+                              & (np.abs(self.rates[k]) <= 1e-12 * self.c * norms * self.path.problem.row_space.target_norm))
+        if not idle.size:
+            return np.array([plain, plain])
+        length = self.path.times[k + 1] - self.path.times[k] if k + 1 < len(self.path.times) else self.path.times[k]
+        behind = 0.25 * np.log(np.maximum(1.0, 2.0 * self.c * norms[idle] ** 2 * self.L * length))
+        both = np.concatenate([at, idle])
+        target = np.concatenate([-signs[at] * self.beyond[k, at], np.sign(self.s[k, idle]) * behind])
+        return np.array([plain, _solved(self.X[:, both], target)])
 
-    def _carry(self, k, dt, near, far, shift):
-        """Return both states a time dt after the start of plateau k (or after the last known)."""
-        if dt == 0.0:
-            return near, far
-        L = self.L
-        a = self.s[k]
-        b = a + dt * self.rates[k]
-        moved = -(shift @ self.X) / L
-        forces = _mean_cosh(a + moved, b + moved, L, self.log_alpha)
+    def _carry(self, k, dt, near, far, shifts, sizes):
+        """Return the states a time dt after the start of plateau k (or after the last known), each made better by the other."""
+        if dt > 0.0:
+            near = near + np.array([self._force_left(k, dt, shift) for shift in shifts])
+            energy = self.energies[k] + _mean_cosh(self.s[k], self.s[k] + dt * self.rates[k], self.L, self.log_alpha)
+            rise = self.c * dt / (2.0 * self.L) * float(np.sum(energy[self.norms > 0.0]))
+            far = math.sqrt(far * far + max(0.0, rise))
+        return np.minimum(near, far + sizes), min(far, float(np.min(near + sizes)))
+
+    def _force_left(self, k, dt, shift):
+        """Bound the integral of what the flow's velocity at the shifted process differs by from the velocity of that."""
+        start = self.s[k] - (shift @ self.X) / self.L
+        forces = _mean_cosh(start, start + dt * self.rates[k], self.L, self.log_alpha)
         at = np.flatnonzero(self.path.signs[k])
         signs = self.path.signs[k, at]
-        # On the support the shift is chosen so that this vanishes, up to rounding; elsewhere by the triangle inequality.
-        with np.errstate(over="ignore"):
-            resting = _force(signs * (a + moved)[at], L, self.log_alpha[at]) - np.abs(self.path.betas[k, at])
+        # On the support the shift is chosen so that nothing is left, up to rounding; elsewhere by the triangle inequality.
+        resting = signs * _force(signs * start[at], self.L, self.log_alpha[at]) - self.path.betas[k, at]
         forces[at] = 0.0
-        near += self.c * dt * (float(np.linalg.norm(self.X[:, at] @ (signs * resting))) + float(self.norms @ forces))
-        energy = self.energies[k] + _mean_cosh(a, b, L, self.log_alpha)
-        rise = self.c * dt / (2.0 * L) * max(0.0, float(np.sum(energy[self.norms > 0.0])))
-        return near, math.sqrt(far * far + rise)
+        return self.c * dt * (float(np.linalg.norm(self.X[:, at] @ resting)) + float(self.norms @ forces))
+
+
+def _solved(X, target):
+    return np.linalg.lstsq(X.T, target, rcond=1e-10)[0] if X.size else np.zeros(X.shape[0])
 
 
 def _force(s, L, log_alpha):
     """Return ``2 alpha^2 sinh(4 L s)``."""
-    return np.sign(s) * np.exp(4.0 * L * np.abs(s) + 2.0 * log_alpha) * -np.expm1(-8.0 * L * np.abs(s))
+    with np.errstate(over="ignore", under="ignore"):
+        return np.sign(s) * np.exp(4.0 * L * np.abs(s) + 2.0 * log_alpha) * -np.expm1(-8.0 * L * np.abs(s))
 
 
 def _mean_cosh(a, b, L, log_alpha):

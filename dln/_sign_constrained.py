@@ -12,7 +12,7 @@ def noise_of(A, y, z):
     return 16.0 * _EPS * np.sqrt(A.shape[0] + 16.0) * float(np.linalg.norm(y) + np.sum(np.abs(z)))
 
 
-def solve(A, y, start, base):
+def solve(A, y, start, norms, log_unit):
     """Minimise ``|A z - y|`` subject to z >= 0.
 
     Parameters
@@ -22,15 +22,20 @@ def solve(A, y, start, base):
     y : ndarray (n,)
     start : ndarray of bool (m,)
         Columns of a first guess, linearly independent, for instance the support of a neighbouring problem.
-    base : ndarray (m,)
-        Logarithms of the magnitudes to which z is compared where it is not unique.
+    norms : ndarray (m,)
+        What the columns were divided by: ``z/norms`` are the magnitudes of the predictor.
+    log_unit : float
+        Logarithm of the magnitude to which these are compared where they are not unique.
 
     Returns
     -------
     z : ndarray (m,)
-        The minimiser; where there are several, the one of most entropy: it minimises ``sum z (log z - base - 1)``.
+        The minimiser; where there are several, the one of most entropy: its magnitudes b minimise
+        ``sum b (log b - log_unit - 1)``.
     residual : ndarray (n,)
         ``y - A z``, unique.
+    support : ndarray of bool (m,)
+        Linearly independent columns that reach this residual: a start for the next problem.
 
     References
     ----------
@@ -56,9 +61,9 @@ def solve(A, y, start, base):
     residual = y - A @ z
     tied = support | (np.abs(residual @ A) <= 10.0 * noise_of(A, y, z))
     if np.count_nonzero(tied) > np.count_nonzero(support) and support.any():
-        z = _most_entropy(A, z, tied, base)
+        z = _most_entropy(A, z, tied, norms, log_unit)
         residual = y - A @ z
-    return z, residual
+    return z, residual, support
 
 
 def _least_squares(A, y, support):
@@ -96,7 +101,7 @@ def _walk(A, y, z, support, inside):
     return inside, support
 
 
-def _most_entropy(A, z, tied, base):
+def _most_entropy(A, z, tied, norms, log_unit):
     """Choose, among z >= 0 of the same A z, supported on the columns that tie, the one of most entropy."""
     columns = A[:, tied]
     sizes = np.linalg.svd(columns, compute_uv=False)
@@ -105,7 +110,7 @@ def _most_entropy(A, z, tied, base):
     unit = float(np.max(z))
     room, inner = _room(columns, z[tied] / unit)
     places = np.flatnonzero(tied)[room]
-    chosen = _exponential_family(A[:, places], A @ z / unit, base[places] - np.log(unit), inner[room])
+    chosen = _exponential_family(A[:, places], A @ z / unit, norms[places], log_unit - np.log(unit), inner[room])
     if chosen is None:
         return z
     result = np.zeros_like(z)
@@ -128,31 +133,31 @@ def _room(columns, z):
     return found.x[m : 2 * m] > 0.5, found.x[:m] / found.x[-1]
 
 
-def _exponential_family(columns, target, base, inner):
-    """Return ``z = exp(base + columns.T @ e)`` with ``columns @ z = target``, by Newton's method; None if it fails.
+def _exponential_family(columns, target, norms, log_unit, inner):
+    """Return ``z = norms b``, ``log b = log_unit + norms (columns.T @ e)``, with ``columns @ z = target``; None if it fails.
 
-    The moments of an exponential family determine it: e minimises ``sum exp(base + columns.T @ e) - target.e``.
+    The moments of an exponential family determine it: e minimises ``sum b - target.e``, by Newton's method.
     """
     Q, sizes, _ = np.linalg.svd(columns, full_matrices=False)
     Q = Q[:, sizes > 1e-10 * sizes[0]]
-    rows, right = Q.T @ columns, Q.T @ target
-    e = np.linalg.lstsq(rows.T, np.log(inner) - base, rcond=None)[0]
+    rows, right = (Q.T @ columns) * norms, Q.T @ target
+    e = np.linalg.lstsq(rows.T, np.log(inner / norms) - log_unit, rcond=None)[0]
     best, found = np.inf, None
 
     def objective(e):
         with np.errstate(over="ignore"):
-            return float(np.sum(np.exp(base + e @ rows)) - right @ e)
+            return float(np.sum(np.exp(log_unit + e @ rows)) - right @ e)
 
     for _ in range(200):
         with np.errstate(over="ignore", under="ignore"):
-            z = np.exp(base + e @ rows)
-        miss = right - rows @ z
+            b = np.exp(log_unit + e @ rows)
+        miss = right - rows @ b
         error = float(np.linalg.norm(miss))
         if error < best:
-            best, found = error, z
-        if error <= 8.0 * _EPS * float(np.linalg.norm(right) + np.sum(z)):
+            best, found = error, norms * b
+        if error <= 8.0 * _EPS * float(np.linalg.norm(right) + np.sum(norms * b)):
             break
-        hessian = (rows * z) @ rows.T
+        hessian = (rows * b) @ rows.T
         try:
             direction = np.linalg.solve(hessian, miss)
         except np.linalg.LinAlgError:

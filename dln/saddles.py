@@ -222,6 +222,7 @@ class _Process:
         self.tau = 0.0
         self.bounds = np.zeros(problem.n_features, dtype=np.int64)  # +-1 where s_j is at +-k_j/2
         self.beta = np.zeros(problem.n_features)
+        self.support = np.zeros(problem.n_features, dtype=bool)  # independent columns that reach the saddle's residual
         self.residual, self.rate = self.y.copy(), np.zeros(problem.n_features)
 
     def settle(self):
@@ -229,9 +230,9 @@ class _Process:
         at = np.flatnonzero(self.bounds)
         signs, norms = self.bounds[at], self.norms[at]
         A = self.X[:, at] / norms * signs
-        # z = |beta| |x_j|, and the flow's magnitudes are compared to 1 in units of the data given.
-        base = np.log(norms) - (self.y_exponent - self.x_exponent) * math.log(2.0)
-        z, self.residual = solve(A, self.y, self.beta[at] != 0.0, base)
+        # The scale of the flow, and so the entropy of magnitudes, refers to 1 in the units of the data given.
+        log_unit = (self.x_exponent - self.y_exponent) * math.log(2.0)
+        z, self.residual, self.support[at] = solve(A, self.y, self.support[at], norms, log_unit)
         self.beta = np.zeros(len(self.beta))
         self.beta[at] = signs * z / norms
         noise = noise_of(A, self.y, z)
@@ -243,7 +244,7 @@ class _Process:
         sizes = self.norms * float(np.linalg.norm(self.y))
         self.violation = float(np.max(excess / np.where(sizes > 0.0, sizes, 1.0), initial=0.0))
         self.rate = np.where(held, 0.0, self.c * correlation)
-        self.bounds[(self.bounds != 0) & ~held] = 0  # s_j turns inward: a later return is a new contact
+        self.bounds[~held] = 0  # s_j turns inward: a later return is a new contact
 
     def wait(self):
         """Return the time until the next bound is reached, infinite where nothing moves."""
