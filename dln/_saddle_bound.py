@@ -1,4 +1,4 @@
-"""How far the flow of one initial scale can be from the process of saddles: the numbers of the two bounds of docs/saddles.md."""
+"""How far the flow of one initial scale can be from the process of saddles: the bounds of docs/saddles.md, as numbers."""
 
 import math
 
@@ -103,7 +103,7 @@ def _force(s, L, log_alpha):
 
 
 def _mean_cosh(a, b, L, log_alpha):
-    """Return the mean of ``2 alpha^2 cosh(4 L s)`` over s from a to b, ``2 alpha^2 cosh(middle) sinh(half)/half``, by logarithms."""
+    """Return the mean of ``2 alpha^2 cosh(4 L s)`` over s from a to b, ``2 alpha^2 cosh(middle) sinh(half)/half``."""
     middle, half = np.abs(2.0 * L * (a + b)), np.abs(2.0 * L * (b - a))
     small = half < 1e-8
     safe = np.where(small, 1.0, half)

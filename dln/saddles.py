@@ -1,8 +1,8 @@
 """From saddle to saddle: `saddles`, the process that gradient flow follows as its initial scale tends to 0.
 
 In the time ``tau = t/log(1/alpha)`` the dual, per log(1/alpha), moves with constant velocity ``-c y`` inside of the polytope
-``|x_j.m| <= 1/2``; where it meets the boundary it is held back: a sweeping process, the projection of a constant on tangent cones.
-The forces that hold it back are the predictor.
+``|x_j.m| <= 1/2``; where it meets the boundary it is held back: a sweeping process, whose velocity is the projection of a
+constant on tangent cones.  The forces that hold it back are the predictor.
 """
 
 import math
@@ -30,8 +30,8 @@ class SaddlePath:
     times : ndarray (K,)
         When each saddle is reached: 0 first.
     betas : ndarray (K, d)
-        The saddles.  Where several predictors minimise the loss under the signs prescribed, the one of most entropy, to which the
-        flow tends, too.
+        The saddles.  Where several predictors minimise the loss under the signs prescribed, the one of most entropy
+        ``-sum |b_j| log|b_j|``, to which the flow tends, too.
     losses : ndarray (K,)
         Their losses, strictly decreasing.
     duals : ndarray (K, N)
@@ -47,7 +47,7 @@ class SaddlePath:
     kkt : ndarray (K,)
         Largest violation of the conditions of optimality at each saddle, relative to ``|x_j| |y|``.
     duality_gap : float
-        Of the last saddle as a minimiser of ``sum k_j |b_j|`` subject to ``X b = y``, relative; with the dual scaled into the polytope.
+        Of the last saddle as a minimiser of ``sum k_j |b_j|`` subject to ``X b = y``, relative; its dual is ``-2 duals[-1]``.
     success : bool
         The process has ended, and is certified.
     status, message : str
@@ -160,8 +160,8 @@ def saddles(problem, *, exponents=None, max_jumps=10_000):
     problem : Problem
         The data.
     exponents : array_like (d,), optional
-        Positive k of an uneven initialisation ``alpha_j = c^(k_j)``, by default 1; a constant shape, ``alpha_j = c w_j``, changes
-        nothing in the limit, except among several minimisers.
+        Positive k of an uneven initialisation ``alpha_j = c^(k_j)``, by default 1.  (A constant shape, ``alpha_j = c w_j``,
+        changes nothing in the limit, but for the choice among several minimisers.)
     max_jumps : int
         Largest number of jumps.
 
@@ -176,8 +176,8 @@ def saddles(problem, *, exponents=None, max_jumps=10_000):
 
     Notes
     -----
-    With ``s = -int g dtau``, at the next time at which some ``|s_j|`` reaches ``k_j/2`` the predictor jumps to the minimiser of the
-    loss subject to ``beta_j >= 0`` where ``s_j = k_j/2``, ``<= 0`` where ``s_j = -k_j/2``, and ``= 0`` elsewhere.
+    With ``s = -int g dtau``, at the next time at which some ``|s_j|`` reaches ``k_j/2`` the predictor jumps to the minimiser of
+    the loss subject to ``beta_j >= 0`` where ``s_j = k_j/2``, ``<= 0`` where ``s_j = -k_j/2``, and ``= 0`` elsewhere.
 
     References
     ----------
@@ -209,7 +209,7 @@ def _exponents(d, exponents):
 
 
 class _Process:
-    """The process on rows scaled by powers of 2, which cost no digits: the state is the dual m and which bounds it has reached."""
+    """The process, on rows scaled by powers of 2, which cost no digits: the state is the dual m and the bounds it has reached."""
 
     def __init__(self, problem, exponents):
         self.problem, self.k = problem, exponents
@@ -304,8 +304,9 @@ class _Process:
                    f"optimality of all saddles within {float(np.max(kkt)):.1e}")
         if not ended:
             message = f"max_jumps={len(taus) - 1} jumps made, and the process goes on at tau={horizon:.6g}; raise max_jumps"
-        return SaddlePath(taus, real, losses, duals if rows.basis is None else duals @ rows.basis.T, signs, entered, left, horizon,
-                          self.k, kkt, gap, good, status, message, problem)
+        duals = duals if rows.basis is None else duals @ rows.basis.T
+        return SaddlePath(taus, real, losses, duals, signs, entered, left, horizon, self.k, kkt, gap, good, status, message,
+                          problem)
 
     def gap(self, beta):
         """Return the relative duality gap of ``min sum k_j |b_j|`` at a predictor, with ``-2 m`` made feasible as its dual."""
