@@ -31,7 +31,8 @@ def distances(problem, path, log_alpha, tau):
 
 
 def grid(path):
-    return np.linspace(0.02, 1.5, 40) * path.times[-1]
+    """Give 40 times and the jumps, at which the flow is late."""
+    return np.union1d(np.linspace(0.02, 1.5, 40) * path.times[-1], path.times[1:])
 
 
 @pytest.mark.parametrize("log_alpha", [-1.0, -30.0, -1e4])
@@ -76,7 +77,7 @@ def test_how_the_bound_falls(name):
         first, second = np.diff(bounds)
         assert first > 0.0 and second == pytest.approx(first, rel=1e-3)
     else:
-        assert bounds[0] == pytest.approx(bounds[2], rel=1e-6)
+        np.testing.assert_allclose(bounds, bounds[-1], rtol=2e-3)
 
 
 def test_without_force_the_flow_is_late_by_a_logarithm():
@@ -92,24 +93,22 @@ def test_the_bound_does_not_fall_in_time_and_is_that_of_each_time_alone():
     path = dln.saddles(GENERIC["N<d"])
     tau = grid(path)
     bound = path.bound(-50.0, tau)
-    np.testing.assert_array_equal(path.bound(-50.0, tau[::-1].reshape(8, 5)), bound[::-1].reshape(8, 5))
+    np.testing.assert_array_equal(path.bound(-50.0, tau[::-1].reshape(1, -1)), bound[::-1].reshape(1, -1))
     assert path.bound(-50.0, tau[7]) == bound[7]
     assert path.bound(-50.0, 0.0) == 0.0
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_simple_bound_is_no_better(name):
-    """Reference: |distance|^2 <= c tau E/(2 L), with E the largest sum of 1 + alpha^4 + |b| (log|b| - 1) + 2 alpha^2 terms."""
+    """Reference: |distance|^2 <= tau max E/(4 N L), E = sum 1 + alpha^4 + |b| (log|b| - 1), or (1 - alpha^2)^2 where b = 0."""
     path = dln.saddles(PROBLEMS[name])
-    problem = path.problem
+    b, tau = np.abs(path.betas), grid(path)
     for log_alpha in (-1.0, -30.0, -1e4):
-        L, square = -log_alpha, np.exp(2.0 * log_alpha)
-        sizes = np.abs(path.betas)
-        energies = [problem.n_features * (1.0 + square**2) - np.sum(
-            np.where(b > 0.0, b * (1.0 - np.log(np.where(b > 0.0, b, 1.0))) - 2.0 * square, 2.0 * square)) for b in sizes]
-        worst = max(*energies, 0.0) if len(energies) > 1 else max(energies[0], 0.0)
-        tau = grid(path)
-        assert np.all(path.bound(log_alpha, tau) <= np.sqrt(tau * worst / (4.0 * problem.n_samples * L)) * (1.0 + 1e-9))
+        square = np.exp(2.0 * log_alpha)
+        energies = np.where(b > 0.0, 1.0 + square**2 + b * (np.log(np.where(b > 0.0, b, 1.0)) - 1.0), (1.0 - square) ** 2)
+        largest = np.max(np.sum(energies, axis=1))
+        simple = np.sqrt(tau * largest / (4.0 * path.problem.n_samples * -log_alpha))
+        assert np.all(path.bound(log_alpha, tau) <= simple * (1.0 + 1e-9))
 
 
 def test_contraction_is_what_makes_it_true():
