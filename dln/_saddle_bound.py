@@ -85,21 +85,19 @@ class _Bound:
         start = self.s[k] - (shift @ self.X) / self.L
         forces = _mean_cosh(start, start + dt * self.rates[k], self.L, self.log_alpha)
         at = np.flatnonzero(self.path.signs[k])
-        signs = self.path.signs[k, at]
+        signs, sizes = self.path.signs[k, at], np.abs(self.path.betas[k, at])
         # On the support the shift is chosen so that nothing is left, up to rounding; elsewhere by the triangle inequality.
-        resting = signs * _force(signs * start[at], self.L, self.log_alpha[at]) - self.path.betas[k, at]
+        off = -4.0 * (signs * (shift @ self.X[:, at]) + self.beyond[k, at])
+        with np.errstate(over="ignore"):
+            # 2 alpha^2 sinh(w + off) - |beta|, where |beta| = 2 alpha^2 sinh(w)
+            cosh = np.hypot(sizes, 2.0 * np.exp(2.0 * self.log_alpha[at]))
+            left = 2.0 * sizes * np.sinh(0.5 * off) ** 2 + cosh * np.sinh(off)
         forces[at] = 0.0
-        return self.c * dt * (float(np.linalg.norm(self.X[:, at] @ resting)) + float(self.norms @ forces))
+        return self.c * dt * (float(np.linalg.norm(self.X[:, at] @ (signs * left))) + float(self.norms @ forces))
 
 
 def _solved(X, target):
     return np.linalg.lstsq(X.T, target, rcond=1e-10)[0] if X.size else np.zeros(X.shape[0])
-
-
-def _force(s, L, log_alpha):
-    """Return ``2 alpha^2 sinh(4 L s)``."""
-    with np.errstate(over="ignore", under="ignore"):
-        return np.sign(s) * np.exp(4.0 * L * np.abs(s) + 2.0 * log_alpha) * -np.expm1(-8.0 * L * np.abs(s))
 
 
 def _mean_cosh(a, b, L, log_alpha):

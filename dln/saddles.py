@@ -209,7 +209,7 @@ def _exponents(d, exponents):
 
 
 class _Process:
-    """The process, on rows scaled by powers of 2, which cost no digits: the state is the dual m and the bounds it has reached."""
+    """The process, on rows scaled by powers of 2, which cost no digits: its state is m and the bounds it has reached."""
 
     def __init__(self, problem, exponents):
         self.problem, self.k = problem, exponents

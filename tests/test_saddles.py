@@ -59,8 +59,8 @@ def test_one_number():
 def test_a_coordinate_leaves_and_returns_with_the_other_sign():
     """Reference: by hand, x_1 = (4, 0), x_2 = (1, 1), y = (1, 2), c = 1/4.
 
-    x_1.y = 4 wins over x_2.y = 3: tau = 1/2, beta = (1/4, 0), residual (0, 2), s_2 = 3/8, which needs 1/4 more. Least squares of
-    both has beta_1 < 0, so beta = (0, 3/2), residual (-1/2, 1/2), and s_1 goes from 1/2 to -1/2 at velocity -1/2.
+    x_1.y = 4 wins over x_2.y = 3: tau = 1/2, beta = (1/4, 0), residual (0, 2), s_2 = 3/8, which needs 1/4 more. Least squares
+    of both has beta_1 < 0, so beta = (0, 3/2), residual (-1/2, 1/2), and s_1 goes from 1/2 to -1/2 at velocity -1/2.
     """
     path = dln.saddles(dln.Problem([[4.0, 1.0], [0.0, 1.0]], [1.0, 2.0]))
     np.testing.assert_allclose(path.times, [0.0, 0.5, 0.75, 2.75], rtol=1e-14)
@@ -153,7 +153,7 @@ def test_the_end_with_exponents_is_a_weighted_l1_minimiser():
 
 @pytest.mark.parametrize("problem", RANDOM, ids=repr)
 def test_optimality_velocity_and_loss_at_every_saddle(problem):
-    """Reference: the definition: signs at bounds, zero gradient on supports, an outward pull nowhere; ``dual' = c (X beta - y)``."""
+    """Reference: the definition: signs at bounds, no gradient on supports, no pull outward; ``dual' = c (X beta - y)``."""
     path = dln.saddles(problem)
     s, sizes = -path.duals @ problem.X, np.linalg.norm(problem.X, axis=0) * np.linalg.norm(problem.y)
     assert np.all(np.abs(s) <= 0.5 + 1e-12) and np.all(path.kkt <= 1e-12)
