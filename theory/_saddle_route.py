@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.integrate import solve_ivp
+from scipy.integrate import odeint
 from scipy.linalg import lstsq
 from scipy.optimize import nnls
 
@@ -22,7 +22,8 @@ __all__ = ["Claim", "Plateaus", "decay_rates", "flow_in_logarithms", "process"]
 CONTACT = 1e-9
 
 MOST_JUMPS = 1000
-RTOL, ATOL = 1e-9, 1e-7
+RTOL, ATOL = 1e-11, 1e-9
+MOST_STEPS = 20_000
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Claim:
 
     Attributes
     ----------
-    bound : float
-        Where `|s_j|` is held, per exponent.
+    bound, powers : float
+        `|s_j|` is held at `bound k_j^powers`.
     speed : float
         `ds/dtau = -speed g`.
     rule : {"signs", "no signs", "no leaving", "one at a time"}
@@ -43,6 +44,7 @@ class Claim:
     """
 
     bound: float = 0.5
+    powers: float = 1.0
     speed: float = 1.0
     rule: str = "signs"
     clock: float = 1.0
@@ -77,11 +79,11 @@ def process(X: Array, y: Array, exponents: Array, claim: Claim) -> Plateaus:
         If it comes to none.
     """
     n_samples, d = X.shape
-    limit = claim.bound * exponents
+    limit = claim.bound * exponents**claim.powers
     sizes = np.linalg.norm(X, axis=0) * np.linalg.norm(y)
     s, tau, beta = np.zeros(d), 0.0, np.zeros(d)
     held = np.zeros(d, dtype=bool)
-    times, betas, places, rates = [], [], [], []
+    jumps: list[tuple[float, Array, Array, Array]] = []
     for _ in range(MOST_JUMPS):
         fresh = (np.abs(s) >= limit * (1 - CONTACT)) & ~held
         held |= fresh
@@ -92,10 +94,10 @@ def process(X: Array, y: Array, exponents: Array, claim: Claim) -> Plateaus:
         if claim.rule == "signs":
             held &= outward | (pull == 0)
         rate = np.where(held, 0, claim.speed * pull / (2 * n_samples))
-        times, betas, places, rates = [*times, tau], [*betas, beta], [*places, s], [*rates, rate]
+        jumps.append((tau, beta, s, rate))
         moving = rate != 0
         if not moving.any():
-            return Plateaus(*(np.array(column) for column in (times, betas, places, rates)))
+            return Plateaus(*(np.array(column) for column in zip(*jumps, strict=True)))
         # Where it has just left its bound, a coordinate goes to the opposite one.
         step = float(np.min((limit[moving] - np.sign(rate[moving]) * s[moving]) / np.abs(rate[moving])))
         s, tau = s + step * rate, tau + step
@@ -129,11 +131,11 @@ def _saddle(X: Array, y: Array, signs: Array, held: Array, fresh: Array, before:
 def decay_rates(X: Array, path: Plateaus, exponents: Array) -> Array:
     """Give how fast the flow's distance from each saddle, at the middle of its plateau, falls as log(1/alpha) grows: (K,).
 
-    It falls as `exp(-rate log(1/alpha))`. A coordinate of modulus `alpha^(2k) exp(4 |s| log(1/alpha))` is as small as its way to
-    the bound is long; those on the support relax, by the linearised flow `4 |beta|^(1/2) X^T X |beta|^(1/2)/(2N)`.
+    It falls as `exp(-rate log(1/alpha))`. A coordinate of modulus `alpha^(2k) exp(4 |s| log(1/alpha))` is as small as its way
+    to the bound is long; those on the support relax, by the linearised flow `4 |beta|^(1/2) X^T X |beta|^(1/2)/(2N)`.
     """
     lengths = path.middles - path.times
-    rates = []
+    rates: list[float] = []
     for beta, s, length in zip(path.betas, path.at_middles(), lengths, strict=True):
         on = beta != 0
         slack = 4 * (exponents / 2 - np.abs(s))[~on & (np.abs(s) < exponents / 2 * (1 - CONTACT))]
@@ -154,24 +156,24 @@ def flow_in_logarithms(X: Array, y: Array, log_alpha: Array, times: Array) -> tu
         If SciPy fails.
     """
     c = 1 / (2 * X.shape[0])
-    gram = c * X.T @ X
+    gram, pull, start = c * X.T @ X, c * X.T @ y, 2 * log_alpha
 
     def powers(S: Array) -> tuple[Array, Array]:
-        # alpha^2 exp(+-4 S), whose exponents are far from 0 each; trial steps may go too far, and are rejected.
-        return np.exp(np.minimum(2 * log_alpha + 4 * S, 200)), np.exp(np.minimum(2 * log_alpha - 4 * S, 200))
+        # alpha^2 exp(+-4 S), each from its own exponent; trial steps may go too far, and are rejected.
+        return np.exp(np.minimum(start + 4 * S, 200)), np.exp(np.minimum(start - 4 * S, 200))
 
     def velocity(_: float, S: Array) -> Array:
         more, less = powers(S)
-        return c * X.T @ (y - X @ (more - less))
+        return pull - gram @ (more - less)
 
     def jacobian(_: float, S: Array) -> Array:
         more, less = powers(S)
-        return -gram * (4 * (more + less))
+        return gram * (-4 * (more + less))
 
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        run = solve_ivp(velocity, (0, float(times[-1])), np.zeros(X.shape[1]), method="LSODA", t_eval=times, jac=jacobian,
-                        rtol=RTOL, atol=ATOL)
-        if not run.success or not np.all(np.isfinite(run.y)):
-            raise RouteError(f"the flow in logarithms stopped: {run.message}")
-        more, less = powers(run.y.T)
-    return more - less, run.y.T
+        places, info = odeint(velocity, np.zeros(X.shape[1]), np.append(0, times), Dfun=jacobian, tfirst=True, rtol=RTOL, atol=ATOL,
+                              mxstep=MOST_STEPS, full_output=True, printmessg=False)
+        if info["message"] != "Integration successful." or not np.all(np.isfinite(places)):
+            raise RouteError(f"the flow in logarithms stopped: {info['message']}")
+        more, less = powers(places[1:])
+    return more - less, places[1:]
