@@ -171,8 +171,8 @@ def flow_in_logarithms(X: Array, y: Array, log_alpha: Array, times: Array) -> tu
         return gram * (-4 * (more + less))
 
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        places, info = odeint(velocity, np.zeros(X.shape[1]), np.append(0, times), Dfun=jacobian, tfirst=True, rtol=RTOL, atol=ATOL,
-                              mxstep=MOST_STEPS, full_output=True, printmessg=False)
+        places, info = odeint(velocity, np.zeros(X.shape[1]), np.append(0, times), Dfun=jacobian, tfirst=True, rtol=RTOL,
+                              atol=ATOL, mxstep=MOST_STEPS, full_output=True, printmessg=False)
         if info["message"] != "Integration successful." or not np.all(np.isfinite(places)):
             raise RouteError(f"the flow in logarithms stopped: {info['message']}")
         more, less = powers(places[1:])

@@ -57,8 +57,8 @@ def _bounds(d: Derivation) -> None:
     split = half + sp.log(MAGNITUDE / 2 + sp.sqrt(MAGNITUDE**2 / 4 + sp.exp(-4 * SCALE))) / (4 * SCALE)
     d.equal("Where beta = M > 0 is", "the mirror map solved for s",
             2 * sp.exp(-2 * SCALE) * sp.sinh(4 * SCALE * place, evaluate=False), MAGNITUDE)
-    d.by_differentiation("The same, split at the bound", "both sides vanish at M = 0 and have one derivative in M", place, split,
-                         MAGNITUDE, sp.S.Zero)
+    d.by_differentiation("The same, split at the bound", "both sides vanish at M = 0 and have one derivative in M", place,
+                         split, MAGNITUDE, sp.S.Zero)
     d.equal("It tends to the bound, from any M: asinh(beta/(2 alpha^2))/(4 log(1/alpha)) -> sign(beta)/2",
             "limits Lambda -> infinity of 1/Lambda and of the logarithm",
             sp.Matrix([sp.Limit(1 / (4 * SCALE), SCALE, sp.oo),
