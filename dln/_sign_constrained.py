@@ -7,9 +7,9 @@ __all__ = ["noise_of", "solve"]
 _EPS = float(np.finfo(float).eps)
 
 
-def noise_of(A, y, z):
-    """Return how far a correlation ``a_j.(y - A z)`` with a unit column may be from 0 by rounding."""
-    return 16.0 * _EPS * np.sqrt(A.shape[0] + 16.0) * float(np.linalg.norm(y) + np.sum(np.abs(z)))
+def noise_of(y):
+    """Return how far the correlation of a residual with a unit column may be from 0 by rounding."""
+    return 4.0 * _EPS * np.sqrt(len(y) + 16.0) * float(np.linalg.norm(y))
 
 
 def solve(A, y, start, norms, log_unit):
@@ -33,7 +33,7 @@ def solve(A, y, start, norms, log_unit):
         The minimiser; where there are several, the one of most entropy: its magnitudes b minimise
         ``sum b (log b - log_unit - 1)``.
     residual : ndarray (n,)
-        ``y - A z``, unique.
+        ``y - A z``, unique; from a projection, so that where columns nearly depend, and z is large, it does not cancel.
     support : ndarray of bool (m,)
         Linearly independent columns that reach this residual: a start for the next problem.
 
@@ -42,52 +42,50 @@ def solve(A, y, start, norms, log_unit):
     Lawson & Hanson (1974), Solving Least Squares Problems, chapter 23.
     """
     m = A.shape[1]
-    z, support = _from(A, y, start.copy())
+    noise = noise_of(y)
+    z, support, residual = _from(A, y, start.copy())
     banned = np.zeros(m, dtype=bool)
     for _ in range(10 * m + 10):
-        residual = y - A @ z
         slack = residual @ A
-        candidates = ~support & ~banned & (slack > noise_of(A, y, z))
+        candidates = ~support & ~banned & (slack > noise)
         if not candidates.any():
             break
         j = int(np.argmax(np.where(candidates, slack, -np.inf)))
         support[j] = True
-        inside = _least_squares(A, y, support)
+        inside, projected = _least_squares(A, y, support)
         if inside[j] <= 0.0:  # its slack was rounding
             support[j], banned[j] = False, True
             continue
         banned[:] = False
-        z, support = _walk(A, y, z, support, inside)
-    residual = y - A @ z
-    tied = support | (np.abs(residual @ A) <= 10.0 * noise_of(A, y, z))
+        z, support, residual = _walk(A, y, z, support, inside, projected)
+    tied = support | (np.abs(residual @ A) <= noise)
     if np.count_nonzero(tied) > np.count_nonzero(support) and support.any():
         z = _most_entropy(A, z, tied, norms, log_unit)
-        residual = y - A @ z
     return z, residual, support
 
 
 def _least_squares(A, y, support):
-    """Solve on a support, refined once: the residual is to be orthogonal to its columns up to rounding."""
-    z = np.zeros(A.shape[1])
+    """Return the solution on a support, and its residual, projected twice: orthogonal up to rounding of itself."""
+    z, residual = np.zeros(A.shape[1]), y
     if support.any():
-        columns = A[:, support]
-        Q, R = np.linalg.qr(columns)
-        inside = np.linalg.solve(R, Q.T @ y)
-        inside += np.linalg.solve(R, Q.T @ (y - columns @ inside))
-        z[support] = inside
-    return z
+        Q, R = np.linalg.qr(A[:, support])
+        for _ in range(2):
+            along = Q.T @ residual
+            z[support] += np.linalg.solve(R, along)
+            residual = residual - Q @ along
+    return z, residual
 
 
 def _from(A, y, support):
     """Begin with the columns of a guess that are positive without the others."""
-    z = _least_squares(A, y, support)
+    z, residual = _least_squares(A, y, support)
     while np.any(z[support] <= 0.0):
         support &= z > 0.0
-        z = _least_squares(A, y, support)
-    return z, support
+        z, residual = _least_squares(A, y, support)
+    return z, support, residual
 
 
-def _walk(A, y, z, support, inside):
+def _walk(A, y, z, support, inside, residual):
     """Go from z towards the least squares of its support; a column that reaches 0 on the way leaves."""
     while np.any(inside[support] <= 0.0):
         falling = support & (inside <= 0.0)
@@ -97,8 +95,8 @@ def _walk(A, y, z, support, inside):
         z = np.where(support, z + step * (inside - z), 0.0)
         support = support & ~(falling & (steps <= step)) & (z > 0.0)
         z = np.where(support, z, 0.0)
-        inside = _least_squares(A, y, support)
-    return inside, support
+        inside, residual = _least_squares(A, y, support)
+    return inside, support, residual
 
 
 def _most_entropy(A, z, tied, norms, log_unit):
@@ -109,6 +107,8 @@ def _most_entropy(A, z, tied, norms, log_unit):
         return z  # independent: there is no choice
     unit = float(np.max(z))
     room, inner = _room(columns, z[tied] / unit)
+    if not room.any():
+        return z
     places = np.flatnonzero(tied)[room]
     chosen = _exponential_family(A[:, places], A @ z / unit, norms[places], log_unit - np.log(unit), inner[room])
     if chosen is None:

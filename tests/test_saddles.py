@@ -253,10 +253,30 @@ def test_scaling_by_decimal_powers():
     assert other.entered == one.entered and other.left == one.left
 
 
+@pytest.mark.parametrize("kind", ["columns", "rows", "nearly equal columns"])
+def test_data_of_very_different_sizes_are_certified(kind):
+    """Reference: the certificates, and the objective of `basis_pursuit`, on 20 problems each, up to 12 decades apart."""
+    for seed in range(20):
+        rng = np.random.default_rng([seed, len(kind)])
+        n_samples, n_features = rng.integers(2, 12), rng.integers(2, 25)
+        X, y = rng.standard_normal((n_samples, n_features)), rng.standard_normal(n_samples)
+        if kind == "columns":
+            X = X * 10.0 ** rng.uniform(-6.0, 6.0, n_features)
+        elif kind == "rows":
+            X = X * 10.0 ** rng.uniform(-4.0, 4.0, (n_samples, 1))
+        else:
+            X[:, 1:] = X[:, :1] + 1e-5 * X[:, 1:]
+        problem = dln.Problem(X, y)
+        path, best = dln.saddles(problem), dln.basis_pursuit(problem)
+        assert path.success and np.all(np.diff(path.losses) < 0.0), (seed, path.message)
+        if best.success:
+            np.testing.assert_allclose(np.sum(np.abs(path.betas[-1])), best.objective, rtol=1e-8)
+
+
 def test_nothing_to_learn():
-    """Reference: y = 0, and y orthogonal to every column: one saddle, the origin, for ever."""
-    for y in ([0.0, 0.0], [0.0, 1.0]):
-        path = dln.saddles(dln.Problem([[1.0, 2.0], [0.0, 0.0]], y))
+    """Reference: y = 0, y orthogonal to every column, X = 0: one saddle, the origin, for ever."""
+    for X, y in (([1.0, 2.0], [0.0, 0.0]), ([1.0, 2.0], [0.0, 1.0]), ([0.0, 0.0], [1.0, 1.0])):
+        path = dln.saddles(dln.Problem([X, [0.0, 0.0]], y))
         assert path.success and len(path.times) == 1 and not path.betas.any() and path.horizon == np.inf
         assert not path.at(5.0).any() and not path.mean(5.0).any() and path.bound(-10.0, [0.0, 5.0]).tolist() == [0.0, 0.0]
 
