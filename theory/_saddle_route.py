@@ -6,10 +6,11 @@ per feature, by LSODA with its Jacobian. Nothing of the library is used.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.integrate import odeint
+from scipy.integrate import ODEintWarning, odeint
 from scipy.linalg import lstsq
 from scipy.optimize import nnls
 
@@ -170,7 +171,8 @@ def flow_in_logarithms(X: Array, y: Array, log_alpha: Array, times: Array) -> tu
         more, less = powers(S)
         return gram * (-4 * (more + less))
 
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ODEintWarning)  # the message is looked at below
         places, info = odeint(velocity, np.zeros(X.shape[1]), np.append(0, times), Dfun=jacobian, tfirst=True, rtol=RTOL,
                               atol=ATOL, mxstep=MOST_STEPS, full_output=True, printmessg=False)
         if info["message"] != "Integration successful." or not np.all(np.isfinite(places)):

@@ -1,13 +1,11 @@
 """The process of T19 and the rates at which flows approach it, against closed forms; the derivation refuses wrong bounds."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 import dln
 import theory
-from theory import saddles
+from theory import _saddle_route, saddles
 from theory._raw_route import RouteError
 from theory._saddle_route import Claim, decay_rates, flow_in_logarithms, process
 from theory._setting import Data, Setting, default_data
@@ -120,11 +118,10 @@ def test_saddles_that_cannot_be_seen_are_not_passed():
     assert not check.passed and "nothing to check" in check.message
 
 
-def test_a_process_without_end_is_said():
-    class Never(Claim):
-        pass
-
-    part = saddles.parts(Setting(DATA[0]))[0]
-    spoilt = dataclasses.replace(part, path=lambda data, exponents: (_ for _ in ()).throw(RouteError("no end")))
-    with pytest.raises(RouteError, match="no end"):
-        spoilt.measure(Setting(DATA[0]))
+def test_what_comes_to_no_end_is_said(monkeypatch):
+    monkeypatch.setattr(_saddle_route, "MOST_JUMPS", 2)
+    with pytest.raises(RouteError, match="more than 2 jumps"):
+        process(np.eye(3), np.array([3.0, 2.0, 1.0]), np.ones(3), Claim())
+    monkeypatch.setattr(_saddle_route, "MOST_STEPS", 3)
+    with pytest.raises(RouteError, match="the flow in logarithms stopped: Excess work"):
+        flow_in_logarithms(np.ones((1, 1)), np.ones(1), np.array([-100.0]), np.array([300.0]))
