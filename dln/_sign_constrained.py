@@ -142,7 +142,7 @@ def _exponential_family(columns, target, norms, log_unit, inner):
     Q = Q[:, sizes > 1e-10 * sizes[0]]
     rows, right = (Q.T @ columns) * norms, Q.T @ target
     e = np.linalg.lstsq(rows.T, np.log(inner / norms) - log_unit, rcond=None)[0]
-    best, found = np.inf, None
+    smallest, found = np.inf, None
 
     def objective(e):
         with np.errstate(over="ignore"):
@@ -152,10 +152,10 @@ def _exponential_family(columns, target, norms, log_unit, inner):
         with np.errstate(over="ignore", under="ignore"):
             b = np.exp(log_unit + e @ rows)
         miss = right - rows @ b
-        error = float(np.linalg.norm(miss))
-        if error < best:
-            best, found = error, norms * b
-        if error <= 8.0 * _EPS * float(np.linalg.norm(right) + np.sum(norms * b)):
+        error = float(np.linalg.norm(miss)) / float(np.linalg.norm(right) + np.sum(norms * b))
+        if error < smallest:
+            smallest, found = error, norms * b
+        if error <= 4.0 * _EPS:
             break
         hessian = (rows * b) @ rows.T
         try:
@@ -168,4 +168,4 @@ def _exponential_family(columns, target, norms, log_unit, inner):
             if length < 1e-12:
                 break
         e = e + length * direction
-    return found if best <= 1e-10 * float(np.linalg.norm(right)) else None
+    return found if smallest <= 1e-13 else None

@@ -274,7 +274,7 @@ class _Process:
 
     def result(self, kept, horizon):
         """Bring everything back to the units of the data, with certificates."""
-        problem, rows = self.problem, self.problem.row_space
+        problem, rows, ended = self.problem, self.problem.row_space, math.isinf(horizon)
         taus, betas, duals, kkt, losses = (np.array(column) for column in zip(*kept, strict=True))
         with np.errstate(over="ignore", under="ignore"):
             unit = -self.x_exponent - self.y_exponent
@@ -286,7 +286,6 @@ class _Process:
         previous = np.vstack([np.zeros((1, signs.shape[1]), dtype=np.int64), signs[:-1]])
         entered = tuple(tuple(np.flatnonzero(row).tolist()) for row in (signs != 0) & (previous == 0))
         left = tuple(tuple(np.flatnonzero(row).tolist()) for row in (signs == 0) & (previous != 0))
-        ended = math.isinf(horizon)
         misfit, gap, unit = self.certify(betas[-1])
         good = ended and misfit <= 1e-12 and gap <= 1e-12 * unit and float(np.max(kkt)) <= 1e-12
         status = "ended" if good else "not certified" if ended else "jump limit"
@@ -305,10 +304,10 @@ class _Process:
         ``x_j.m``: where columns nearly depend, or differ by orders of magnitude, they are larger than their sums.
         """
         primal = float(np.sum(self.k * np.abs(beta)))
+        sizes = max(float(np.sum(self.norms * np.abs(beta))), float(np.linalg.norm(self.y)))
+        misfit = float(np.linalg.norm(self.X @ beta - self.y)) / sizes if sizes > 0.0 else 0.0
         if primal == 0.0:
-            return 0.0, 0.0, 1.0
-        sizes = float(np.sum(self.norms * np.abs(beta)))
-        misfit = float(np.linalg.norm(self.X @ beta - self.y)) / max(sizes, float(np.linalg.norm(self.y)))
+            return misfit, 0.0, 1.0
         feasible = max(1.0, float(np.max(2.0 * np.abs(self.m @ self.X) / self.k)))
         gap = abs(primal + 2.0 * float(self.m @ self.y) / feasible) / primal
         return misfit, gap, max(1.0, float(np.linalg.norm(self.m)) * float(np.max(self.norms / self.k)))

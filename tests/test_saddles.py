@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from random_data import KINDS, data
-from scipy.optimize import nnls
+from scipy.optimize import linprog, nnls
 
 import dln
 
@@ -195,6 +195,31 @@ def test_the_flow_chooses_the_most_entropy_among_several():
     b = path.betas[-1]
     assert path.success and b[2] == pytest.approx(np.sqrt(b[0] * b[1]), rel=1e-12)
     np.testing.assert_allclose(gradient_flow(problem, path, -1e4, [6.0])[0][0], b, rtol=1e-9)
+
+
+def test_the_most_entropy_is_stationary_and_complete():
+    """Reference: optimality: on the support ``sign(b_j) log|b_j| = x_j.e``; and no tied column could join it (LP)."""
+    n_chosen = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        X, y = rng.integers(-2, 3, (3, 9)).astype(float), rng.integers(-3, 4, 3).astype(float)
+        path = dln.saddles(dln.Problem(X, y))
+        for k, b in enumerate(path.betas):
+            on = np.flatnonzero(b)
+            if on.size <= np.linalg.matrix_rank(X[:, on]):
+                continue
+            n_chosen += 1
+            target = np.sign(b[on]) * np.log(np.abs(b[on]))
+            e = np.linalg.lstsq(X[:, on].T, target, rcond=None)[0]
+            np.testing.assert_allclose(X[:, on].T @ e, target, atol=1e-9)
+            s = -path.duals[k] @ X
+            idle = (np.abs(s) >= 0.5 - 1e-12) & (b == 0.0) & (np.abs(X.T @ (X @ b - y)) <= 1e-10)
+            tied = np.append(on, np.flatnonzero(idle))
+            A = X[:, tied] * np.sign(s[tied])
+            for j in range(on.size, tied.size):
+                found = linprog(-np.eye(tied.size)[j], A_eq=A, b_eq=X @ b, bounds=(0, None))
+                assert found.status == 0 and found.x[j] <= 1e-9
+    assert n_chosen >= 10
 
 
 def test_equal_and_opposite_columns_share():
