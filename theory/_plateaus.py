@@ -1,0 +1,118 @@
+"""The plateaus of gradient flow from a small initialisation, to leading order in log(1/alpha), and one isolated transition.
+
+With `tau = t / log(1/alpha)` and `s = -int g dtau` the weights of coordinate j are of order `alpha^(1 - 2 |s_j|)`: it has arrived
+when `|s_j|` reaches 1/2, and then takes the value that least squares give it (Pesme & Flammarion 2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import lstsq
+
+from ._network import Array
+
+__all__ = ["Transition", "isolated_transition"]
+
+#: More plateaus are not followed; and a plateau without an end is looked at for as long as it took to come.
+MOST_PLATEAUS = 4
+
+#: A transition counts as isolated if what is left of it, and of other coordinates, falls at least like alpha to this power.
+LEAST_POWER = 0.15
+
+
+@dataclass(frozen=True)
+class Transition:
+    """The passage to a plateau: from the time `begin`, when its last coordinate is still small, to its middle, `end`.
+
+    Attributes
+    ----------
+    columns : ndarray of int
+        The coordinates that are not small on the plateau.
+    values : ndarray of shape (len(columns),)
+        Their least-squares solution, which has the signs with which they came.
+    begin, arrival, end : float
+        Times, in units of log(1/alpha).
+    rates : ndarray of shape (len(columns),)
+        Eigenvalues of `4 c D^(1/2) X_B^T X_B D^(1/2)`, `D = diag |values|`, ascending: the flow approaches the plateau at these
+        rates per unit of time t.
+    settling, outside : float
+        Powers of alpha: of the distance to the plateau at `end`, and of the largest integral of another coordinate.
+    levels : ndarray of shape (K, 2)
+        Times and the power of alpha that the largest of the other coordinates has by then; linear in between.
+    """
+
+    columns: Array
+    values: Array
+    begin: float
+    arrival: float
+    end: float
+    rates: Array
+    settling: float
+    outside: float
+    levels: Array
+
+
+def isolated_transition(X: Array, y: Array) -> Transition | None:
+    """Find the clearest passage between plateaus, or None if there is none: if coordinates tie, or leave at once."""
+    found = [one for one in _transitions(X, y) if min(one.settling, one.outside) >= LEAST_POWER]
+    return max(found, key=lambda one: min(one.settling, one.outside), default=None)
+
+
+def _transitions(X: Array, y: Array) -> list[Transition]:
+    n, d = X.shape
+    c = 1 / (2 * n)
+    tau, s, columns, beta = 0.0, np.zeros(d), np.empty(0, dtype=int), np.zeros(d)
+    size = c * float(np.max(np.abs(X.T @ y)))
+    knots, found = [(0.0, s)], []
+    for _ in range(MOST_PLATEAUS):
+        slope = c * X.T @ (X @ beta - y)
+        tau, s, new = _arrival(tau, s, slope, columns, size)
+        if new is None:
+            break
+        knots.append((tau, s))
+        columns = np.append(columns, new)
+        values, _, rank, _ = lstsq(X[:, columns], y)
+        if rank < columns.size or np.any(values * s[columns] <= 0):
+            break  # duplicate columns, or a coordinate that leaves
+        beta = np.zeros(d)
+        beta[columns] = values
+        found.append(_transition(X, y, knots, columns, values, size))
+    return found
+
+
+def _arrival(tau: float, s: Array, slope: Array, columns: Array, size: float) -> tuple[float, Array, int | None]:
+    """Follow s along a plateau to the next arrival."""
+    moving = np.abs(slope) > 1e-10 * size
+    moving[columns] = False
+    wait = np.full(s.size, np.inf)
+    wait[moving] = (-0.5 * np.sign(slope[moving]) - s[moving]) / -slope[moving]
+    new = int(np.argmin(wait))
+    if not np.isfinite(wait[new]):
+        return tau, s, None
+    s = s - slope * wait[new]
+    s[new] = -0.5 * np.sign(slope[new])
+    return tau + wait[new], s, new
+
+
+def _transition(X: Array, y: Array, knots: list[tuple[float, Array]], columns: Array, values: Array, size: float) -> Transition:
+    arrival, s = knots[-1]
+    c = 1 / (2 * X.shape[0])
+    part = X[:, columns]
+    slope = c * X.T @ (part @ values - y)
+    next_one, _, new = _arrival(arrival, s, slope, columns, size)
+    end = (arrival + next_one) / 2 if new is not None else 2 * arrival
+    begin = arrival / 2
+    times = np.array([time for time, _ in knots])
+    states = np.array([state for _, state in knots])
+    first = np.array([np.interp(begin, times, column) for column in states.T])
+    others = np.setdiff1d(np.arange(X.shape[1]), columns)
+    inside = times > begin
+    times = np.array([begin, *times[inside], end])
+    states = np.array([first, *states[inside], s - slope * (end - arrival)])
+    powers = 2 - 4 * np.max(np.abs(states[:, others]), axis=1, initial=0.0)
+    scaled = part * np.sqrt(np.abs(values))
+    rates = np.linalg.eigvalsh(4 * c * scaled.T @ scaled)
+    return Transition(columns, values, begin, arrival, end, rates, float(rates[0] * (end - arrival)), float(np.min(powers)),
+                      np.column_stack([times, powers]))
