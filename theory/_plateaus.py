@@ -19,7 +19,10 @@ __all__ = ["Transition", "isolated_transition"]
 MOST_PLATEAUS = 4
 
 #: A transition counts as isolated if what is left of it, and of other coordinates, falls at least like alpha to this power.
-LEAST_POWER = 0.15
+LEAST_POWER = 0.2
+
+#: An order is not told from the next power of alpha if that is nearer.
+LEAST_GAP = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,12 @@ class Transition:
     rates : ndarray of shape (len(columns),)
         Eigenvalues of `4 c D^(1/2) X_B^T X_B D^(1/2)`, `D = diag |values|`, ascending: the flow approaches the plateau at these
         rates per unit of time t.
-    settling, outside : float
-        Powers of alpha: of the distance to the plateau at `end`, and of the largest integral of another coordinate.
-    levels : ndarray of shape (K, 2)
-        Times and the power of alpha that the largest of the other coordinates has by then; linear in between.
+    settling : float
+        Power of alpha that the distance of the coordinates in B to the plateau has at `end`.
+    times : ndarray of shape (K,)
+        From `begin` to `end`, with all arrivals in between.
+    powers : ndarray of shape (K, d - len(columns))
+        Powers of alpha that the other coordinates have then: `2 - 4 |s_j|`, linear in between.
     """
 
     columns: Array
@@ -50,14 +55,29 @@ class Transition:
     end: float
     rates: Array
     settling: float
-    outside: float
-    levels: Array
+    times: Array
+    powers: Array
+
+    @property
+    def orders(self) -> Array:
+        """List the powers of alpha in the error of a forecast, ascending and without repetition; the first is its order."""
+        powers = np.sort([self.settling, *self.powers.ravel()])
+        return powers[np.concatenate([[True], np.diff(powers) > 1e-6])]
+
+    @property
+    def crossing(self) -> tuple[float, float]:
+        """Give the time at which other coordinates begin to matter more than the distance to the plateau, and its power."""
+        times = np.linspace(self.arrival, self.end, 1000)
+        others = np.interp(times, self.times, np.min(self.powers, axis=1, initial=2.0))
+        own = self.rates[0] * (times - self.arrival)
+        at = int(np.argmax(np.minimum(own, np.minimum.accumulate(others))))
+        return float(times[at]), float(min(own[at], others[at]))
 
 
 def isolated_transition(X: Array, y: Array) -> Transition | None:
     """Find the clearest passage between plateaus, or None if there is none: if coordinates tie, or leave at once."""
-    found = [one for one in _transitions(X, y) if min(one.settling, one.outside) >= LEAST_POWER]
-    return max(found, key=lambda one: min(one.settling, one.outside), default=None)
+    found = [one for one in _transitions(X, y) if one.orders[0] >= LEAST_POWER and one.orders[1] - one.orders[0] >= LEAST_GAP]
+    return max(found, key=lambda one: one.orders[0], default=None)
 
 
 def _transitions(X: Array, y: Array) -> list[Transition]:
@@ -111,8 +131,7 @@ def _transition(X: Array, y: Array, knots: list[tuple[float, Array]], columns: A
     inside = times > begin
     times = np.array([begin, *times[inside], end])
     states = np.array([first, *states[inside], s - slope * (end - arrival)])
-    powers = 2 - 4 * np.max(np.abs(states[:, others]), axis=1, initial=0.0)
     scaled = part * np.sqrt(np.abs(values))
     rates = np.linalg.eigvalsh(4 * c * scaled.T @ scaled)
-    return Transition(columns, values, begin, arrival, end, rates, float(rates[0] * (end - arrival)), float(np.min(powers)),
-                      np.column_stack([times, powers]))
+    return Transition(columns, values, begin, arrival, end, rates, float(rates[0] * (end - arrival)), times,
+                      2 - 4 * np.abs(states[:, others]))

@@ -41,6 +41,10 @@ BOUND_TIMES = np.linspace(0.2, 4.0, 20)
 #: In units of the data; the ladder of scales falls by FALL of the distance at each step.
 LARGEST, FALL, RUNGS = 1e-3, 6.0, 8
 
+#: Where the rate is measured: between so many units of 1/rate after the arrival, at an alpha so small that others matter only
+#: that many units after the end of it.
+WINDOW = (7.0, 21.0)
+
 #: As other limits, that of transitions is measured on the first of the default problems only, and on small data.
 _NOT_IN_LIMITS = {data.name for data in default_data()[GENERIC:]}
 MOST_SAMPLES = 10
@@ -362,35 +366,39 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Settling:
-    """The claim that the error falls like `exp(-order rate t)` in the time t at the end.
+    """The claim that the error falls like `exp(-rate t)` in the time t at the end, and the loss twice as fast.
 
     Attributes
     ----------
     name : str
     forecast : Forecast
     alpha : ndarray of shape (d,)
-    begin : float
-    times : ndarray of shape (K,)
+    times : ndarray of shape (K + 1,)
+        The time t0, then those t1.
+    rates : ndarray
+        All rates, ascending: the first is the claim, the others come with the first corrections.
     rate : float
-        The smallest eigenvalue.
-    order : float
-        1 for log weights, 2 for the loss.
-    of_loss : bool
+    of_loss : float
+        How much faster the loss falls.
     """
 
     name: str
     forecast: Forecast
     alpha: Array
-    begin: float
     times: Array
+    rates: Array
     rate: float
-    order: float
-    of_loss: bool
+    of_loss: float = 2.0
 
     def measure(self, setting: Setting) -> Finding:
-        """Fit the rate by both routes."""
-        found = self.forecast.errors(setting, self.alpha, np.array([self.begin, *self.times]))[self.of_loss]
-        return slope_finding(np.exp(-self.rate * (self.times - self.times[0])), found, self.order)
+        """Fit both rates by both routes."""
+        far, excess = self.forecast.errors(setting, self.alpha, self.times)
+        steps = np.exp(-self.rate * (self.times[1:] - self.times[1]))
+        corrections = (1.0, *(min(float(rate / self.rates[0]) - 1, 2.0) for rate in self.rates[1:2]))
+        weights, loss = slope_finding(steps, far, 1.0, corrections), slope_finding(steps, excess, self.of_loss, corrections)
+        worst = max(weights, loss, key=lambda finding: (not finding.passed, finding.ratio))
+        return replace(worst, passed=bool(weights.passed and loss.passed),
+                       details={"log_weights": weights.details, "loss": loss.details})
 
 
 @dataclass(frozen=True)
@@ -402,28 +410,29 @@ class Vanishing:
     name : str
     forecast : Forecast
     transition : Transition
-    alphas : ndarray of shape (K, d)
+    shape : ndarray of shape (d,)
+        Of alpha, in units of the data.
     logs : ndarray of shape (K,)
-        Their log(1/alpha): the unit of time.
+        Values of log(1/alpha), in units of the data: the unit of time.
     order : float
     """
 
     name: str
     forecast: Forecast
     transition: Transition
-    alphas: Array
     logs: Array
     order: float
 
     def measure(self, setting: Setting) -> Finding:
         """Fit the power by both routes."""
         errors: dict[str, list[float]] = {}
-        for alpha, log in zip(self.alphas, self.logs, strict=True):
+        for log in self.logs:
             times = log * np.array([self.transition.begin, self.transition.end])
-            for route, far in self.forecast.errors(setting, alpha, times)[0].items():
+            for route, far in self.forecast.errors(setting, small(setting, np.exp(-log)), times)[0].items():
                 errors.setdefault(route, []).append(float(far[0]))
+        orders = self.transition.orders
         return slope_finding(np.exp(-self.logs), {route: np.array(far) for route, far in errors.items()}, self.order,
-                             (self.order, 2 * self.order))
+                             tuple(float(order - orders[0]) for order in orders[1:4]))
 
 
 def forecasts(setting: Setting) -> list[Any]:
@@ -433,7 +442,12 @@ def forecasts(setting: Setting) -> list[Any]:
     if transition is None or len(data.y) > MOST_SAMPLES or data.name in _NOT_IN_LIMITS:
         return []
     forecast = Forecast(setting.log_ratio, transition.columns, transition.values)
-    order = min(transition.settling, transition.outside)
+    order = float(transition.orders[0])
     logs = np.log(1 / LARGEST) + np.arange(RUNGS) * np.log(FALL) / order
-    return [Vanishing("isolated transition, smaller alpha", forecast, transition, np.array([small(setting, np.exp(-log)) for log in logs]),
-                      logs, order)]
+    _, power = transition.crossing
+    log = sum(WINDOW) / power
+    rate = float(transition.rates[0])
+    times = log * transition.arrival + np.linspace(WINDOW[0], WINDOW[1], 10) / rate
+    return [Settling("isolated transition, later end", forecast, small(setting, np.exp(-log)),
+                     np.array([log * transition.begin, *times]), transition.rates, rate),
+            Vanishing("isolated transition, smaller alpha", forecast, transition, logs, order)]
