@@ -35,8 +35,8 @@ TIMES = (0.6, 1.1, 2.0, 4.0)
 #: Most columns in B, but for one B that spans all of X.
 MOST_COLUMNS = 3
 
-#: Times at which the bound is looked at, in units of the first arrival.
-BOUND_TIMES = np.linspace(0.2, 4.0, 20)
+#: The start of the bound and the times at which it is looked at, in units of the first arrival.
+BOUND_BEGIN, BOUND_TIMES = 0.5, np.linspace(0.6, 4.0, 12)
 
 #: In units of the data; the ladder of scales falls by FALL of the distance at each step.
 LARGEST, FALL, RUNGS = 1e-3, 6.0, 8
@@ -100,8 +100,30 @@ class Claim:
 
 def off(columns: Array, vectors: Array) -> Array:
     """Project off the span of some columns."""
+    if not columns.size:
+        return vectors
     basis = qr(columns, mode="economic")[0]
     return vectors - basis @ (basis.T @ vectors)
+
+
+def first_arrival(setting: Setting, alpha: Array) -> float:
+    """Give the time at which the first coordinate arrives, to leading order."""
+    largest = float(np.max(np.abs(setting.data.X.T @ setting.data.y))) / (2 * len(setting.data.y))
+    return float(np.log(np.sqrt(setting.predictor_unit) / np.max(alpha))) / (2 * largest)
+
+
+def small(setting: Setting, scale: float) -> Array:
+    """Give an uneven initialisation of a size, in units of the data."""
+    return scale * np.sqrt(setting.predictor_unit) * setting.alpha / np.exp(np.mean(np.log(setting.alpha)))
+
+
+def choices(X: Array, y: Array) -> list[Array]:
+    """List sets B: the column that fits y best, independent columns, and as many of them as span all."""
+    order = qr(X, mode="r", pivoting=True)[1]
+    rank = int(np.linalg.matrix_rank(X))
+    sets = [np.array([int(np.argmax(np.abs(X.T @ y)))]), *(np.sort(order[:k]) for k in range(2, min(rank, MOST_COLUMNS) + 1)),
+            np.sort(order[:rank])]
+    return [one for k, one in enumerate(sets) if not any(np.array_equal(one, other) for other in sets[:k])]
 
 
 # --- engines -----------------------------------------------------------------------------------------------------------
@@ -214,26 +236,6 @@ class Passage:
                          np.max(np.abs(inner)) / unit])
 
 
-def first_arrival(setting: Setting, alpha: Array) -> float:
-    """Give the time at which the first coordinate arrives, to leading order."""
-    largest = float(np.max(np.abs(setting.data.X.T @ setting.data.y))) / (2 * len(setting.data.y))
-    return float(np.log(np.sqrt(setting.predictor_unit) / np.max(alpha))) / (2 * largest)
-
-
-def small(setting: Setting, scale: float) -> Array:
-    """Give an uneven initialisation of a size, in units of the data."""
-    return scale * np.sqrt(setting.predictor_unit) * setting.alpha / np.exp(np.mean(np.log(setting.alpha)))
-
-
-def choices(X: Array, y: Array) -> list[Array]:
-    """List sets B: the column that fits y best, independent columns, and as many of them as span all."""
-    order = qr(X, mode="r", pivoting=True)[1]
-    rank = int(np.linalg.matrix_rank(X))
-    sets = [np.array([int(np.argmax(np.abs(X.T @ y)))]), *(np.sort(order[:k]) for k in range(2, min(rank, MOST_COLUMNS) + 1)),
-            np.sort(order[:rank])]
-    return [one for k, one in enumerate(sets) if not any(np.array_equal(one, other) for other in sets[:k])]
-
-
 # --- (d): a bound on what others can do meanwhile ----------------------------------------------------------------------
 
 
@@ -252,8 +254,8 @@ class Bound:
     ----------
     name : str
     alpha, log_ratio : ndarray of shape (d,)
-    columns : ndarray of int
-        B.
+    choices : list of ndarray of int
+        The sets B.
     begin : float
         The time t0.
     times : ndarray of shape (K,)
@@ -272,7 +274,7 @@ class Bound:
     name: str
     alpha: Array
     log_ratio: Array
-    columns: Array
+    choices: list[Array]
     begin: float
     times: Array
     factor: float = 1.0
@@ -283,40 +285,46 @@ class Bound:
 
     def measure(self, setting: Setting) -> Finding:
         """Measure by how much the bounds are exceeded, relative to themselves, at every time and by both routes."""
+        then = weights_at(setting, self.alpha, self.log_ratio, np.array([self.begin]))[0]
+        betas, ratios, _ = self.engine(setting.data, self.alpha, self.log_ratio, np.array([self.begin, *self.times]))
+        exceeded = [self._exceeded(setting, columns, then.u[0], then.v[0], betas[1:], ratios) for columns in self.choices]
+        found: dict[str, Any] = {name: max(float(np.max(one[name])) for one in exceeded) for name in exceeded[0]}
+        worst = max(found.values()) if np.all(np.isfinite(list(found.values()))) else float("inf")
+        found["columns"] = [[int(j) for j in columns] for columns in self.choices]
+        return Finding(max(worst, 0.0), TOLERANCE, worst <= TOLERANCE, found)
+
+    def _exceeded(self, setting: Setting, columns: Array, u0: Array, v0: Array, betas: Array, ratios: Array) -> dict[str, Array]:
+        """Integrate on from t0, together with the bound; give the excesses at each time."""
         data, net = setting.data, setting.net
-        X, c, part = data.X, 1 / (2 * len(data.y)), data.X[:, self.columns]
-        others = np.setdiff1d(np.arange(X.shape[1]), self.columns)
-        start, ratios_then, _ = weights_at(setting, self.alpha, self.log_ratio, np.array([self.begin]))
-        u0, v0 = start.u[0], start.v[0]
+        X, c, part = data.X, 1 / (2 * len(data.y)), data.X[:, columns]
+        others = np.setdiff1d(np.arange(X.shape[1]), columns)
         first = float(np.sum((X @ net.predictor(u0, v0) - data.y) ** 2))
 
         def rest_of(u: Array, v: Array) -> Array:
+            """Project the residual off B."""
             return off(part, (net.predictor(u, v) @ X.T - data.y).T).T
 
         def integrands(t: float, u: Array, v: Array) -> tuple[Array, Array]:
             return net.predictor(u, v), self.room(first, np.sum(rest_of(u, v) ** 2)) + np.zeros_like(u)
 
         run = integrate(gradient_flow(net), u0, v0, self.times - self.begin, integrands)
-        betas, ratios, _ = self.engine(data, self.alpha, self.log_ratio, np.array([self.begin, *self.times]))
+        rest = rest_of(run.u, run.v)
         line = -self.line * c * off(part, data.y) @ X
-        shadow = self.factor * c * self.shadow(X, self.columns)
-        rooms = self.room(first, np.sum(rest_of(run.u, run.v) ** 2, axis=1))[:, None]
+        shadow = self.factor * c * self.shadow(X, columns)
+        rooms = self.factor * self.room(first, np.sum(rest**2, axis=1))[:, None]
         across = c * off(part, X[:, others]).T @ X  # (others, d)
-        most = shadow * rooms + np.abs(run.betas[:, others] @ across)
+        most = shadow * rooms / self.factor + np.abs(run.betas[:, others] @ across)
         most_passed = shadow * run.integrals[1] + np.abs(run.integrals[0][:, others] @ across)
-        elapsed = (self.times - self.begin)[:, None]
-        moved = (ratios_then - np.log(run.u) + np.log(run.v)) / 4
-        inner = np.linalg.norm((run.betas @ X.T - data.y) - rest_of(run.u, run.v), axis=1, keepdims=True)
-        exceeded = {
-            "residual": _excess(self.factor * rooms, inner),
+        passed = line * (self.times - self.begin)[:, None]
+        moved = (np.log(u0 / v0) - np.log(run.u / run.v)) / 4
+        inner = np.linalg.norm((run.betas @ X.T - data.y) - rest, axis=1, keepdims=True)
+        return {
+            "residual": _excess(rooms, inner),
             "slope": _excess(most, net.beta_gradient(run.u, run.v) - line),
-            "drift": _excess(most_passed, moved - line * elapsed),
-            "engine_slope": _excess(most, net.loss_slope(betas[1:]) - line),
-            "engine_drift": _excess(most_passed, (ratios[0] - ratios[1:]) / 4 - line * elapsed),
+            "drift": _excess(most_passed, moved - passed),
+            "engine_slope": _excess(most, net.loss_slope(betas) - line),
+            "engine_drift": _excess(most_passed, (ratios[0] - ratios[1:]) / 4 - passed),
         }
-        found: dict[str, Any] = {name: float(np.max(values)) for name, values in exceeded.items()}
-        worst = max(found.values()) if np.all(np.isfinite(list(found.values()))) else float("inf")
-        return Finding(max(worst, 0.0), TOLERANCE, worst <= TOLERANCE, found)
 
 
 def _excess(bound: Array, values: Array) -> Array:
@@ -451,3 +459,112 @@ def forecasts(setting: Setting) -> list[Any]:
     return [Settling("isolated transition, later end", forecast, small(setting, np.exp(-log)),
                      np.array([log * transition.begin, *times]), transition.rates, rate),
             Vanishing("isolated transition, smaller alpha", forecast, transition, logs, order)]
+
+
+# --- the theorem -------------------------------------------------------------------------------------------------------
+
+
+def parts(setting: Setting) -> list[Any]:
+    """Check T23: the identities at two scales, the bound, and the limits where there is a transition to look at."""
+    data = setting.data
+    sets, found = choices(data.X, data.y), []
+    for scale in SCALES:
+        alpha = small(setting, scale)
+        found.append(Passage(f"any two times, alpha = {scale:g}", alpha, setting.log_ratio,
+                             first_arrival(setting, alpha) * np.array(TIMES), sets))
+    alpha = small(setting, SCALES[0])
+    unit = first_arrival(setting, alpha)
+    bound = Bound("bound on other coordinates", alpha, setting.log_ratio, sets[:2], BOUND_BEGIN * unit, BOUND_TIMES * unit)
+    return [*found, bound, *forecasts(setting)]
+
+
+def _of(kind: type, **changes: Any) -> Mutant:
+    return lambda part, setting: replace(part, **changes) if isinstance(part, kind) else None
+
+
+def _claim(**constants: float) -> Mutant:
+    """Spoil a constant of the identities and of the limit in alpha that follows from them."""
+    return lambda part, setting: (
+        replace(part, claim=replace(part.claim, **constants)) if isinstance(part, Passage) else
+        replace(part, forecast=replace(part.forecast, claim=replace(part.forecast.claim, **constants)))
+        if isinstance(part, Settling) else None)
+
+
+def _rate(change: Callable[[Settling, Setting], float | None]) -> Mutant:
+    def spoil(part: Any, setting: Setting) -> Settling | None:
+        rate = change(part, setting) if isinstance(part, Settling) else None
+        return None if rate is None else replace(part, rate=rate)
+
+    return spoil
+
+
+def _rate_without_values(part: Settling, setting: Setting) -> float:
+    part_of_X = setting.data.X[:, part.forecast.columns]
+    return float(np.linalg.eigvalsh(part_of_X.T @ part_of_X)[0]) * 2 / len(setting.data.y)
+
+
+def _order(change: Callable[[Transition], float]) -> Mutant:
+    return lambda part, setting: replace(part, order=change(part.transition)) if isinstance(part, Vanishing) else None
+
+
+def _values(change: Callable[[Array, Array, Array], tuple[Array, Array]]) -> Mutant:
+    """Take other columns or values than those of least squares, where the data have several columns in B."""
+    def spoil(part: Any, setting: Setting) -> Any:
+        if not isinstance(part, (Settling, Vanishing)) or len(part.forecast.columns) < 2:
+            return None
+        columns, values = change(setting.data.X, setting.data.y, part.forecast.columns)
+        return replace(part, forecast=replace(part.forecast, columns=columns, values=values))
+
+    return spoil
+
+
+def _one_by_one(X: Array, y: Array, columns: Array) -> tuple[Array, Array]:
+    return columns, X[:, columns].T @ y / np.sum(X[:, columns] ** 2, axis=0)
+
+
+def _without_the_last(X: Array, y: Array, columns: Array) -> tuple[Array, Array]:
+    return columns[:-1], lstsq(X[:, columns[:-1]], y)[0]
+
+
+def _engine(**wrong: float) -> Mutant:
+    return lambda part, setting: replace(part, engine=library(**wrong)) if isinstance(part, Passage) else None
+
+
+THEOREMS = (
+    Theorem(
+        key="T23",
+        title="Transitions between plateaus",
+        statement="for columns B of full rank P_perp (nu1 - nu0) = -c P_perp (y (t1 - t0) - X int beta off B), X_B^T nu1 = "
+                  "(log(u0/v0) - asinh(beta_B(t1)/(2 alpha^2)))/4; beta_B -> its least squares like exp(-lambda t)",
+        source='Pesme & Flammarion 2023, "Saddle-to-saddle dynamics in diagonal linear networks"; docs/transitions.md',
+        kind="exact",
+        tolerance=TOLERANCE,
+        derive=derive_transitions,
+        parts=parts,
+        mutants={
+            "c = 1/N": _claim(rate=1.0),
+            "sign of y swapped": _claim(target=-1.0),
+            "2 X^T nu": _claim(slope=2.0),
+            "beta = alpha^2 sinh": _claim(half=1.0),
+            "log(u0/v0) dropped": _claim(shape=0.0),
+            "other coordinates dropped": _of(Passage, claim=Claim(outside=0.0)),
+            "beta_B of the first time": _of(Passage, late=0),
+            "nothing projected off": _of(Passage, inside=lambda columns: columns[:0]),
+            "engine: time off by 1 percent": _engine(of_time=1.01),
+            "engine: alpha off by 1 percent": _engine(of_alpha=1.01),
+            "engine: y off by 1 percent": _engine(of_y=1.01),
+            "|P_B x_j| halved": _of(Bound, factor=0.5),
+            "P_perp x_j for P_B x_j": _of(Bound, shadow=lambda X, columns: np.linalg.norm(off(X[:, columns], X), axis=0)),
+            "sign of g1 swapped": _of(Bound, line=-1.0),
+            "loss with 1/(2N)": _of(Bound, room=lambda first, rest: np.sqrt(np.maximum(first - rest, 0.0) / 2)),
+            "rate doubled": _rate(lambda part, setting: 2 * part.rate),
+            "largest eigenvalue": _rate(lambda part, setting: float(part.rates[-1]) if part.rates.size > 1 else None),
+            "rate without |LS(B)|": _rate(_rate_without_values),
+            "loss as fast as the weights": _of(Settling, of_loss=1.0),
+            "next power of alpha": _order(lambda transition: float(transition.orders[1])),
+            "power of alpha halved": _order(lambda transition: float(transition.orders[0]) / 2),
+            "least squares one by one": _values(_one_by_one),
+            "least squares without the new coordinate": _values(_without_the_last),
+        },
+    ),
+)
