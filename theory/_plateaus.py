@@ -1,7 +1,7 @@
 """The plateaus of gradient flow from a small initialisation, to leading order in log(1/alpha), and one isolated transition.
 
-With `tau = t / log(1/alpha)` and `s = -int g dtau` the weights of coordinate j are of order `alpha^(1 - 2 |s_j|)`: it has arrived
-when `|s_j|` reaches 1/2, and then takes the value that least squares give it (Pesme & Flammarion 2023).
+With `tau = t / log(1/alpha)` and `s = -int g dtau` the weights of coordinate j are of order `alpha^(1 - 2 |s_j|)`: it has
+arrived when `|s_j|` reaches 1/2, and then takes the value that least squares give it (Pesme & Flammarion 2023).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """T23: what passes between two times of gradient flow, whatever happens in between, and transitions between plateaus.
 
-With `nu' = c (X beta - y)`, `c = 1/(2N)`, gradient flow has `log(u/v) = log(u0/v0) - 4 X^T nu`. For any columns B of full rank the
-part of nu off their span grows linearly but for what the other coordinates carry, and the part in their span is known from
-beta_B at the end. Where the other coordinates are small and beta_B has come to its least squares, all weights follow.
+With `nu' = c (X beta - y)`, `c = 1/(2N)`, gradient flow has `log(u/v) = log(u0/v0) - 4 X^T nu`. For any columns B of full rank
+the part of nu off their span grows linearly but for what the other coordinates carry, and the part in their span is known
+from beta_B at the end. Where the other coordinates are small and beta_B has come to its least squares, all weights follow.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class Settling:
         corrections = (1.0, *(min(float(rate / self.rates[0]) - 1, 2.0) for rate in self.rates[1:2]))
         weights, loss = slope_finding(steps, far, 1.0, corrections), slope_finding(steps, excess, self.of_loss, corrections)
         worst = max(weights, loss, key=lambda finding: (not finding.passed, finding.ratio))
-        return replace(worst, passed=bool(weights.passed and loss.passed),
-                       details={"log_weights": weights.details, "loss": loss.details})
+        return Finding(worst.discrepancy, worst.tolerance, bool(weights.passed and loss.passed),
+                       {"log_weights": weights.details, "loss": loss.details})
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,9 @@ def _without_the_last(X: Array, y: Array, columns: Array) -> tuple[Array, Array]
 
 
 def _engine(**wrong: float) -> Mutant:
-    return lambda part, setting: replace(part, engine=library(**wrong)) if isinstance(part, Passage) else None
+    return lambda part, setting: (
+        replace(part, engine=library(**wrong)) if isinstance(part, Passage) else
+        replace(part, forecast=replace(part.forecast, engine=library(**wrong))) if isinstance(part, Settling) else None)
 
 
 THEOREMS = (
