@@ -59,18 +59,21 @@ def derive_transitions() -> Derivation:
 
 def _named(d: Derivation, name: str, meaning: str, values: sp.Matrix) -> sp.Matrix:
     """Abbreviate the entries of a symmetric matrix or of a vector."""
+    column = values.cols == 1
+
     def entry(i: int, j: int) -> sp.Expr:
-        place = f"{min(i, j) + 1}{max(i, j) + 1}" if values.cols > 1 else f"{i + 1}"
-        return d.define(sp.Symbol(f"{name}_{place}", real=True), values[min(i, j), max(i, j)] if values.cols > 1 else values[i, j],
-                        meaning)
+        if i > j and not column:
+            return entry(j, i)
+        place = f"{i + 1}" if column else f"{i + 1}{j + 1}"
+        return d.define(sp.Symbol(f"{name}_{place}", real=True), values[i, j], meaning)
 
     return sp.Matrix(values.rows, values.cols, entry)
 
 
 def _projectors(d: Derivation) -> Case:
     """Invert the Gram matrix of B, and project."""
-    d.assume("from here on: three samples, three features, columns 1 and 2 in B, column 3 outside; the matrices of more columns "
-             "obey the same rules")
+    d.assume("from here on: three samples, three features, columns 1 and 2 in B, column 3 outside; the matrices of more "
+             "columns obey the same rules")
     net = SymbolicNetwork(3, 3)
     X, B = net.X, net.X[:, :2]
     gram = _named(d, "K", "entry of X_B^T X_B", B.T * B)
@@ -105,47 +108,47 @@ def _off_the_span(d: Derivation, case: Case) -> None:
     d.assume("c = 1/(2N), and times are counted from t0: t stands for t1 - t0")
     nu, begin, passed = _motion(d, case)
     d.by_differentiation("(a) Off the span of X_B: P_perp nu, times Delta", "P_perp X_B = 0", case.off * nu,
-                         case.off * begin - C * case.off * case.y * TIME + C * case.off * case.other * passed[2], TIME, sp.S.Zero)
+                         case.off * begin - C * case.off * case.y * TIME + C * case.off * case.other * passed[2], TIME,
+                         sp.S.Zero)
     d.by_differentiation("(b) The integrals of beta in B, times Delta", "(X_B^T X_B)^-1 X_B^T X_B = 1",
                          case.inner * case.B.T * ((nu - begin) / C + case.y * TIME - case.other * passed[2]),
                          case.delta * passed[:2, :], TIME, sp.S.Zero)
-    d.conclude("(a) P_perp (nu1 - nu0) = -c P_perp y (t1 - t0) + c P_perp X int beta off B, whatever the coordinates in B do, and "
-               "int beta_B = (X_B^T X_B)^-1 X_B^T ((nu1 - nu0)/c + y (t1 - t0) - X int beta off B)")
+    d.conclude("(a) P_perp (nu1 - nu0) = -c P_perp y (t1 - t0) + c P_perp X int beta off B, whatever the coordinates in B do, "
+               "and int beta_B = (X_B^T X_B)^-1 X_B^T ((nu1 - nu0)/c + y (t1 - t0) - X int beta off B)")
 
 
 def _in_the_span(d: Derivation, case: Case) -> None:
     b, h, P = sp.symbols("b h P", real=True)
     d.assume("h stands for log(u0/v0), b for beta_j(t1) and P for x_j.nu1")
-    known = d.define(sp.Symbol("s", real=True), (h - sp.asinh(b / (2 * SCALE**2))) / 4, "what x_j.nu1 is claimed to be")
+    known = d.define(sp.Symbol("k", real=True), (h - sp.asinh(b / (2 * SCALE**2))) / 4, "what x_j.nu1 is claimed to be")
     d.equal("(b) In the span: P is known from b", "b = 2 a^2 sinh(h - 4 P) solved for P",
             2 * SCALE**2 * sp.sinh(h - 4 * known), b)
     d.equal("beta falls with P", "differentiation", sp.Derivative(2 * SCALE**2 * sp.sinh(h - 4 * P), P),
             -8 * SCALE**2 * sp.cosh(h - 4 * P))
     d.positive("so there is one such P only", "the sign of cosh", 8 * SCALE**2 * sp.cosh(h - 4 * P))
-    star, given = sp.Matrix(sp.symbols("nus_1:4", real=True)), sp.Matrix(sp.symbols("s_1:3", real=True))
-    d.assume("nus stands for nu* = nu0 - c y (t1 - t0) + c X int beta off B, and s_j for (log(u0/v0) - asinh(beta_j(t1)/(2 a^2)))/4 "
-             "in B")
+    star, given = sp.Matrix(sp.symbols("nus_1:4", real=True)), sp.Matrix(sp.symbols("k_1:3", real=True))
+    d.assume("nus stands for nu* = nu0 - c y (t1 - t0) + c X int beta off B, and k_j for k of coordinate j in B")
     after = case.delta * star + case.B * case.inner * (given - case.B.T * star)
-    d.equal("nu* + X_B (X_B^T X_B)^-1 (s - X_B^T nu*), times Delta, has the right part in the span", "X_B^T X_B inverted",
+    d.equal("nu* + X_B (X_B^T X_B)^-1 (k - X_B^T nu*), times Delta, has the right part in the span", "X_B^T X_B inverted",
             case.B.T * after, case.delta * given)
     d.equal("and the right part off it", "P_perp X_B = 0", case.off * after, case.delta * case.off * star)
     w = sp.Matrix(sp.symbols("w_1:4", real=True))
     d.equal("A vector without either part is 0", "the two projectors add up to 1",
             case.delta * w, case.off * w + case.B * case.inner * (case.B.T * w))
-    d.conclude("(b) nu1 = nu* + X_B (X_B^T X_B)^-1 (s - X_B^T nu*), exactly: of what happened in B the end alone counts")
+    d.conclude("(b) nu1 = nu* + X_B (X_B^T X_B)^-1 (k - X_B^T nu*), exactly: of what happened in B the end alone counts")
 
 
 def _plateau(d: Derivation, case: Case) -> None:
     """Approach of beta_B to its least squares, and what an error of beta_B does to nu."""
     w, b = sp.symbols("w b", real=True)
-    m = sp.Symbol("M", positive=True)
+    m = sp.Symbol("m", positive=True)
     d.equal("Least squares on B leave a residual orthogonal to B", "LS(B) = (X_B^T X_B)^-1 X_B^T y, times Delta",
             case.B.T * (case.onto * case.y), case.delta * case.B.T * case.y)
     d.equal("The motion of beta_j is -4 g_j sqrt(beta_j^2 + 4 a^4), as (log(u/v))' = -4 g",
             "the square of the slope of 2 a^2 sinh w", sp.Derivative(2 * SCALE**2 * sp.sinh(w), w) ** 2,
             (2 * SCALE**2 * sp.sinh(w)) ** 2 + 4 * SCALE**4)
     root = sp.sqrt(m**2 + 4 * SCALE**4)
-    d.equal("For small a the factor is M = |beta_j|", "x - y = (x^2 - y^2)/(x + y): the rest is below 2 a^4/M", root - m,
+    d.equal("For small a the factor is m = |beta_j|", "x - y = (x^2 - y^2)/(x + y): the rest is below 2 a^4/m", root - m,
             4 * SCALE**4 / (root + m))
     roots, waves = sp.Matrix(sp.symbols("d_1:3", positive=True)), sp.Matrix(sp.symbols("w_1:3", real=True))
     d.assume("d_j^2 stands for |LS(B)_j|, D = diag(d_j^2), and beta_B = LS(B) + D^(1/2) w with w small; no coordinate of LS(B) "
@@ -153,10 +156,10 @@ def _plateau(d: Derivation, case: Case) -> None:
     D, eps = sp.diag(*roots), sp.Symbol("epsilon", real=True)
     gram = sp.Matrix([[case.inner[1, 1], -case.inner[0, 1]], [-case.inner[0, 1], case.inner[0, 0]]])
     M = _named(d, "M", "entry of M = 4 c D^(1/2) X_B^T X_B D^(1/2)", 4 * C * D * gram * D)
-    moving = sp.Matrix([-4 * (root**2 + eps * root * wave) * slope for root, wave, slope in
+    moving = sp.Matrix([-4 * (root**2 + eps * root * one) * slope for root, one, slope in
                         zip(roots, waves, C * gram * (eps * D * waves), strict=True)])
-    d.equal("Near LS(B): w' = -M w, each row times d_j", "the motion -4 |beta_j| g_j at beta_B = LS(B) + epsilon D^(1/2) w with "
-            "g_B = c X_B^T X_B (beta_B - LS(B)), LS(B) > 0, to first order in epsilon",
+    d.equal("Near LS(B): w' = -M w, each row times d_j", "the motion -4 |beta_j| g_j at beta_B = LS(B) + epsilon D^(1/2) w "
+            "with g_B = c X_B^T X_B (beta_B - LS(B)), LS(B) > 0, to first order in epsilon",
             sp.Matrix([sp.Subs(sp.Derivative(one, eps), eps, 0) for one in moving]), -D * M * waves)
     shifted = case.B * D * waves
     d.equal("M is positive definite", "w.M w is 4 c |X_B D^(1/2) w|^2, and X_B has full rank", (waves.T * M * waves)[0],
@@ -164,36 +167,35 @@ def _plateau(d: Derivation, case: Case) -> None:
     d.equal("The excess of the loss, |X_B (beta_B - LS)|^2 c/2, in w", "c = 1/(2N)", C / 2 * shifted.dot(shifted),
             (waves.T * M * waves)[0] / 8)
     rate, amplitude = sp.symbols("lambda A", positive=True)
+    wave = amplitude * sp.exp(-rate * TIME)
     d.equal("Along an eigenvector of M, w falls like exp(-lambda t), the excess of the loss like exp(-2 lambda t)",
-            "M w = lambda w", sp.Matrix([
-                sp.Derivative(amplitude * sp.exp(-rate * TIME), TIME),
-                sp.Derivative(rate * (amplitude * sp.exp(-rate * TIME)) ** 2 / 8, TIME)]),
-            sp.Matrix([-rate * (amplitude * sp.exp(-rate * TIME)), -2 * rate * (rate * (amplitude * sp.exp(-rate * TIME)) ** 2 / 8)]))
-    d.equal("An error of beta_j moves x_j.nu1 by", "differentiation of s_j", sp.Derivative(-sp.asinh(b / (2 * SCALE**2)) / 4, b),
+            "M w = lambda w", sp.Matrix([sp.Derivative(wave, TIME), sp.Derivative(rate * wave**2 / 8, TIME)]),
+            sp.Matrix([-rate * wave, -2 * rate * (rate * wave**2 / 8)]))
+    d.equal("An error of beta_j moves x_j.nu1 by", "differentiation of k", sp.Derivative(-sp.asinh(b / (2 * SCALE**2)) / 4, b),
             -1 / (4 * sp.sqrt(b**2 + 4 * SCALE**4)))
     least, square, arrival = sp.symbols("l q T", positive=True)
     logistic = least / (1 + sp.exp(-4 * C * square * least * (TIME - arrival)))
     d.equal("One column, q = x.x: beta is a logistic function, with lambda = 4 c q l, l = LS > 0",
             "differentiation; a to 0", sp.Derivative(logistic, TIME), -4 * logistic * C * square * (logistic - least))
-    d.conclude("(c) with LS(B) in place of beta_B(t1), nu1 is off by X_B (X_B^T X_B)^-1 (error of s), of order exp(-lambda (t1 - "
-               "arrival)) with lambda the smallest eigenvalue of M, and the loss by its square")
+    d.conclude("(c) with LS(B) in place of beta_B(t1), nu1 is off by X_B (X_B^T X_B)^-1 (error of k), of order "
+               "exp(-lambda (t1 - arrival)) with lambda the smallest eigenvalue of M, and the loss by its square")
 
 
 def _others(d: Derivation) -> None:
-    s, c = sp.Symbol("s", real=True), sp.Symbol("C", positive=True)
-    d.assume("s stands for |int g dt|/log(1/alpha), which is below 1/2 for a coordinate that has not arrived; alpha is written C")
-    d.equal("A coordinate outside of B", "beta = 2 alpha^2 sinh(4 s log(1/alpha))", 2 * c**2 * sp.sinh(4 * s * sp.log(1 / c)),
-            c ** (2 - 4 * s) - c ** (2 + 4 * s))
-    d.conclude("(c) the integrals that are dropped are of order alpha^(2 - 4 max s), up to a logarithm, the maximum over the "
-               "coordinates outside of B and the times from t0 to t1")
+    sigma, alpha = sp.Symbol("sigma", real=True), sp.Symbol("alpha", positive=True)
+    d.assume("sigma stands for |int g dt|/log(1/alpha), which is below 1/2 for a coordinate that has not arrived")
+    d.equal("A coordinate outside of B", "beta = 2 alpha^2 sinh(4 sigma log(1/alpha))",
+            2 * alpha**2 * sp.sinh(4 * sigma * sp.log(1 / alpha)), alpha ** (2 - 4 * sigma) - alpha ** (2 + 4 * sigma))
+    d.conclude("(c) the integrals that are dropped are of order alpha^(2 - 4 max sigma), up to a logarithm, the maximum over "
+               "the coordinates outside of B and the times from t0 to t1")
 
 
 def _bound(d: Derivation, case: Case) -> None:
     r, beta = sp.Matrix(sp.symbols("rho_1:4", real=True)), sp.Symbol("beta_3", real=True)
     inner_part = (case.B.T * r).T * case.inner * (case.B.T * r)
     d.assume("rho stands for the residual r, r1 for that of LS(B), -P_perp y; o for what the coordinates outside add to X beta")
-    d.equal("(d) Pythagoras: |r|^2 = |P_perp r|^2 + |P_B r|^2, times Delta", "the two projectors add up to 1", case.delta * r.dot(r),
-            (r.T * case.off * r)[0] + inner_part[0])
+    d.equal("(d) Pythagoras: |r|^2 = |P_perp r|^2 + |P_B r|^2, times Delta", "the two projectors add up to 1",
+            case.delta * r.dot(r), (r.T * case.off * r)[0] + inner_part[0])
     predictors = sp.Matrix([*sp.symbols("beta_1:3", real=True), beta])
     d.equal("Off the span: P_perp r = r1 + P_perp o, times Delta", "P_perp X_B = 0", case.off * (case.X * predictors - case.y),
             -case.off * case.y + case.off * case.other * beta)
@@ -209,8 +211,8 @@ def _bound(d: Derivation, case: Case) -> None:
             sp.Add(*(-8 * SCALE**2 * sp.cosh(arc(TIME)) * slope**2 for arc, slope in zip(arcs, slopes, strict=True))))
     d.positive("as each of these terms is negative where g_j is not 0", "the sign of cosh",
                8 * SCALE**2 * sp.cosh(sp.Symbol("z", real=True)) * sp.Symbol("g", real=True, nonzero=True) ** 2)
-    d.conclude("(d) |P_B (r(t) - r1)|^2 = |r(t)|^2 - |P_perp r(t)|^2 <= |r(t0)|^2 - |P_perp r(t)|^2, which is |r(t0) - r1|^2 but for "
-               "terms of o")
+    d.conclude("(d) |P_B (r(t) - r1)|^2 = |r(t)|^2 - |P_perp r(t)|^2 <= |r(t0)|^2 - |P_perp r(t)|^2, which is |r(t0) - r1|^2 "
+               "but for terms of o")
     x = case.other
     now = _named(d, "e", "entry of X beta - y", case.X * predictors - case.y)
     d.equal("A slope outside: g_j - g1_j = c x_j.P_B r + c x_j.P_perp o, times Delta", "r - r1 split by the projectors",

@@ -170,7 +170,7 @@ def parts(setting: Setting) -> list[Any]:
     return [*passages(setting), *bounds(setting), *forecasts(setting)]
 
 
-def _of(kind: type, **changes: Any) -> Mutant:
+def _of(kind: type[Passage] | type[Bound] | type[Settling], **changes: Any) -> Mutant:
     return lambda part, setting: replace(part, **changes) if isinstance(part, kind) else None
 
 
