@@ -197,15 +197,14 @@ class Passage:
         elapsed, carried = float(clock[1, 0] - clock[0, 0]), integrals[1] - integrals[0]
         nus = [claim.dual(X, self.log_ratio, one) for one in ratios]
         drift = claim.drift(data, columns, elapsed, carried)
-        size = float(np.max(np.abs(ratios[1] - ratios[0])))
+        size = float(np.max(np.abs(ratios - self.log_ratio)))
         rest = X.T @ off(X[:, self.inside(columns)], nus[1] - nus[0] - drift)
         after = claim.dual_after(data, columns, nus[0], elapsed, carried, self.log_ratio, self.alpha,
                                  betas[self.late][columns])
         jump = self.log_ratio - claim.slope * X.T @ after - ratios[1]
         inner = claim.integral(data, columns, nus[1] - nus[0], elapsed, carried) - carried[columns]
         unit = max(float(np.max(np.abs(carried[columns]))), elapsed * float(np.max(np.abs(lstsq(X[:, columns], data.y)[0]))))
-        return np.array([4 * np.max(np.abs(rest)) / size, np.max(np.abs(jump)) / np.max(np.abs(ratios - self.log_ratio)),
-                         np.max(np.abs(inner)) / unit])
+        return np.array([4 * np.max(np.abs(rest)) / size, np.max(np.abs(jump)) / size, np.max(np.abs(inner)) / unit])
 
 
 def passages(setting: Setting) -> list[Passage]:

@@ -24,6 +24,9 @@ LEAST_POWER = 0.2
 #: An order is not told from the next power of alpha if that is nearer.
 LEAST_GAP = 0.05
 
+#: The raw route makes steps of order 1/(largest rate), for a time of some tens of `end` over the order.
+MOST_STIFF = 400.0
+
 
 @dataclass(frozen=True)
 class Transition:
@@ -76,7 +79,8 @@ class Transition:
 
 def isolated_transition(X: Array, y: Array) -> Transition | None:
     """Find the clearest passage between plateaus, or None if there is none: if coordinates tie, or leave at once."""
-    found = [one for one in _transitions(X, y) if one.orders[0] >= LEAST_POWER and one.orders[1] - one.orders[0] >= LEAST_GAP]
+    found = [one for one in _transitions(X, y) if one.orders[0] >= LEAST_POWER and np.all(np.diff(one.orders[:2]) >= LEAST_GAP)
+             and one.rates[-1] * one.end / one.orders[0] <= MOST_STIFF]
     return max(found, key=lambda one: one.orders[0], default=None)
 
 
