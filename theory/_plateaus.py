@@ -19,7 +19,8 @@ __all__ = ["Transition", "isolated_transition"]
 MOST_PLATEAUS = 4
 
 #: A transition counts as isolated if what is left of it, and of other coordinates, falls at least like alpha to this power.
-LEAST_POWER = 0.2
+#: Where it falls faster than that, it is soon lost in rounding.
+LEAST_POWER, MOST_POWER = 0.2, 1.2
 
 #: An order is not told from the next power of alpha if that is nearer.
 LEAST_GAP = 0.05
@@ -64,7 +65,9 @@ class Transition:
     @property
     def orders(self) -> Array:
         """List the powers of alpha in the error of a forecast, ascending and without repetition; the first is its order."""
-        powers = np.sort([self.settling, *self.powers.ravel()])
+        modes = self.settling * self.rates / self.rates[0]
+        powers = np.sort([*modes, *self.powers.ravel()])
+        powers = np.sort([*powers, 2 * powers[0]])
         return powers[np.concatenate([[True], np.diff(powers) > 1e-6])]
 
     @property
@@ -79,8 +82,9 @@ class Transition:
 
 def isolated_transition(X: Array, y: Array) -> Transition | None:
     """Find the clearest passage between plateaus, or None if there is none: if coordinates tie, or leave at once."""
-    found = [one for one in _transitions(X, y) if one.orders[0] >= LEAST_POWER and np.all(np.diff(one.orders[:2]) >= LEAST_GAP)
-             and one.rates[-1] * one.end / one.orders[0] <= MOST_STIFF]
+    found = [one for one in _transitions(X, y)
+             if LEAST_POWER <= one.orders[0] <= MOST_POWER and np.all(np.diff(one.orders[:2]) >= LEAST_GAP) and
+             one.rates[-1] * one.end / one.orders[0] <= MOST_STIFF]
     return max(found, key=lambda one: one.orders[0], default=None)
 
 
@@ -135,6 +139,8 @@ def _transition(X: Array, y: Array, knots: list[tuple[float, Array]], columns: A
     inside = times > begin
     times = np.array([begin, *times[inside], end])
     states = np.array([first, *states[inside], s - slope * (end - arrival)])
+    if columns.size == np.linalg.matrix_rank(X):
+        times, states = times[-1:], states[-1:]  # what others carry stays in the span of X_B
     scaled = part * np.sqrt(np.abs(values))
     rates = np.linalg.eigvalsh(4 * c * scaled.T @ scaled)
     return Transition(columns, values, begin, arrival, end, rates, float(rates[0] * (end - arrival)), times,

@@ -26,12 +26,15 @@ from ._transition_steps import derive_transitions
 
 __all__ = ["THEOREMS"]
 
-#: Log(1/alpha), in units of the data, begins there, and grows so that the error falls by FALL at each of the RUNGS.
+#: After this alpha, in units of the data, log(1/alpha) grows so that the error falls by FALL at each of the RUNGS.
 LARGEST, FALL, RUNGS = 1e-3, 6.0, 8
 
+#: Of log weights, from integration.
+NOISE = 1e-12
+
 #: Where the rate is measured: between so many units of 1/rate after the arrival, at an alpha so small that others matter only
-#: that many units after the end of it.
-WINDOW = (7.0, 21.0)
+#: MARGIN such units later.
+WINDOW, MARGIN = (7.0, 19.0), 11.0
 
 #: As other limits, that of transitions is measured on the first of the default problems only, and on small data.
 _NOT_IN_LIMITS = {data.name for data in default_data()[GENERIC:]}
@@ -59,7 +62,7 @@ class Forecast:
     engine: Engine = field(default_factory=library)
 
     def errors(self, setting: Setting, alpha: Array, times: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Give the largest error of X^T nu after times[0], and the excess of the loss on B, by both routes."""
+        """Give the norm of the error of X^T nu after times[0], and the excess of the loss on B, by both routes."""
         data = setting.data
         run, ratios, _ = weights_at(setting, alpha, self.log_ratio, times)
         betas, engine_ratios, _ = self.engine(data, alpha, self.log_ratio, times)
@@ -69,7 +72,7 @@ class Forecast:
             after = [self.claim.dual_after(data, self.columns, nu, float(time - times[0]), np.zeros_like(alpha), self.log_ratio,
                                            alpha, self.values) for time in times[1:]]
             claimed = self.log_ratio - self.claim.slope * np.array(after) @ data.X
-            far[route] = np.max(np.abs(claimed - logs[1:]), axis=1) / 4
+            far[route] = np.linalg.norm(claimed - logs[1:], axis=1) / 4
             misses = (beta[1:, self.columns] - self.values) @ data.X[:, self.columns].T
             excess[route] = np.sum(misses**2, axis=1) / (4 * len(data.y))
         return far, excess
@@ -106,7 +109,8 @@ class Settling:
         far, excess = self.forecast.errors(setting, self.alpha, self.times)
         steps = np.exp(-self.rate * (self.times[1:] - self.times[1]))
         corrections = (1.0, *(min(float(rate / self.rates[0]) - 1, 2.0) for rate in self.rates[1:2]))
-        weights, loss = slope_finding(steps, far, 1.0, corrections), slope_finding(steps, excess, self.of_loss, corrections)
+        weights = slope_finding(steps, far, 1.0, corrections, NOISE)
+        loss = slope_finding(steps, excess, self.of_loss, corrections)
         worst = max(weights, loss, key=lambda finding: (not finding.passed, finding.ratio))
         return Finding(worst.discrepancy, worst.tolerance, bool(weights.passed and loss.passed),
                        {"log_weights": weights.details, "loss": loss.details})
@@ -141,7 +145,7 @@ class Vanishing:
                 errors.setdefault(route, []).append(float(far[0]))
         orders = self.transition.orders
         return slope_finding(np.exp(-self.logs), {route: np.array(far) for route, far in errors.items()}, self.order,
-                             tuple(float(order - orders[0]) for order in orders[1:4]))
+                             tuple(float(order - orders[0]) for order in orders[1:4]), NOISE)
 
 
 def forecasts(setting: Setting) -> list[Any]:
@@ -152,9 +156,9 @@ def forecasts(setting: Setting) -> list[Any]:
         return []
     forecast = Forecast(setting.log_ratio, transition.columns, transition.values)
     order = float(transition.orders[0])
-    logs = np.log(1 / LARGEST) + np.arange(RUNGS) * np.log(FALL) / order
+    logs = np.log(1 / LARGEST) + np.arange(1, RUNGS + 1) * np.log(FALL) / order
     _, power = transition.crossing
-    log = sum(WINDOW) / power
+    log = (WINDOW[1] + MARGIN) / power
     rate = float(transition.rates[0])
     times = log * transition.arrival + np.linspace(WINDOW[0], WINDOW[1], 10) / rate
     return [Settling("isolated transition, later end", forecast, small(setting, np.exp(-log)),
