@@ -25,6 +25,9 @@ LEAST_POWER, MOST_POWER = 0.2, 1.2
 #: An order is not told from the next power of alpha if that is nearer.
 LEAST_GAP = 0.05
 
+#: So many corrections are fitted; of those that are nearer to one another, the first.
+MOST_CORRECTIONS, NEAR = 3, 0.02
+
 #: The raw route makes steps of order 1/(largest rate), for a time of some tens of `end` over the order.
 MOST_STIFF = 400.0
 
@@ -69,6 +72,17 @@ class Transition:
         powers = np.sort([*modes, *self.powers.ravel()])
         powers = np.sort([*powers, 2 * powers[0]])
         return powers[np.concatenate([[True], np.diff(powers) > 1e-6])]
+
+    @property
+    def corrections(self) -> tuple[float, ...]:
+        """List the first relative powers of alpha in the logarithm of the error: distances of orders, their sums, the order."""
+        first, gaps = float(self.orders[0]), self.orders[1:] - self.orders[0]
+        sums = [one + other for one in gaps[:2] for other in gaps[:2]]
+        found: list[float] = []
+        for power in sorted(map(float, [*gaps, *sums, first, 2 * first])):
+            if power > 1e-3 and (not found or power - found[-1] > NEAR):
+                found.append(power)
+        return tuple(found[:MOST_CORRECTIONS])
 
     @property
     def crossing(self) -> tuple[float, float]:

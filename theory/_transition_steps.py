@@ -20,7 +20,7 @@ SCALE = sp.Symbol("a", positive=True)
 class Case:
     """Three samples, of whose three columns two are in B: the matrices that the proof speaks of.
 
-    So that all of them are polynomials, `inner`, `onto` and `off` are Delta times (X_B^T X_B)^-1 and the projectors on and off
+    So that all of them are polynomials, `inner`, `onto` and `off` are Gamma times (X_B^T X_B)^-1 and the projectors on and off
     span X_B.
     """
 
@@ -79,14 +79,14 @@ def _projectors(d: Derivation) -> Case:
     gram = _named(d, "K", "entry of X_B^T X_B", B.T * B)
     normal = _named(d, "n", "entry of n = x_1 x x_2", X[:, 0].cross(X[:, 1]))
     inner = sp.Matrix([[gram[1, 1], -gram[0, 1]], [-gram[0, 1], gram[0, 0]]])
-    delta = d.define(sp.Symbol("Delta", positive=True), gram[0, 0] * gram[1, 1] - gram[0, 1] ** 2, "determinant of X_B^T X_B")
-    d.equal("Delta > 0 where X_B has full rank", "Lagrange's identity: it is |x_1 x x_2|^2", delta, normal.dot(normal))
-    d.equal("The inverse of X_B^T X_B, times Delta", "the adjugate", gram * inner, delta * sp.eye(2))
-    onto = _named(d, "R", "entry of Delta times X_B (X_B^T X_B)^-1 X_B^T, the projector P_B", B * inner * B.T)
-    off = _named(d, "Q", "entry of Delta times P_perp = 1 - P_B", delta * sp.eye(3) - onto)
-    d.equal("P_B is idempotent, times Delta^2", "multiplication", onto * onto, delta * onto)
-    d.equal("P_perp is n n^T/|n|^2, times Delta", "multiplication", off, normal * normal.T)
-    d.equal("P_perp X_B = 0, times Delta", "multiplication", off * B, sp.zeros(3, 2))
+    delta = d.define(sp.Symbol("Gamma", positive=True), gram[0, 0] * gram[1, 1] - gram[0, 1] ** 2, "determinant of X_B^T X_B")
+    d.equal("Gamma > 0 where X_B has full rank", "Lagrange's identity: it is |x_1 x x_2|^2", delta, normal.dot(normal))
+    d.equal("The inverse of X_B^T X_B, times Gamma", "the adjugate", gram * inner, delta * sp.eye(2))
+    onto = _named(d, "R", "entry of Gamma times X_B (X_B^T X_B)^-1 X_B^T, the projector P_B", B * inner * B.T)
+    off = _named(d, "Q", "entry of Gamma times P_perp = 1 - P_B", delta * sp.eye(3) - onto)
+    d.equal("P_B is idempotent, times Gamma^2", "multiplication", onto * onto, delta * onto)
+    d.equal("P_perp is n n^T/|n|^2, times Gamma", "multiplication", off, normal * normal.T)
+    d.equal("P_perp X_B = 0, times Gamma", "multiplication", off * B, sp.zeros(3, 2))
     return Case(X, net.y, inner, onto, off, delta)
 
 
@@ -107,10 +107,10 @@ def _motion(d: Derivation, case: Case) -> tuple[sp.Matrix, sp.Matrix, sp.Matrix]
 def _off_the_span(d: Derivation, case: Case) -> None:
     d.assume("c = 1/(2N), and times are counted from t0: t stands for t1 - t0")
     nu, begin, passed = _motion(d, case)
-    d.by_differentiation("(a) Off the span of X_B: P_perp nu, times Delta", "P_perp X_B = 0", case.off * nu,
+    d.by_differentiation("(a) Off the span of X_B: P_perp nu, times Gamma", "P_perp X_B = 0", case.off * nu,
                          case.off * begin - C * case.off * case.y * TIME + C * case.off * case.other * passed[2], TIME,
                          sp.S.Zero)
-    d.by_differentiation("(b) The integrals of beta in B, times Delta", "(X_B^T X_B)^-1 X_B^T X_B = 1",
+    d.by_differentiation("(b) The integrals of beta in B, times Gamma", "(X_B^T X_B)^-1 X_B^T X_B = 1",
                          case.inner * case.B.T * ((nu - begin) / C + case.y * TIME - case.other * passed[2]),
                          case.delta * passed[:2, :], TIME, sp.S.Zero)
     d.conclude("(a) P_perp (nu1 - nu0) = -c P_perp y (t1 - t0) + c P_perp X int beta off B, whatever the coordinates in B do, "
@@ -129,7 +129,7 @@ def _in_the_span(d: Derivation, case: Case) -> None:
     star, given = sp.Matrix(sp.symbols("nus_1:4", real=True)), sp.Matrix(sp.symbols("k_1:3", real=True))
     d.assume("nus stands for nu* = nu0 - c y (t1 - t0) + c X int beta off B, and k_j for k of coordinate j in B")
     after = case.delta * star + case.B * case.inner * (given - case.B.T * star)
-    d.equal("nu* + X_B (X_B^T X_B)^-1 (k - X_B^T nu*), times Delta, has the right part in the span", "X_B^T X_B inverted",
+    d.equal("nu* + X_B (X_B^T X_B)^-1 (k - X_B^T nu*), times Gamma, has the right part in the span", "X_B^T X_B inverted",
             case.B.T * after, case.delta * given)
     d.equal("and the right part off it", "P_perp X_B = 0", case.off * after, case.delta * case.off * star)
     w = sp.Matrix(sp.symbols("w_1:4", real=True))
@@ -142,7 +142,7 @@ def _plateau(d: Derivation, case: Case) -> None:
     """Approach of beta_B to its least squares, and what an error of beta_B does to nu."""
     w, b = sp.symbols("w b", real=True)
     m = sp.Symbol("m", positive=True)
-    d.equal("Least squares on B leave a residual orthogonal to B", "LS(B) = (X_B^T X_B)^-1 X_B^T y, times Delta",
+    d.equal("Least squares on B leave a residual orthogonal to B", "LS(B) = (X_B^T X_B)^-1 X_B^T y, times Gamma",
             case.B.T * (case.onto * case.y), case.delta * case.B.T * case.y)
     d.equal("The motion of beta_j is -4 g_j sqrt(beta_j^2 + 4 a^4), as (log(u/v))' = -4 g",
             "the square of the slope of 2 a^2 sinh w", sp.Derivative(2 * SCALE**2 * sp.sinh(w), w) ** 2,
@@ -194,10 +194,10 @@ def _bound(d: Derivation, case: Case) -> None:
     r, beta = sp.Matrix(sp.symbols("rho_1:4", real=True)), sp.Symbol("beta_3", real=True)
     inner_part = (case.B.T * r).T * case.inner * (case.B.T * r)
     d.assume("rho stands for the residual r, r1 for that of LS(B), -P_perp y; o for what the coordinates outside add to X beta")
-    d.equal("(d) Pythagoras: |r|^2 = |P_perp r|^2 + |P_B r|^2, times Delta", "the two projectors add up to 1",
+    d.equal("(d) Pythagoras: |r|^2 = |P_perp r|^2 + |P_B r|^2, times Gamma", "the two projectors add up to 1",
             case.delta * r.dot(r), (r.T * case.off * r)[0] + inner_part[0])
     predictors = sp.Matrix([*sp.symbols("beta_1:3", real=True), beta])
-    d.equal("Off the span: P_perp r = r1 + P_perp o, times Delta", "P_perp X_B = 0", case.off * (case.X * predictors - case.y),
+    d.equal("Off the span: P_perp r = r1 + P_perp o, times Gamma", "P_perp X_B = 0", case.off * (case.X * predictors - case.y),
             -case.off * case.y + case.off * case.other * beta)
     arcs = [sp.Function(f"z_{j}", real=True) for j in range(1, 4)]
     moving = case.X * sp.Matrix([2 * SCALE**2 * sp.sinh(arc(TIME)) for arc in arcs]) - case.y
@@ -215,10 +215,10 @@ def _bound(d: Derivation, case: Case) -> None:
                "but for terms of o")
     x = case.other
     now = _named(d, "e", "entry of X beta - y", case.X * predictors - case.y)
-    d.equal("A slope outside: g_j - g1_j = c x_j.P_B r + c x_j.P_perp o, times Delta", "r - r1 split by the projectors",
+    d.equal("A slope outside: g_j - g1_j = c x_j.P_B r + c x_j.P_perp o, times Gamma", "r - r1 split by the projectors",
             C * case.delta * x.dot(now) + C * x.dot(case.off * case.y),
             C * x.dot(case.onto * now) + C * beta * x.dot(case.off * x))
-    d.equal("x_j.P_B r = (P_B x_j).(P_B r), times Delta^2", "symmetric and idempotent", case.delta * x.dot(case.onto * r),
+    d.equal("x_j.P_B r = (P_B x_j).(P_B r), times Gamma^2", "symmetric and idempotent", case.delta * x.dot(case.onto * r),
             (case.onto * x).dot(case.onto * r))
     one, two = sp.Matrix(sp.symbols("a_1:4", real=True)), sp.Matrix(sp.symbols("b_1:4", real=True))
     d.equal("which is at most |P_B x_j| |P_B r|", "Lagrange's identity: the difference of the squares is a square",

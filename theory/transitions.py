@@ -36,9 +36,9 @@ NOISE = 1e-12
 #: MARGIN such units later.
 WINDOW, MARGIN = (7.0, 19.0), 11.0
 
-#: As other limits, that of transitions is measured on the first of the default problems only, and on small data.
-_NOT_IN_LIMITS = {data.name for data in default_data()[GENERIC:]}
-MOST_SAMPLES = 10
+#: As other limits, that of transitions is measured on the first of the default problems only: on other data powers of alpha
+#: may be too near to one another to be told apart.
+_IN_LIMITS = {data.name for data in default_data(GENERIC)}
 
 
 @dataclass(frozen=True)
@@ -143,16 +143,15 @@ class Vanishing:
             times = log * np.array([self.transition.begin, self.transition.end])
             for route, far in self.forecast.errors(setting, small(setting, np.exp(-log)), times)[0].items():
                 errors.setdefault(route, []).append(float(far[0]))
-        orders = self.transition.orders
         return slope_finding(np.exp(-self.logs), {route: np.array(far) for route, far in errors.items()}, self.order,
-                             tuple(float(order - orders[0]) for order in orders[1:4]), NOISE)
+                             self.transition.corrections, NOISE)
 
 
 def forecasts(setting: Setting) -> list[Any]:
     """Check the limits at the clearest transition of the data."""
     data = setting.data
     transition = isolated_transition(data.X, data.y)
-    if transition is None or len(data.y) > MOST_SAMPLES or data.name in _NOT_IN_LIMITS:
+    if transition is None:
         return []
     forecast = Forecast(setting.log_ratio, transition.columns, transition.values)
     order = float(transition.orders[0])
@@ -171,7 +170,8 @@ def forecasts(setting: Setting) -> list[Any]:
 
 def parts(setting: Setting) -> list[Any]:
     """Check T23: the identities, the bound, and the limits where there is a transition to look at."""
-    return [*passages(setting), *bounds(setting), *forecasts(setting)]
+    limits = forecasts(setting) if setting.data.name in _IN_LIMITS else []
+    return [*passages(setting), *bounds(setting), *limits]
 
 
 def _of(kind: type[Passage] | type[Bound] | type[Settling], **changes: Any) -> Mutant:
