@@ -31,6 +31,7 @@ from . import (
     sam,
     sliding_mode,
     stochastic_sam,
+    transitions,
     weight_decay,
 )
 from ._derivation import Derivation, DerivationError, Step
@@ -78,6 +79,7 @@ _FAMILIES = (
     sam,
     sliding_mode,
     stochastic_sam,
+    transitions,
     weight_decay,
 )
 _all = [theorem for family in _FAMILIES for theorem in family.THEOREMS]

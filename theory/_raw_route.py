@@ -66,7 +66,8 @@ def no_integrands(t: float, u: Array, v: Array) -> tuple[Array, ...]:
 
 
 def integrate(velocity: Velocity, u0: Array, v0: Array, times: Array, integrands: Integrands = no_integrands,
-              breakpoints: tuple[float, ...] = (), rtol: float = RTOL, max_rhs: int = 200_000) -> RawRun:
+              breakpoints: tuple[float, ...] = (), rtol: float = RTOL, max_rhs: int = 200_000,
+              atol_per_weight: float = ATOL_PER_WEIGHT) -> RawRun:
     """Integrate weights and integrals, stopping exactly at every time and at every jump of the field.
 
     Parameters
@@ -85,6 +86,9 @@ def integrate(velocity: Velocity, u0: Array, v0: Array, times: Array, integrands
         Relative tolerance per weight; the absolute one is far below the initial weights.
     max_rhs : int
         Budget.
+    atol_per_weight : float
+        Absolute tolerance, in units of the smallest initial weight: of weights that shrink to `alpha^2`, their logarithms are
+        right only if it is far below alpha.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def integrate(velocity: Velocity, u0: Array, v0: Array, times: Array, integrands
         return slope.ravel()
 
     state = np.concatenate([u0.ravel(), v0.ravel(), np.zeros(n_integrals * size)])
-    atol = np.concatenate([_weight_atol(u0, v0), np.full(n_integrals * size, ATOL_INTEGRAL)])
+    atol = np.concatenate([_weight_atol(u0, v0, atol_per_weight), np.full(n_integrals * size, ATOL_INTEGRAL)])
     saved, begin = [], 0.0
     for end in np.unique([*times, *(b for b in breakpoints if 0 < b < times[-1])]):
         # A field that jumps is evaluated on one side only: just inside the piece.
@@ -151,8 +155,8 @@ def settle(velocity: Velocity, net: Network, u0: Array, v0: Array, fraction: flo
     return float(solver.t), False
 
 
-def _weight_atol(u0: Array, v0: Array) -> Array:
-    return np.tile(ATOL_PER_WEIGHT * np.minimum(u0, v0).ravel(), 2)
+def _weight_atol(u0: Array, v0: Array, per_weight: float = ATOL_PER_WEIGHT) -> Array:
+    return np.tile(per_weight * np.minimum(u0, v0).ravel(), 2)
 
 
 def _demand_positive(run: Any, weights: Array, end: float) -> None:
