@@ -16,6 +16,7 @@ from .momentum import MomentumResult, momentum_flow
 from .problem import Problem
 from .result import DescentResult, FlowResult, Status
 from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
+from .scale_path import ScalePath, scale_path
 from .stochastic_flow import StochasticResult, stochastic_flow
 from .synthetic import sparse_regression
 
@@ -37,6 +38,7 @@ __all__ = [
     "MomentumResult",
     "Problem",
     "Rule",
+    "ScalePath",
     "Separation",
     "Status",
     "StochasticResult",
@@ -56,6 +58,7 @@ __all__ = [
     "momentum_flow",
     "potential",
     "predict",
+    "scale_path",
     "schedules",
     "sparse_regression",
     "stochastic_flow",

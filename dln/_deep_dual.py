@@ -26,6 +26,7 @@ from .problem import RowSpace
 
 _MAX_NEWTON = 400
 _MAX_TOTAL = 5_000
+_ROUGH = 1e-2  # relative residual on the way
 _LEAST_FALL = 0.3  # of log alpha, below which the solution is not predicted but searched for
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(16)
 
@@ -39,13 +40,18 @@ class DeepDual:
     def __init__(self, rows, y, log_alpha, ratio, depth):
         self.X, self.y, self.depth = rows.X, y, depth
         self.k = depth - 2.0
+        beta_scale = RowSpace(rows.X, y, None, 0.0, True).coordinate_scale
+        self.top = math.log(beta_scale) / depth if beta_scale > 0.0 else -math.inf
+        self.step = 1.0
+        self.n_iterations = 0
+        self.aim(log_alpha, ratio)
+
+    def aim(self, log_alpha, ratio):
+        """Set the scale, shape (d,), that the path is to end at, and log(u0/v0) there; the point of the path becomes its end."""
         self.log_alpha, self.ratio = log_alpha, ratio
         self.highest = float(np.max(log_alpha))
         self.raised = 0.0
-        beta_scale = RowSpace(rows.X, y, None, 0.0, True).coordinate_scale
-        self.top = math.log(beta_scale) / depth if beta_scale > 0.0 else -math.inf
-        self.scale = max(float(np.linalg.norm(y)), float(np.linalg.norm(self.X @ self.predictor(self.point(ratio)))))
-        self.n_iterations = 0
+        self.scale = max(float(np.linalg.norm(self.y)), float(np.linalg.norm(self.X @ self.predictor(self.point(ratio)))))
 
     def point(self, ell):
         """Return the point (ell, logarithm of the larger weight) at `ell` and the present scale."""
@@ -253,27 +259,42 @@ class DeepDual:
         self.raised = max(0.0, self.top - self.highest)
         if self.raised < 1.0 or self.k * float(np.max(np.abs(self.ratio))) > 30.0:
             self.raised = 0.0  # a short way is found at once; a far centre at a larger scale would be farther still
+        self.step = 1.0
         start = np.zeros(len(self.y)), self.point(self.ratio)
-        rough = 1e-2
-        step = 1.0
-        (nu, point), residual, _ = self.newton(*start, tol if self.raised == 0.0 else rough, _MAX_NEWTON)
-        while self.raised > 0.0 and self.n_iterations < _MAX_TOTAL:
-            before, fall = self.raised, min(step, self.raised, 300.0 / self.k)
+        (nu, point), residual, _ = self.newton(*start, tol if self.raised == 0.0 else _ROUGH, _MAX_NEWTON)
+        return self.descend(nu, point, residual, tol)
+
+    def go_on(self, solution, log_alpha, ratio, tol):
+        """Follow the solution ``(nu, point)`` at the present scale down to another one with the same log(u0/v0)."""
+        fall = float(np.max(self.log_alpha - log_alpha))
+        near = np.min(self.log_alpha) <= self.top and self.X.shape[0] < self.X.shape[1]
+        self.aim(log_alpha, ratio)
+        if not near:  # nearly quadratic, or one candidate: nothing is gained from the solution
+            return self.follow(tol)
+        self.raised = fall
+        return self.descend(*solution, math.inf, tol)
+
+    def descend(self, nu, point, residual, tol):
+        """Follow the solution from a point near it down to ``raised = 0``; return it there and its relative residual."""
+        budget = self.n_iterations + _MAX_TOTAL
+        while self.raised > 0.0 and self.n_iterations < budget:
+            before, fall = self.raised, min(self.step, self.raised, 300.0 / self.k)
             last = fall == before
             trial = self.lower(nu, point, fall)
             if trial is None and fall < _LEAST_FALL:
                 trial = nu, (point[0], point[1] - fall)  # at fixed z: Newton's method finds the way
             residual, used = math.inf, 0
             if trial is not None:
-                goal, limit = (tol, _MAX_NEWTON) if last else (rough, 30)
+                goal, limit = (tol, _MAX_NEWTON) if last else (_ROUGH, 30)
                 trial, residual, used = self.newton(trial[0], trial[1], goal, limit)
-            if not residual <= (1e-9 if last else rough):
-                self.raised, step = before, 0.3 * fall
-                if step < 1e-4:
+            if not residual <= (1e-9 if last else _ROUGH):
+                self.raised, self.step = before, 0.3 * fall
+                if self.step < 1e-4:
                     break
                 continue
             nu, point = trial
-            step = fall * (4.0 if used <= 3 else 2.0 if used <= 8 else 0.7)
+            if not last:  # a step that the end has cut short says nothing of longer ones
+                self.step = fall * (4.0 if used <= 3 else 2.0 if used <= 8 else 0.7)
         if self.raised > 0.0:
             self.raised = 0.0
             return (nu, self.point(point[0])), math.inf
