@@ -52,8 +52,9 @@ class DualProblem:
         self.log_alpha, self.ratio = log_alpha, ratio
         self.raised = 0.0
         self.speed = np.zeros_like(log_alpha)
-        center = difference_of_squares(2.0 * log_alpha, ratio)
-        self.scale = max(float(np.linalg.norm(self.y)), float(np.linalg.norm(self.X @ center)))
+        self.scale = float(np.linalg.norm(self.y))
+        if ratio.any():
+            self.scale = max(self.scale, float(np.linalg.norm(self.X @ difference_of_squares(2.0 * log_alpha, ratio))))
 
     def ratio_here(self):
         """Return log(u0/v0) at this point of the path, shape (d,): ``asinh(center / (2 alpha^2))`` if it is the centre that stays."""
@@ -199,7 +200,8 @@ class DualProblem:
         fall = self.log_alpha - log_alpha
         self.aim(log_alpha, ratio)
         self.raised = float(np.max(fall))
-        self.speed = fall / self.raised
+        if self.raised > 0.0:
+            self.speed = fall / self.raised
         return self.descend((nu, self.mirror_image(nu), np.zeros_like(ratio)), math.inf, tol)
 
     def descend(self, point, residual, tol):
@@ -215,7 +217,8 @@ class DualProblem:
                 tangent = self.solve(log_sizes, 4.0 * (self.X @ (np.exp(log_sizes) * slope)))
             before = self.raised
             self.raised = max(0.0, before - min(self.step, self.landing(w + correction, log_sizes, tangent, dormant)))
-            trial, residual, used = self.newton(nu + (self.raised - before) * tangent, _ROUGH, 30)
+            goal = _ROUGH if self.raised > 0.0 else tol
+            trial, residual, used = self.newton(nu + (self.raised - before) * tangent, goal, 30)
             if not residual <= _ROUGH:
                 self.raised, self.step = before, 0.3 * (before - self.raised)
                 if self.step < 1e-3:

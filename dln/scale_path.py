@@ -276,6 +276,8 @@ def scale_path(problem, alphas=None, *, log_alphas=None, depth=2, shape=None, lo
     logs = _log_alphas(rows, alphas, log_alphas, depth)
     if center is not None and log_ratio is not None:
         raise ValueError("give center or log_ratio, not both")
+    if not tol > 0.0:
+        raise ValueError(f"tol must be positive, got {tol}")
     start = initialize(d, log_alpha=0.0, log_ratio=log_ratio)
     log_shape = np.zeros(d) if shape is None else np.log(_positive("shape", shape, d))
     middle = np.zeros(d) if center is None else _vector("center", center, d)
