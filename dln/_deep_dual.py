@@ -49,7 +49,7 @@ class DeepDual:
         self.aim(log_alpha, ratio)
 
     def aim(self, log_alpha, ratio):
-        """Set the scale, shape (d,), that the path is to end at, and log(u0/v0) there; the point of the path becomes its end."""
+        """Set the scale, shape (d,), that the path ends at, and log(u0/v0) there; the present point becomes its end."""
         self.log_alpha, self.ratio = log_alpha, ratio
         self.here = self.highest = float(np.max(log_alpha))
         self.scale = max(float(np.linalg.norm(self.y)), float(np.linalg.norm(self.X @ self.predictor(self.point(ratio)))))
@@ -267,7 +267,7 @@ class DeepDual:
         self.step = 1.0
         start = np.zeros(len(self.y)), self.point(self.ratio)
         (nu, point), residual, _ = self.newton(*start, tol if at_once else _ROUGH, _MAX_NEWTON)
-        return self.descend(nu, point, residual, tol)
+        return self.descend((nu, point), residual, tol)
 
     def go_on(self, solution, log_alpha, ratio, tol):
         """Follow the solution ``(nu, point)`` at the present scale down to another one with the same log(u0/v0)."""
@@ -277,10 +277,11 @@ class DeepDual:
         if not near:  # nearly quadratic, or one candidate: nothing is gained from the solution
             return self.follow(tol)
         self.here = max(here, self.highest)
-        return self.descend(*solution, math.inf, tol)
+        return self.descend(solution, math.inf, tol)
 
-    def descend(self, nu, point, residual, tol):
+    def descend(self, solution, residual, tol):
         """Follow the solution from a point near it down to the end; return it there and its relative residual."""
+        nu, point = solution
         budget = self.n_iterations + _MAX_TOTAL
         while self.here > self.highest and self.n_iterations < budget:
             before, left = self.here, self.here - self.highest

@@ -48,7 +48,7 @@ class DualProblem:
         self.aim(log_alpha, ratio)
 
     def aim(self, log_alpha, ratio):
-        """Set the scale, shape (d,), that the path is to end at, and log(u0/v0) there; the point of the path becomes its end."""
+        """Set the scale, shape (d,), that the path ends at, and log(u0/v0) there; the present point becomes its end."""
         self.log_alpha, self.ratio = log_alpha, ratio
         self.raised = 0.0
         self.speed = np.zeros_like(log_alpha)
@@ -57,7 +57,7 @@ class DualProblem:
             self.scale = max(self.scale, float(np.linalg.norm(self.X @ difference_of_squares(2.0 * log_alpha, ratio))))
 
     def ratio_here(self):
-        """Return log(u0/v0) at this point of the path, shape (d,): ``asinh(center / (2 alpha^2))`` if it is the centre that stays."""
+        """Return log(u0/v0) at this point of the path, shape (d,): if the centre stays, ``asinh(center / (2 alpha^2))``."""
         if self.raised == 0.0 or not self.center_stays or not self.ratio.any():
             return self.ratio
         size = np.abs(self.ratio)
@@ -192,9 +192,9 @@ class DualProblem:
         point, residual, _ = self.newton(np.zeros(len(self.y)), tol if self.raised == 0.0 else _ROUGH, _MAX_NEWTON)
         return self.descend(point, residual, tol)
 
-    def go_on(self, nu, log_alpha, ratio, tol):
-        """Follow the solution from the scale at which it is `nu` down to another one."""
-        if np.min(self.log_alpha) > self.top:  # nearly quadratic: nothing is gained from nu
+    def go_on(self, point, log_alpha, ratio, tol):
+        """Follow the solution from `point`, at the present scale, down to another one."""
+        if np.min(self.log_alpha) > self.top:  # nearly quadratic: nothing is gained from the point
             self.aim(log_alpha, ratio)
             return self.follow(tol)
         fall = self.log_alpha - log_alpha
@@ -202,7 +202,7 @@ class DualProblem:
         self.raised = float(np.max(fall))
         if self.raised > 0.0:
             self.speed = fall / self.raised
-        return self.descend((nu, self.mirror_image(nu), np.zeros_like(ratio)), math.inf, tol)
+        return self.descend((point[0], self.mirror_image(point[0]), np.zeros_like(ratio)), math.inf, tol)
 
     def descend(self, point, residual, tol):
         """Follow the solution from a point near it down to ``raised = 0``; return it there and its relative residual."""

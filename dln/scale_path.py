@@ -131,7 +131,7 @@ class ScalePath:
         Where there are several it is one of them.  A centre that stays is not small any more: then a ValueError.
         """
         if self.center.any():
-            raise ValueError("a centre that stays keeps the path away from the minimiser of the l1 norm; give log_ratio instead")
+            raise ValueError("a centre that stays keeps the path away from the least l1 norm; give log_ratio instead")
         return basis_pursuit(self.problem, self._l1_weights)
 
     @property
@@ -315,7 +315,7 @@ class _Walk:
         found, used = None, 0
         if self.warm:
             found, used = self.follow(target - math.log(2.0) * self.shift / 2.0)
-            if found[3] <= _CERTIFIED and found[4] <= _CERTIFIED:
+            if found[3] <= max(self.tol, _CERTIFIED) and found[4] <= _CERTIFIED:
                 return *found, used
         best = minimize_potential(self.problem, depth=self.depth, log_alpha=target, tol=self.tol,
                                   **({"center": self.center} if self.center.any() else {"log_ratio": self.log_ratio}))
@@ -331,14 +331,15 @@ class _Walk:
         if self.center.any():
             ratio = potential.mirror(np.ldexp(self.center, -self.shift), log_alpha=target, name="center")
         if self.dual is None:
-            given = self.rows, self.y, target, ratio
-            self.dual = DualProblem(*given, center_stays=self.center.any()) if self.depth == 2.0 else DeepDual(*given, self.depth)
+            if self.depth == 2.0:
+                self.dual = DualProblem(self.rows, self.y, target, ratio, center_stays=bool(self.center.any()))
+            else:
+                self.dual = DeepDual(self.rows, self.y, target, ratio, self.depth)
             before = 0
             self.solution, residual = self.dual.follow(self.tol)
         else:
             before = self.dual.n_iterations
-            state = self.solution[0] if self.depth == 2.0 else self.solution
-            self.solution, residual = self.dual.go_on(state, target, ratio, self.tol)
+            self.solution, residual = self.dual.go_on(self.solution, target, ratio, self.tol)
         beta, nu, objective, dual_objective = (read if self.depth == 2.0 else read_deep)(self.dual, self.solution)
         gap = abs(objective - dual_objective) / abs(objective) if objective != 0.0 else 0.0
         with np.errstate(over="ignore", under="ignore"):

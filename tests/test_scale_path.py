@@ -1,6 +1,10 @@
 """The path of minimisers over initial scales: single solves, other solvers, both limits and their rates, its derivative."""
 
+import contextlib
+import io
 import math
+import re
+from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -58,8 +62,10 @@ def test_one_sample_in_two_coordinates_has_a_closed_form():
         with mpmath.workdps(400):
             square = 2 * mpmath.mpf(alpha) ** 2
             guess = mpmath.asinh(3 / (2 * square)) / 8 if alpha <= 1 else 3 / (square * 20)
-            nu = mpmath.findroot(lambda nu, s=square: mpmath.log(s * (mpmath.sinh(4 * nu) + 2 * mpmath.sinh(8 * nu)) / 3), guess)
-            np.testing.assert_allclose(beta, [float(square * mpmath.sinh(4 * nu)), float(square * mpmath.sinh(8 * nu))], rtol=1e-12)
+            nu = mpmath.findroot(
+                lambda nu, s=square: mpmath.log(s * (mpmath.sinh(4 * nu) + 2 * mpmath.sinh(8 * nu)) / 3), guess)
+            exact = [float(square * mpmath.sinh(k * nu)) for k in (4, 8)]
+        np.testing.assert_allclose(beta, exact, rtol=1e-12)
 
 
 def test_scales_far_below_the_floats():
@@ -133,7 +139,8 @@ def test_measures_against_their_definitions(noisy, depth):
     np.testing.assert_allclose(path.l1_norms, np.abs(path.betas).sum(axis=1), rtol=1e-14)
     np.testing.assert_allclose(path.l2_norms, np.sqrt((path.betas**2).sum(axis=1)), rtol=1e-14)
     np.testing.assert_allclose(path.effective_number, path.l1_norms**2 / path.l2_norms**2, rtol=1e-13)
-    np.testing.assert_allclose(path.distance_to_truth, [np.linalg.norm(beta - problem.truth) for beta in path.betas], rtol=1e-13)
+    np.testing.assert_allclose(path.distance_to_truth, [np.linalg.norm(beta - problem.truth) for beta in path.betas],
+                               rtol=1e-13)
     assert path.richness[0] == pytest.approx(0.0, abs=1e-12) and path.richness[-1] > 0.9
     assert np.all(np.diff(path.richness) > -1e-12)
 
@@ -153,7 +160,8 @@ def test_the_velocity_is_the_difference_to_the_tangent_interpolator(noisy, depth
 
     for k, log in enumerate(logs):
         found = (8.0 * (beta(log + h) - beta(log - h)) - beta(log + 2 * h) + beta(log - 2 * h)) / (12.0 * h)
-        np.testing.assert_allclose(path.velocities[k], found, rtol=0, atol=1e-6 * np.max(np.abs(found)) + 1e-10 * np.max(np.abs(path.betas[k])))
+        rounding = 1e-10 * np.max(np.abs(path.betas[k]))
+        np.testing.assert_allclose(path.velocities[k], found, rtol=0, atol=1e-6 * np.max(np.abs(found)) + rounding)
     assert np.max(np.abs(path.tangent_interpolators @ noisy.X.T - noisy.y)) <= 1e-12 * np.max(np.abs(noisy.y))
 
 
@@ -223,7 +231,8 @@ def test_degenerate_data(degenerate, depth):
 def test_scaled_targets_rescale_the_path(noisy, depth, factor):
     # Reference: phi_alpha(s b) with alpha^D = s c^D is a multiple of phi_c(b).
     base = dln.scale_path(noisy, [1e3, 1.0, 0.3, 1e-8], depth=depth)
-    scaled = dln.scale_path(dln.Problem(noisy.X, factor * noisy.y), log_alphas=base.log_alphas + math.log(factor) / depth, depth=depth)
+    scaled = dln.scale_path(dln.Problem(noisy.X, factor * noisy.y), depth=depth,
+                            log_alphas=base.log_alphas + math.log(factor) / depth)
     assert scaled.success.all()
     for one, other in zip(base.betas, scaled.betas, strict=True):
         assert relative(other / factor, one) <= 1e-11
@@ -288,3 +297,14 @@ def test_a_truth_and_a_problem_are_needed(noisy):
         _ = dln.scale_path(noisy, [1.0]).distance_to_truth
     with pytest.raises(TypeError, match=r"problem must be a dln.Problem, got ndarray"):
         dln.scale_path(noisy.X)
+
+
+def test_the_page_on_the_scale_prints_what_it_shows():
+    # Reference: the page itself; its blocks run one after the other, as a reader would.
+    page = (Path(__file__).resolve().parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
+    code, shown = (re.findall(rf"^```{language}\n(.*?)^```$", page, re.M | re.S) for language in ("python", "text"))
+    names = {"__name__": "page"}
+    for block, text in zip(code, shown, strict=True):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(compile(block, "scale.md", "exec"), names)
+        assert printed.getvalue() == text
