@@ -5,7 +5,7 @@ predicts it, Newton's method on the dual corrects it, at every asked-for scale u
 
     d beta / d log c = D (beta - beta_T),    beta_T = S X^T (X S X^T)^-1 y,    S = diag(u^(2D-2) + v^(2D-2)) up to a factor:
 
-beta_T is the interpolator of the tangent kernel of the trained network itself.  The path rests where the two agree.
+beta_T is the interpolator of the tangent kernel of the trained network itself (T24).  The path rests where the two agree.
 """
 
 import math

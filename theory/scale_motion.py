@@ -24,10 +24,10 @@ from ._setting import Data, Setting
 __all__ = ["THEOREMS"]
 
 TOLERANCE = 1e-9
-DEPTHS = (2.0, 2.5, 3.0, 4.0)
+DEPTHS = (2.0, 2.5, 4.0)
 
 #: Of log c at depth 2, falling: from nearly the kernel regime, where alpha^2 is of the size of the predictor, to the rich one.
-LOG_SCALES = np.linspace(0.3, -2.0, 5)
+LOG_SCALES = np.linspace(0.3, -2.0, 4)
 
 
 def derive_scale_motion() -> Derivation:
@@ -46,8 +46,14 @@ def derive_scale_motion() -> Derivation:
             sp.Matrix([2 * a**2 * sp.sinh(place), 2 * a**2 * sp.cosh(place)]))
     d.equal("D = 2: motion of a coordinate", "differentiation in t", sp.Derivative(2 * a**2 * sp.sinh(place), t),
             2 * (2 * a**2 * sp.sinh(place)) + 2 * a**2 * sp.cosh(place) * 4 * sp.Derivative(xi, t))
-    less, more = 1 - z0 - a**K * xi, 1 + z0 + a**K * xi
     d.assume("for D > 2: z = z0 + a^k xi in (-1, 1), u = a (1 - z)^(-1/k), v = a (1 + z)^(-1/k), beta = u^D - v^D")
+    push = sp.Symbol("g", real=True)
+    d.equal("D > 2: motion of z", "differentiation in t", sp.Derivative(z0 + a**K * xi, t),
+            a**K * (K * xi + sp.Derivative(xi, t)))
+    d.assume("g stands for k xi + d xi/dt")
+    less, more = (sp.Function(name, positive=True)(t) for name in "AB")
+    d.define(sp.Derivative(less, t), -(a**K) * push, "A(t) = 1 - z")
+    d.define(sp.Derivative(more, t), a**K * push, "B(t) = 1 + z")
     p, q = sp.symbols("A B", positive=True)
     d.equal("D > 2: powers of the weights", "A = 1 - z and B = 1 + z are positive",
             sp.Matrix([(a * p ** (-1 / K)) ** DEPTH - (a * q ** (-1 / K)) ** DEPTH,
@@ -56,7 +62,7 @@ def derive_scale_motion() -> Derivation:
     beta = a**DEPTH * (less**-S - more**-S)
     sizes = a ** (2 * DEPTH - 2) * (less ** (-S - 1) + more ** (-S - 1))
     d.equal("D > 2: motion of a coordinate", "differentiation in t", sp.Derivative(beta, t),
-            DEPTH * beta + sizes * S * (K * xi + sp.Derivative(xi, t)))
+            DEPTH * beta + sizes * S * push)
     d.conclude("in both cases d beta/dt is D beta + S X^T mu with S = diag(u^(2D-2) + v^(2D-2)) and some mu, since x_j.nu and "
                "its derivative are entries of X^T applied to vectors with one number per sample")
     _kernel(d)
@@ -170,7 +176,7 @@ class ScaleMotion:
         rows, target = row_space(self.data.X, self.data.y)
         minima = np.array([self._minimiser(log_c) for log_c in self.log_scales])
         run = solve_ivp(lambda t, beta: self._velocity(rows, target, t, beta), (self.log_scales[0], self.log_scales[-1]),
-                        minima[0], method="DOP853", t_eval=self.log_scales, rtol=1e-12, atol=1e-14 * np.max(np.abs(minima[0])))
+                        minima[0], method="DOP853", t_eval=self.log_scales, rtol=1e-11, atol=1e-13 * np.max(np.abs(minima[0])))
         if not run.success:
             raise RouteError(f"the motion could not be integrated beyond log c = {run.t[-1]:.4g}: {run.message}")
         velocities = np.array([self._velocity(rows, target, t, beta)
