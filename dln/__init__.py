@@ -17,6 +17,7 @@ from .problem import Problem
 from .result import DescentResult, FlowResult, Status
 from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
 from .saddles import SaddlePath, saddles
+from .scale_path import ScalePath, scale_path
 from .stochastic_flow import StochasticResult, stochastic_flow
 from .synthetic import sparse_regression
 
@@ -39,6 +40,7 @@ __all__ = [
     "Problem",
     "Rule",
     "SaddlePath",
+    "ScalePath",
     "Separation",
     "Status",
     "StochasticResult",
@@ -59,6 +61,7 @@ __all__ = [
     "potential",
     "predict",
     "saddles",
+    "scale_path",
     "schedules",
     "sparse_regression",
     "stochastic_flow",

@@ -26,30 +26,41 @@ from .problem import RowSpace
 
 _MAX_NEWTON = 400
 _MAX_TOTAL = 5_000
+_ROUGH = 1e-2  # relative residual on the way
 _LEAST_FALL = 0.3  # of log alpha, below which the solution is not predicted but searched for
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
 class DeepDual:
-    """The dual problem at depth D > 2 and scale ``exp(log_alpha + raised)``: Newton steps, and the path between scales.
+    """The dual problem at depth D > 2, at the scale whose largest entry is ``exp(here)``: Newton steps, and the path in scale.
 
-    ``nu`` is in units of ``exp(-k (top of log_alpha + raised))``, in which ``z = z0 + fade x.nu`` with ``fade <= 1``.
+    The path ends at ``exp(log_alpha)``, of largest entry ``exp(highest)``; the way left is not carried, since near the start,
+    where it counts, the rounding of a long way would.  ``nu`` is in units of ``exp(-k here)``, in which ``z = z0 + fade x.nu``
+    with ``fade <= 1``.
     """
 
     def __init__(self, rows, y, log_alpha, ratio, depth):
         self.X, self.y, self.depth = rows.X, y, depth
         self.k = depth - 2.0
-        self.log_alpha, self.ratio = log_alpha, ratio
-        self.highest = float(np.max(log_alpha))
-        self.raised = 0.0
         beta_scale = RowSpace(rows.X, y, None, 0.0, True).coordinate_scale
         self.top = math.log(beta_scale) / depth if beta_scale > 0.0 else -math.inf
-        self.scale = max(float(np.linalg.norm(y)), float(np.linalg.norm(self.X @ self.predictor(self.point(ratio)))))
+        self.step = 1.0
         self.n_iterations = 0
+        self.aim(log_alpha, ratio)
+
+    def aim(self, log_alpha, ratio):
+        """Set the scale, shape (d,), that the path ends at, and log(u0/v0) there; the present point becomes its end."""
+        self.log_alpha, self.ratio = log_alpha, ratio
+        self.here = self.highest = float(np.max(log_alpha))
+        self.scale = max(float(np.linalg.norm(self.y)), float(np.linalg.norm(self.X @ self.predictor(self.point(ratio)))))
+
+    def log_scale(self):
+        """Return log alpha at this point of the path, shape (d,)."""
+        return self.log_alpha if self.here == self.highest else (self.log_alpha - self.highest) + self.here
 
     def point(self, ell):
         """Return the point (ell, logarithm of the larger weight) at `ell` and the present scale."""
-        return ell, np.maximum(*deep.weights(ell, log_alpha=self.log_alpha + self.raised, depth=self.depth))
+        return ell, np.maximum(*deep.weights(ell, log_alpha=self.log_scale(), depth=self.depth))
 
     def predictor(self, point):
         """Return b at a point, infinite where it overflows."""
@@ -79,7 +90,7 @@ class DeepDual:
                 return None
             # Near z = 0, z itself is the small number; elsewhere 1 - |z|, the smaller power in units of alpha^-k.
             z = np.tanh(0.5 * k * ell)
-            step = change * np.exp(np.minimum(k * (self.log_alpha + self.raised), 700.0))
+            step = change * np.exp(np.minimum(k * self.log_scale(), 700.0))
             near = (np.abs(z) < 0.5) & (np.abs(z + step) < 0.5)
             inner = (2.0 / k) * np.arctanh(np.where(near, z + step, 0.0))
             shrunk = np.log1p(-np.where(near, 0.0, loss))
@@ -138,7 +149,7 @@ class DeepDual:
 
     def unit(self):
         """Return ``alpha^k`` at the largest alpha: what one unit of p is in units of nu."""
-        return math.exp(max(min(self.k * (self.highest + self.raised), 700.0), -700.0))
+        return math.exp(max(min(self.k * self.here, 700.0), -700.0))
 
     def log_weight(self, point):
         """Return the logarithm of ``s (u^(2D-2) + v^(2D-2))``, which the Hessian of the dual weighs the columns with."""
@@ -213,7 +224,7 @@ class DeepDual:
         a change of each gap, which a step of nu gives as far as the weighted least squares of the coordinates allow, and as
         far as no other coordinate meets its wall.
         """
-        self.raised -= fall
+        self.here = self.highest if fall >= self.here - self.highest else self.here - fall
         ell, top = point
         lowered = ell, top - fall
         log_weight = self.log_weight(lowered)
@@ -250,32 +261,49 @@ class DeepDual:
         """Return ((nu, point), relative residual) of the solution, followed down from a scale of nearly quadratic problems."""
         if self.X.shape[0] == self.X.shape[1]:
             return self.only_candidate()
-        self.raised = max(0.0, self.top - self.highest)
-        if self.raised < 1.0 or self.k * float(np.max(np.abs(self.ratio))) > 30.0:
-            self.raised = 0.0  # a short way is found at once; a far centre at a larger scale would be farther still
+        # A short way is found at once; a far centre at a larger scale would be farther still.
+        at_once = self.top - self.highest < 1.0 or self.k * float(np.max(np.abs(self.ratio))) > 30.0
+        self.here = self.highest if at_once else self.top
+        self.step = 1.0
         start = np.zeros(len(self.y)), self.point(self.ratio)
-        rough = 1e-2
-        step = 1.0
-        (nu, point), residual, _ = self.newton(*start, tol if self.raised == 0.0 else rough, _MAX_NEWTON)
-        while self.raised > 0.0 and self.n_iterations < _MAX_TOTAL:
-            before, fall = self.raised, min(step, self.raised, 300.0 / self.k)
-            last = fall == before
+        (nu, point), residual, _ = self.newton(*start, tol if at_once else _ROUGH, _MAX_NEWTON)
+        return self.descend((nu, point), residual, tol)
+
+    def go_on(self, solution, log_alpha, ratio, tol):
+        """Follow the solution ``(nu, point)`` at the present scale down to another one with the same log(u0/v0)."""
+        here = self.highest
+        near = np.min(self.log_alpha) <= self.top and self.X.shape[0] < self.X.shape[1]
+        self.aim(log_alpha, ratio)
+        if not near:  # nearly quadratic, or one candidate: nothing is gained from the solution
+            return self.follow(tol)
+        self.here = max(here, self.highest)
+        return self.descend(solution, math.inf, tol)
+
+    def descend(self, solution, residual, tol):
+        """Follow the solution from a point near it down to the end; return it there and its relative residual."""
+        nu, point = solution
+        budget = self.n_iterations + _MAX_TOTAL
+        while self.here > self.highest and self.n_iterations < budget:
+            before, left = self.here, self.here - self.highest
+            fall = min(self.step, left, 300.0 / self.k)
+            last = fall == left
             trial = self.lower(nu, point, fall)
             if trial is None and fall < _LEAST_FALL:
                 trial = nu, (point[0], point[1] - fall)  # at fixed z: Newton's method finds the way
             residual, used = math.inf, 0
             if trial is not None:
-                goal, limit = (tol, _MAX_NEWTON) if last else (rough, 30)
+                goal, limit = (tol, _MAX_NEWTON) if last else (_ROUGH, 30)
                 trial, residual, used = self.newton(trial[0], trial[1], goal, limit)
-            if not residual <= (1e-9 if last else rough):
-                self.raised, step = before, 0.3 * fall
-                if step < 1e-4:
+            if not residual <= (1e-9 if last else _ROUGH):
+                self.here, self.step = before, 0.3 * fall
+                if self.step < 1e-4:
                     break
                 continue
             nu, point = trial
-            step = fall * (4.0 if used <= 3 else 2.0 if used <= 8 else 0.7)
-        if self.raised > 0.0:
-            self.raised = 0.0
+            if not last:  # a step that the end has cut short says nothing of longer ones
+                self.step = fall * (4.0 if used <= 3 else 2.0 if used <= 8 else 0.7)
+        if self.here > self.highest:
+            self.here = self.highest
             return (nu, self.point(point[0])), math.inf
         return (nu, point), residual
 
@@ -323,5 +351,7 @@ class DeepDual:
 def difference_of_tanh(a, b):
     """Return ``tanh a - tanh b = sinh(a - b)/(cosh a cosh b)``, elementwise, to full relative accuracy."""
     with np.errstate(under="ignore"):
-        gap = np.abs(a - b)
-        return np.sign(a - b) * -0.5 * np.expm1(-2.0 * gap) * np.exp(gap - deep.log_cosh(a) - deep.log_cosh(b))
+        # |a - b| - |a| - |b| in closed form: far from 0 the difference of the three would be their rounding.
+        overlap = np.where(np.sign(a) * np.sign(b) > 0.0, np.exp(-2.0 * np.minimum(np.abs(a), np.abs(b))), 1.0)
+        halves = (1.0 + np.exp(-2.0 * np.abs(a))) * (1.0 + np.exp(-2.0 * np.abs(b)))
+        return np.sign(a - b) * -2.0 * np.expm1(-2.0 * np.abs(a - b)) * overlap / halves

@@ -24,6 +24,7 @@ from .problem import RowSpace
 _MAX_NEWTON = 200
 _MAX_TOTAL = 5000
 _COMPILED_UP_TO = 4_000_000  # N^2 d
+_ROUGH = 1e-3  # relative residual on the way
 
 
 class DualProblem:
@@ -34,28 +35,40 @@ class DualProblem:
     digits that w itself would round away.
     """
 
-    def __init__(self, rows, y, log_alpha, ratio):
+    def __init__(self, rows, y, log_alpha, ratio, *, center_stays=True):
         self.X, self.y = rows.X, np.ascontiguousarray(y)  # compiled code takes layout on trust
-        self.log_alpha, self.ratio = log_alpha, ratio
         self.beta_scale = RowSpace(rows.X, y, None, 0.0, True).coordinate_scale
-        self.raised = 0.0
-        self.speed = np.zeros_like(log_alpha)
-        center = difference_of_squares(2.0 * log_alpha, ratio)
-        self.scale = max(float(np.linalg.norm(y)), float(np.linalg.norm(self.X @ center)))
+        self.top = 0.5 * math.log(self.beta_scale) if self.beta_scale > 0.0 else -math.inf
+        self.center_stays = center_stays
+        self.step = 3.0
         self.n_iterations = 0
         d = self.X.shape[1]
         self.log_sizes, self.sizes, self.b, self.work = np.empty(d), np.empty(d), np.empty(d), np.empty((5, d))
         self.r = np.empty(self.X.shape[0])
+        self.aim(log_alpha, ratio)
+
+    def aim(self, log_alpha, ratio):
+        """Set the scale, shape (d,), that the path ends at, and log(u0/v0) there; the present point becomes its end."""
+        self.log_alpha, self.ratio = log_alpha, ratio
+        self.raised = 0.0
+        self.speed = np.zeros_like(log_alpha)
+        self.scale = float(np.linalg.norm(self.y))
+        if ratio.any():
+            self.scale = max(self.scale, float(np.linalg.norm(self.X @ difference_of_squares(2.0 * log_alpha, ratio))))
 
     def ratio_here(self):
-        """Return ``asinh(center / (2 alpha^2))`` at this point of the path, shape (d,): the centre does not move along it."""
-        if self.raised == 0.0 or not self.ratio.any():
+        """Return log(u0/v0) at this point of the path, shape (d,): if the centre stays, ``asinh(center / (2 alpha^2))``."""
+        if self.raised == 0.0 or not self.center_stays or not self.ratio.any():
             return self.ratio
         size = np.abs(self.ratio)
         with np.errstate(divide="ignore"):
             log_sinh = size + np.log(-0.5 * np.expm1(-2.0 * size)) - 2.0 * self.raised * self.speed
         far = log_sinh > 20.0  # there asinh(x) = log(2 x)
         return np.sign(self.ratio) * np.where(far, log_sinh + math.log(2.0), np.arcsinh(np.exp(np.minimum(log_sinh, 20.0))))
+
+    def shift(self):
+        """Return the derivative of `ratio_here` along the path, in units of ``-2 speed``."""
+        return np.tanh(self.ratio_here()) if self.center_stays else np.zeros_like(self.ratio)
 
     def log_scale(self):
         """Return log alpha^2 at this point of the path, shape (d,)."""
@@ -111,7 +124,7 @@ class DualProblem:
     def tangent(self, slope, log_sizes):
         """Return d nu / d raised along ``X b = y``: least squares, weighted by sizes, of ``4 X^T nu' = 4 slope``.
 
-        From ``b = 2 alpha^2 sinh(w)`` with a centre that stays, ``4 slope = -2 speed (tanh(w) - tanh(ratio))``.
+        From ``b = 2 alpha^2 sinh(w)``, ``4 slope = -2 speed (tanh(w) - shift)``.
         The weights span hundreds of decades.  Householder QR with column pivoting on rows sorted by weight is accurate row
         by row (Cox & Higham 1998, Numer. Algorithms 19, 23); where even their logarithms span too much, they are compressed,
         which changes nothing while gaps stay large.
@@ -132,7 +145,7 @@ class DualProblem:
 
     def landing(self, w, log_sizes, tangent, dormant):
         """Return how far `raised` may fall before a dormant coordinate wakes: it is not to overshoot by more than e^3."""
-        turning = 4.0 * (tangent @ self.X) - 2.0 * self.speed * np.tanh(self.ratio_here())
+        turning = 4.0 * (tangent @ self.X) - 2.0 * self.speed * self.shift()
         rate = -(2.0 * self.speed + np.sign(w) * turning)
         rising = (log_sizes < dormant) & (rate > 0.0)
         return float(np.min((dormant + 3.0 - log_sizes[rising]) / rate[rising], initial=math.inf))
@@ -169,34 +182,51 @@ class DualProblem:
 
     def follow(self, tol):
         """Follow the solution from a scale at which the problem is nearly quadratic down to the one asked for."""
-        top = 0.5 * math.log(self.beta_scale) if self.beta_scale > 0.0 else -math.inf
-        fall = np.maximum(0.0, top - self.log_alpha)
+        fall = np.maximum(0.0, self.top - self.log_alpha)
         self.raised = float(np.max(fall))
         if self.raised < 10.0:
             self.raised = 0.0  # a short way is found at once
         else:
             self.speed = fall / self.raised
-        rough = 1e-3
-        dormant = 2.0 * top + math.log(1e-8)
-        point, residual, _ = self.newton(np.zeros(len(self.y)), tol if self.raised == 0.0 else rough, _MAX_NEWTON)
-        step = 3.0
-        while self.raised > 0.0 and self.n_iterations < _MAX_TOTAL:
+        self.step = 3.0
+        point, residual, _ = self.newton(np.zeros(len(self.y)), tol if self.raised == 0.0 else _ROUGH, _MAX_NEWTON)
+        return self.descend(point, residual, tol)
+
+    def go_on(self, point, log_alpha, ratio, tol):
+        """Follow the solution from `point`, at the present scale, down to another one."""
+        if np.min(self.log_alpha) > self.top:  # nearly quadratic: nothing is gained from the point
+            self.aim(log_alpha, ratio)
+            return self.follow(tol)
+        fall = self.log_alpha - log_alpha
+        self.aim(log_alpha, ratio)
+        self.raised = float(np.max(fall))
+        if self.raised > 0.0:
+            self.speed = fall / self.raised
+        return self.descend((point[0], self.mirror_image(point[0]), np.zeros_like(ratio)), math.inf, tol)
+
+    def descend(self, point, residual, tol):
+        """Follow the solution from a point near it down to ``raised = 0``; return it there and its relative residual."""
+        dormant = 2.0 * self.top + math.log(1e-8)
+        budget = self.n_iterations + _MAX_TOTAL
+        while self.raised > 0.0 and self.n_iterations < budget:
             nu, w, correction = point
             log_sizes, _, _ = self.evaluate(w, correction)
-            slope = -0.5 * self.speed * (np.tanh(w + correction) - np.tanh(self.ratio_here()))
+            slope = -0.5 * self.speed * (np.tanh(w + correction) - self.shift())
             tangent = self.tangent(slope, log_sizes)
             if tangent is None:
                 tangent = self.solve(log_sizes, 4.0 * (self.X @ (np.exp(log_sizes) * slope)))
             before = self.raised
-            self.raised = max(0.0, before - min(step, self.landing(w + correction, log_sizes, tangent, dormant)))
-            trial, residual, used = self.newton(nu + (self.raised - before) * tangent, rough, 30)
-            if not residual <= rough:
-                self.raised, step = before, 0.3 * (before - self.raised)
-                if step < 1e-3:
+            self.raised = max(0.0, before - min(self.step, self.landing(w + correction, log_sizes, tangent, dormant)))
+            goal = _ROUGH if self.raised > 0.0 else tol
+            trial, residual, used = self.newton(nu + (self.raised - before) * tangent, goal, 30)
+            if not residual <= _ROUGH:
+                self.raised, self.step = before, 0.3 * (before - self.raised)
+                if self.step < 1e-3:
                     break
                 continue
             point = trial
-            step = max(step, before - self.raised) * (4.0 if used <= 3 else 2.0 if used <= 8 else 0.7)
+            if self.raised > 0.0:  # a step that the end has cut short says nothing of longer ones
+                self.step = max(self.step, before - self.raised) * (4.0 if used <= 3 else 2.0 if used <= 8 else 0.7)
         if self.raised > 0.0:
             self.raised = 0.0
             return point, math.inf

@@ -198,10 +198,15 @@ def _solve(rows, y, log_alpha, ratio, tol, depth):
         point, residual = (np.zeros(rows.X.shape[0]), ratio, np.zeros_like(ratio)), 0.0
     else:
         point, residual = dual.follow(tol)
+    return *read(dual, point), residual, dual.n_iterations
+
+
+def read(dual, point):
+    """Return (beta, multipliers, objective, dual objective) at a point of the path where it ends."""
     nu, w, correction = point
     log_sizes, beta, _ = dual.evaluate(w, correction)
-    objective, conjugate = _divergence(w + correction, ratio, beta, log_sizes, log_alpha)
-    return beta, nu, objective, float(y @ nu) - conjugate, residual, dual.n_iterations
+    objective, conjugate = _divergence(w + correction, dual.ratio, beta, log_sizes, dual.log_alpha)
+    return beta, nu, objective, float(dual.y @ nu) - conjugate
 
 
 def _solve_deep(rows, y, log_alpha, ratio, tol, depth):
@@ -211,10 +216,16 @@ def _solve_deep(rows, y, log_alpha, ratio, tol, depth):
         (nu, point), residual = (np.zeros(rows.X.shape[0]), dual.point(ratio)), 0.0
     else:
         (nu, point), residual = dual.follow(tol)
+    return *read_deep(dual, (nu, point)), residual, dual.n_iterations
+
+
+def read_deep(dual, solution):
+    """Return the same as `read` at depth D > 2."""
+    nu, point = solution
     log_unit, objective, dual_objective = dual.certificate(nu, point)
     with np.errstate(over="ignore"):
         multipliers = nu * np.exp(log_unit)
-    return dual.predictor(point), multipliers, objective, dual_objective, residual, dual.n_iterations
+    return dual.predictor(point), multipliers, objective, dual_objective
 
 
 def _divergence(w, ratio, beta, log_sizes, log_alpha):

@@ -27,6 +27,7 @@ registry = {
     "potentials": "figures.potentials",
     "flooding": "figures.flooding",
     "step-size": "figures.step_size",
+    "initial-scale": "figures.initial_scale",
     "margins": "figures.margins",
     "saddles": "figures.saddles",
 }

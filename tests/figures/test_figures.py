@@ -18,6 +18,7 @@ SMALL = {
     "potentials": {"n_points": 20},
     "flooding": {"n_steps": 200, "n_times": 10},
     "step-size": {"steps": [0.02, 0.05], "n_steps": 5000},
+    "initial-scale": {"log_alphas": [-5.0, -2.0, 0.0, 2.0]},
     "noise": {"n_steps": 200, "n_runs": 3, "n_times": 8},
     "saddles": {"log_alphas": [-10.0, -100.0], "n_times": 40},
     "margins": {"alphas": [0.1, 10.0], "margin_end": 1e3, "n_margins": 8, "n_mus": 8},
