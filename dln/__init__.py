@@ -18,6 +18,7 @@ from .result import DescentResult, FlowResult, Status
 from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
 from .stochastic_flow import StochasticResult, stochastic_flow
 from .synthetic import sparse_regression
+from .time_average import TimeAverage, time_average
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __all__ = [
     "Separation",
     "Status",
     "StochasticResult",
+    "TimeAverage",
     "WeightDecay",
     "basis_pursuit",
     "datasets",
@@ -59,4 +61,5 @@ __all__ = [
     "schedules",
     "sparse_regression",
     "stochastic_flow",
+    "time_average",
 ]
