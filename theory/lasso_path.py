@@ -1,0 +1,423 @@
+"""T20: the time average of gradient flow, and the Lasso path that it follows as long as no coordinate has left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from ._exact import LEVELS, TOLERANCE, center_of, distance
+from ._fields import Velocity, gradient_flow, weight_decay
+from ._lasso import lasso, objective
+from ._lasso_steps import derive_lasso_path
+from ._network import Array
+from ._raw_route import RouteError, integrate
+from ._registry import GENERIC, Finding, Mutant, Theorem
+from ._saddle_route import SaddleProcess, saddle_process
+from ._setting import Data, Setting, default_data
+from ._slopes import slope_finding
+from .limits import in_units
+
+__all__ = ["THEOREMS"]
+
+#: `(data, log_alpha, log_ratio, times, decay, rtol) -> means and betas, (K, d) each`.
+Engine = Callable[[Data, Array, Array, Array, float, float], tuple[Array, Array]]
+
+
+def library_means(data: Data, log_alpha: Array, log_ratio: Array, times: Array, decay: float, rtol: float) -> tuple[Array, Array]:
+    """Take the library's time averages, and its predictors at those times."""
+    import dln
+
+    rule = dln.WeightDecay(decay) if decay else dln.GradientFlow()
+    found = dln.time_average(dln.Problem(data.X, data.y), times, log_alpha=log_alpha, log_ratio=log_ratio, rule=rule, rtol=rtol)
+    if not found.success:
+        raise RouteError(f"the library's time average did not come to an end: {found.message}")
+    return found.means, found.betas
+
+
+# --- the identity ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MeanIdentity:
+    """The claim `grad L(mean) = -(grad phi(beta(t)) - grad phi(centre))/t`, phi the potential of alpha_eff(t).
+
+    Attributes
+    ----------
+    name : str
+    velocity : Velocity
+        The rule in raw weights.
+    alpha, log_ratio : ndarray of shape (d,)
+    times : ndarray of shape (K,)
+    decay : float
+        Strength of the weight decay that the engine is given.
+    engine : Engine
+    factor : float
+        The claim: slopes of the potential are `asinh(b/(2 a^2))` times this.
+    shift : ndarray of shape (d,) or float
+        Added to log alpha_eff where the potential takes it; 0 but for mutants.
+    exponent : float
+        The claim: divided by this power of t.
+    center : callable
+        The claim `(log alpha_eff, log_ratio) -> centre`.
+    point : callable
+        The claim: the gradient is that at this point, of the mean and of beta(t).
+    scale_at_end : bool
+        The claim: the potential is that of alpha_eff(t), not of alpha.
+    """
+
+    name: str
+    velocity: Velocity
+    alpha: Array
+    log_ratio: Array
+    times: Array
+    decay: float = 0.0
+    engine: Engine = library_means
+    factor: float = 0.25
+    shift: Array | float = 0.0
+    exponent: float = 1.0
+    center: Callable[[Array, Array], Array] = center_of
+    point: Callable[[Array, Array], Array] = lambda mean, beta: mean
+    scale_at_end: bool = True
+
+    def measure(self, setting: Setting) -> Finding:
+        """Compare the engine's means with the raw route's, and the two sides of the identity on both routes."""
+        net, half = setting.net, self.log_ratio / 2
+        raw = integrate(self.velocity, self.alpha * np.exp(half), self.alpha * np.exp(-half), self.times,
+                        lambda t, u, v: (net.predictor(u, v),))
+        means = raw.integrals[0] / self.times[:, None]
+        engine_means, engine_betas = self.engine(setting.data, np.log(self.alpha), self.log_ratio, self.times, self.decay, 1e-12)
+        scales = raw.log_scales if self.scale_at_end else np.log(self.alpha)
+        found: dict[str, Any] = {
+            "engine_mean": distance(engine_means, means),
+            "engine_beta": distance(engine_betas, raw.betas),
+            "identity": self._misses(setting, means, raw.betas, scales),
+            "engine_identity": self._misses(setting, engine_means, engine_betas, scales),
+        }
+        numbers = np.array(list(found.values()))
+        worst = float(np.max(numbers)) if np.all(np.isfinite(numbers)) else float("inf")
+        found["times"] = [float(t) for t in self.times]
+        found["raw_evaluations"] = raw.n_rhs
+        return Finding(worst, TOLERANCE, worst <= TOLERANCE, found)
+
+    def _misses(self, setting: Setting, means: Array, betas: Array, log_scales: Array) -> list[float]:
+        left = setting.net.loss_slope(self.point(means, betas))
+        scales = log_scales + 0 * betas
+        potential = 2 * np.exp(2 * (scales + self.shift))
+        centers = np.array([self.center(scale, self.log_ratio) for scale in scales])
+        slopes = self.factor * (np.arcsinh(betas / potential) - np.arcsinh(centers / potential))
+        return distance(-slopes / self.times[:, None] ** self.exponent, left)
+
+
+def identities(setting: Setting) -> list[MeanIdentity]:
+    """Check the identity for gradient flow from an even and from a shaped initialisation, and with weight decay."""
+    net, times = setting.net, setting.times(LEVELS)
+    even = np.full_like(setting.alpha, np.exp(np.mean(np.log(setting.alpha))))
+    decay = 0.3 / float(times[-1])
+    return [MeanIdentity("u0 = v0 = alpha", gradient_flow(net), even, np.zeros_like(even), times),
+            MeanIdentity("alpha per coordinate, u0 != v0", gradient_flow(net), setting.alpha, setting.log_ratio, times),
+            MeanIdentity("weight decay", weight_decay(net, lambda t: decay), setting.alpha, setting.log_ratio, times, decay)]
+
+
+# --- the limit ---------------------------------------------------------------------------------------------------------
+
+#: Values of log(1/alpha), in units of data in which the predictor is of size 1: alpha from 1e-139 down to 1e-2224.
+SCALES = 320.0 * 2.0 ** np.arange(5)
+
+#: Errors of both routes are far below this part of y.
+NOISE = 1e-9
+
+#: Larger data take part in the identity and the process only.
+MOST_FEATURES = 20
+
+#: As other limits, these are measured on the first of the default problems only.
+_NOT_IN_LIMITS = {data.name for data in default_data()[GENERIC:]}
+
+#: A plateau is long enough if it ends at this many times its start; a gap is a gap if the objective is off by such a part.
+LONG, GAP, MOST_TARGETS = 1.5, 1e-3, 200
+
+
+def log_route(data: Data, log_scale: float, times: Array) -> tuple[Array, Array]:
+    """Give means and predictors by SciPy: the dual and the integral of beta, at scales where raw weights would underflow."""
+    X, y = data.X, data.y
+    n_samples, d = X.shape
+
+    def branches(dual: Array) -> tuple[Array, Array]:
+        ratio = -4 * (dual @ X)
+        large = np.exp(np.minimum(np.abs(ratio) + 2 * log_scale, 300))
+        small = np.expm1(-2 * np.abs(ratio))
+        return -np.sign(ratio) * large * small, large * (2 + small)
+
+    def field(t: float, state: Array) -> Array:
+        beta, _ = branches(state[:n_samples])
+        return np.concatenate([(X @ beta - y) / (2 * n_samples), beta])
+
+    def jacobian(t: float, state: Array) -> Array:
+        _, size = branches(state[:n_samples])
+        rows = np.zeros((n_samples + d, n_samples + d))
+        rows[n_samples:, :n_samples] = -4 * size[:, None] * X.T
+        rows[:n_samples, :n_samples] = X @ rows[n_samples:, :n_samples] / (2 * n_samples)
+        return rows
+
+    state, begin, means, betas = np.zeros(n_samples + d), 0.0, [], []
+    for end in times:
+        run = solve_ivp(field, (begin, end), state, method="LSODA", rtol=1e-9, atol=1e-11, jac=jacobian)
+        if not run.success:
+            raise RouteError(f"LSODA stopped at t = {run.t[-1]:.6g}: {run.message}")
+        state, begin = run.y[:, -1], end
+        means.append(state[n_samples:] / end)
+        betas.append(branches(state[:n_samples])[0])
+    return np.array(means), np.array(betas)
+
+
+def plateaus(process: SaddleProcess) -> list[float]:
+    """Give the geometric mean of the times of each plateau after the first jump that is long enough."""
+    ends = np.where(np.isinf(process.ends), 2 * process.times, process.ends)
+    long = (process.times > 0) & (ends > LONG * process.times)
+    return [float(tau) for tau in np.sqrt(process.times * ends)[long]]
+
+
+def surplus(data: Data, process: SaddleProcess, tau: float, penalty: float) -> float:
+    """Give how far the objective of the process's mean lies above its minimum, relative to that."""
+    least = objective(data.X, data.y, penalty, lasso(data.X, data.y, penalty))
+    return objective(data.X, data.y, penalty, process.mean(tau)) / least - 1
+
+
+def with_one_that_leaves(data: Data) -> tuple[Data, float] | None:
+    """Draw other targets for the same X until a coordinate leaves; give them, and the time where that shows the most."""
+    rng = np.random.default_rng(0)
+    for _ in range(MOST_TARGETS):
+        y = data.X @ rng.standard_normal(data.X.shape[1])
+        other = in_units(Setting(replace(data, y=y)))
+        process = saddle_process(other.X, other.y)
+        gaps = {tau: surplus(other, process, tau, 1 / (2 * tau)) for tau in plateaus(process) if process.left(tau)}
+        if gaps and max(gaps.values()) > GAP:
+            return other, max(gaps, key=lambda tau: gaps[tau])
+    return None
+
+
+def lasso_penalty(tau: float) -> float:
+    """Give the claimed penalty, `log(1/alpha)/(2 t)`."""
+    return 1 / (2 * tau)
+
+
+@dataclass(frozen=True)
+class ProcessMean:
+    """The limit process: its mean solves the Lasso at the plateaus where no coordinate has left, and at no other.
+
+    Attributes
+    ----------
+    name : str
+    targets : tuple of Data
+        One X, several y.
+    process : callable
+        `(X, y) -> SaddleProcess`.
+    penalty : callable
+        The claim: that of the Lasso at tau.
+    """
+
+    name: str
+    targets: tuple[Data, ...]
+    process: Callable[[Array, Array], SaddleProcess] = saddle_process
+    penalty: Callable[[float], float] = lasso_penalty
+
+    def measure(self, _: Setting) -> Finding:
+        """Compare objectives in the middle of every plateau."""
+        kept, left = [0.0], []
+        for data in self.targets:
+            process = self.process(data.X, data.y)
+            ends = np.where(np.isinf(process.ends), 2 * process.times, process.ends)
+            for tau in (process.times[1:] + ends[1:]) / 2:
+                gap = surplus(data, process, float(tau), self.penalty(float(tau)))
+                (left if process.left(float(tau)) else kept).append(gap)
+        worst = float(np.max(np.abs(kept)))
+        # Where one has left the gap must be told from rounding: that there is none would be as wrong.
+        passed = worst <= TOLERANCE and all(gap > TOLERANCE for gap in left)
+        return Finding(worst if passed or worst > TOLERANCE else float("inf"), TOLERANCE, passed,
+                       {"gaps_with_all_kept": kept[1:], "gaps_with_some_left": left})
+
+
+@dataclass(frozen=True)
+class SmallScaleLimit:
+    """The claim that the mean tends to that of the process, and so to the Lasso or to a stated gap, at order 1 in 1/log(1/alpha).
+
+    Attributes
+    ----------
+    name : str
+    data : Data
+    tau : float
+        `t/log(1/alpha)`.
+    process : callable
+        `(X, y) -> SaddleProcess`, the claimed limit.
+    penalty : callable
+        The claim: that of the Lasso at tau.
+    gap : bool
+        The claim: the objective stays above its minimum by as much as that of the process. Else it tends to its minimum.
+    order : float
+        The claim.
+    point : {"mean", "beta"}
+        The claim: of which predictor.
+    engine : Engine
+    """
+
+    name: str
+    data: Data
+    tau: float
+    process: Callable[[Array, Array], SaddleProcess] = saddle_process
+    penalty: Callable[[float], float] = lasso_penalty
+    gap: bool = False
+    order: float = 1.0
+    point: str = "mean"
+    engine: Engine = library_means
+
+    def measure(self, _: Setting) -> Finding:
+        """Fit the order of the distances by two routes."""
+        data, penalty, zero = self.data, self.penalty(self.tau), np.zeros(self.data.X.shape[1])
+        solution, process = lasso(data.X, data.y, penalty), self.process(data.X, data.y)
+        least, size = objective(data.X, data.y, penalty, solution), float(np.linalg.norm(data.y))
+        limit = surplus(data, process, self.tau, penalty) if self.gap else 0.0
+        found: dict[str, list[float]] = {}
+        for scale in SCALES:
+            times = np.array([self.tau * scale])
+            routes = {"engine": self.engine(data, zero - scale, zero, times, 0.0, 1e-8),
+                      "scipy": log_route(data, -float(scale), times)}
+            for route, predictors in routes.items():
+                [point] = predictors[self.point != "mean"]
+                distances = {"process": np.linalg.norm(data.X @ (point - process.mean(self.tau))) / size}
+                if self.gap:
+                    distances["gap"] = abs(objective(data.X, data.y, penalty, point) / least - 1 - limit)
+                else:
+                    distances["Lasso"] = np.linalg.norm(data.X @ (point - solution)) / size
+                for name, value in distances.items():
+                    found.setdefault(f"{name}, {route}", []).append(float(value))
+        return slope_finding(1 / SCALES, {name: np.array(values) for name, values in found.items()}, self.order, (1,), NOISE)
+
+
+def parts(setting: Setting) -> list[Any]:
+    """Check the identity, the process, and on small generic data the limit."""
+    data = in_units(setting)
+    other = with_one_that_leaves(data) if data.X.shape[0] > 1 and data.X.shape[1] <= MOST_FEATURES else None
+    targets = (data,) if other is None else (data, other[0])
+    found: list[Any] = [*identities(setting), ProcessMean("from saddle to saddle", targets)]
+    if data.name in _NOT_IN_LIMITS or data.X.shape[1] > MOST_FEATURES:
+        return found
+    process = saddle_process(data.X, data.y)
+    kept = [tau for tau in plateaus(process) if not process.left(tau)]
+    if kept:
+        found.append(SmallScaleLimit("limit, all coordinates kept", data, kept[0]))
+    if other is not None:
+        found.append(SmallScaleLimit("limit, a coordinate has left", *other, gap=True))
+    return found
+
+
+# --- wrong versions ----------------------------------------------------------------------------------------------------
+
+
+def _identity(**options: Any) -> Mutant:
+    return lambda part, setting: replace(part, **options) if isinstance(part, MeanIdentity) else None
+
+
+def _shaped(**options: Any) -> Mutant:
+    return lambda part, setting: (replace(part, **options) if isinstance(part, MeanIdentity) and np.any(part.log_ratio) else None)
+
+
+def _decaying(**options: Any) -> Mutant:
+    return lambda part, setting: replace(part, **options) if isinstance(part, MeanIdentity) and part.decay else None
+
+
+def _alpha_for_its_square(part: Any, setting: Setting) -> Any:
+    return replace(part, shift=-np.log(part.alpha) / 2) if isinstance(part, MeanIdentity) else None
+
+
+def _limits(**options: Any) -> Mutant:
+    return lambda part, setting: replace(part, **options) if isinstance(part, (ProcessMean, SmallScaleLimit)) else None
+
+
+def _small_scales(kept: bool = True, left: bool = True, **options: Any) -> Mutant:
+    def spoil(part: Any, setting: Setting) -> Any:
+        chosen = isinstance(part, SmallScaleLimit) and (left if part.gap else kept)
+        return replace(part, **options) if chosen else None
+
+    return spoil
+
+
+def _with_one_that_leaves(**options: Any) -> Mutant:
+    def spoil(part: Any, setting: Setting) -> Any:
+        leaving = isinstance(part, SmallScaleLimit) and part.gap or isinstance(part, ProcessMean) and len(part.targets) > 1
+        return replace(part, **options) if leaving else None
+
+    return spoil
+
+
+def _never_left(X: Array, y: Array) -> SaddleProcess:
+    """Let coordinates pass through 0: they fit y without regard to their signs, and stay."""
+    return saddle_process(X, y, signed=False)
+
+
+def _engine(engine: Engine) -> Mutant:
+    return lambda part, setting: replace(part, engine=engine) if isinstance(part, (MeanIdentity, SmallScaleLimit)) else None
+
+
+def _other_times(factor: float) -> Engine:
+    """Make an engine whose gradient is too large by a factor: of a loss with another constant."""
+    return lambda data, log_alpha, log_ratio, times, decay, rtol: library_means(
+        data, log_alpha, log_ratio, factor * times, decay / factor, rtol)
+
+
+def _trapezoid(data: Data, log_alpha: Array, log_ratio: Array, times: Array, decay: float, rtol: float) -> tuple[Array, Array]:
+    """Take the mean of both ends for the mean over time."""
+    _, betas = library_means(data, log_alpha, log_ratio, times, decay, rtol)
+    return (betas + center_of(log_alpha, log_ratio)) / 2, betas
+
+
+def _other_scale(data: Data, log_alpha: Array, log_ratio: Array, times: Array, decay: float, rtol: float) -> tuple[Array, Array]:
+    """Start from an alpha that is off by 1 percent."""
+    return library_means(data, log_alpha + 0.01, log_ratio, times, decay, rtol)
+
+
+def _sums(data: Data, log_alpha: Array, log_ratio: Array, times: Array, decay: float, rtol: float) -> tuple[Array, Array]:
+    """Leave the last tenth of the time out."""
+    means, _ = library_means(data, log_alpha, log_ratio, 0.9 * times, decay, rtol)
+    return 0.9 * means, library_means(data, log_alpha, log_ratio, times, decay, rtol)[1]
+
+
+THEOREMS = (
+    Theorem(
+        key="T20",
+        title="The Lasso path",
+        statement="grad L(mean_t beta) = -(grad phi(beta_t) - grad phi(centre))/t at every time; as alpha -> 0 the mean over time "
+                  "solves the Lasso with lam = log(1/alpha)/(2t) iff no coordinate has left, at order 1 in 1/log(1/alpha)",
+        source='Berthier 2025, "Diagonal linear networks and the Lasso regularization path"',
+        kind="exact",
+        tolerance=TOLERANCE,
+        derive=derive_lasso_path,
+        parts=parts,
+        mutants={
+            "factor 1/2 for 1/4": _identity(factor=0.5),
+            "sign of the slopes swapped": _identity(factor=-0.25),
+            "potential without its 2": _identity(shift=-np.log(2) / 2),
+            "alpha in place of alpha^2": _alpha_for_its_square,
+            "beta(t) for its mean": _identity(point=lambda mean, beta: beta),
+            "not divided by t": _identity(exponent=0.0),
+            "centre dropped": _shaped(center=lambda log_scale, log_ratio: np.zeros_like(log_scale)),
+            "sign of the centre swapped": _shaped(center=lambda log_scale, log_ratio: center_of(log_scale, -log_ratio)),
+            "alpha for alpha_eff": _decaying(scale_at_end=False),
+            "penalty log(1/alpha)/t": _limits(penalty=lambda tau: 1 / tau),
+            "penalty log(1/alpha)/(4 t)": _limits(penalty=lambda tau: 1 / (4 * tau)),
+            "penalty off by 1 percent": _limits(penalty=lambda tau: 1.01 / (2 * tau)),
+            "coordinates never leave": _with_one_that_leaves(process=_never_left),
+            "no gap where one has left": _small_scales(kept=False, gap=False),
+            "beta(t) tends to the Lasso": _small_scales(point="beta"),
+            "order 2": _small_scales(order=2.0),
+            "engine: p off by 1 percent": _engine(_other_times(1.01)),
+            "engine: loss with 1/(2N)": _engine(_other_times(2.0)),
+            "engine: mean of both ends": _engine(_trapezoid),
+            "engine: last tenth left out": _engine(_sums),
+            "engine: alpha off by 1 percent": lambda part, setting: (
+                replace(part, engine=_other_scale) if isinstance(part, MeanIdentity) else None),
+        },
+    ),
+)
