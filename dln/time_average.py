@@ -42,7 +42,7 @@ class TimeAverage:
         coordinate that it shows, relative to the size of predictors, that is ``|x_j.y|/|x_j|^2`` at its largest.  NaN for rules
         that have no such law.
     error_estimate : float
-        Estimated relative error of the means, the largest over the times: of quadrature, and of the flow.
+        Estimated relative error of the means, the largest over the times: of quadrature, of the flow, and by the law.
     success : bool
         The flow did what was asked, and the quadrature met the tolerance.
     status, message : Status, str
@@ -239,8 +239,8 @@ class _Quadrature:
         with np.errstate(under="ignore"):
             self.magnitude = self._average(np.einsum("i,pid->pd", _WEIGHTS, magnitudes)).max(axis=1)
             relative = self.differences / np.where(self.sizes > 0.0, self.sizes, 1.0)
-            # That is the error of the lower order; that of the higher is less, once it is small.
-            self.errors = self.differences * np.sqrt(np.minimum(1.0, 100.0 * relative))
+            # That is the error of the lower order; that of the higher is nearly its square, once it is small: with some safety.
+            self.errors = self.differences * np.sqrt(np.minimum(1.0, 1e4 * relative))
         self.means = self._average(self.panel_means)
         return True
 
@@ -295,6 +295,7 @@ class _Quadrature:
                 ratios = self._ratios()
                 identity[:k] = np.abs(self._misses(ratios[self.ends] - ratios[0], self.means, self.times)).max(axis=1)
                 good &= bool((identity[:k] <= 1e2 * self.allowed).all())
+                error = max(error, float(np.max(identity[:k] - self._rounding())))
             if not good and self.run.success:
                 status = Status.INACCURATE
                 message = f"relative error of quadrature {relative.max():.1e}, asked for {self.rtol:.1e}; {message}"

@@ -254,8 +254,9 @@ class SmallScaleLimit:
         `(X, y) -> SaddleProcess`, the claimed limit.
     penalty : callable
         The claim: that of the Lasso at tau.
-    gap : bool
-        The claim: the objective stays above its minimum by as much as that of the process. Else it tends to its minimum.
+    gap : float, optional
+        The claim: the objective stays above its minimum by this times what that of the process does; 1 but for mutants.
+        Without it the claim is that the fit tends to that of the Lasso.
     order : float
         The claim.
     point : {"mean", "beta"}
@@ -268,7 +269,7 @@ class SmallScaleLimit:
     tau: float
     process: Callable[[Array, Array], SaddleProcess] = saddle_process
     penalty: Callable[[float], float] = lasso_penalty
-    gap: bool = False
+    gap: float | None = None
     order: float = 1.0
     point: str = "mean"
     engine: Engine = library_means
@@ -278,7 +279,7 @@ class SmallScaleLimit:
         data, penalty, zero = self.data, self.penalty(self.tau), np.zeros(self.data.X.shape[1])
         solution, process = lasso(data.X, data.y, penalty), self.process(data.X, data.y)
         least, size = objective(data.X, data.y, penalty, solution), float(np.linalg.norm(data.y))
-        limit = surplus(data, process, self.tau, penalty) if self.gap else 0.0
+        limit = 0.0 if self.gap is None else self.gap * surplus(data, process, self.tau, penalty)
         found: dict[str, list[float]] = {}
         for scale in SCALES:
             times = np.array([self.tau * scale])
@@ -287,7 +288,7 @@ class SmallScaleLimit:
             for route, predictors in routes.items():
                 [point] = predictors[self.point != "mean"]
                 distances = {"process": np.linalg.norm(data.X @ (point - process.mean(self.tau))) / size}
-                if self.gap:
+                if self.gap is not None:
                     distances["gap"] = abs(objective(data.X, data.y, penalty, point) / least - 1 - limit)
                 else:
                     distances["Lasso"] = np.linalg.norm(data.X @ (point - solution)) / size
@@ -309,7 +310,7 @@ def parts(setting: Setting) -> list[Any]:
     if kept:
         found.append(SmallScaleLimit("limit, all coordinates kept", data, kept[0]))
     if other is not None:
-        found.append(SmallScaleLimit("limit, a coordinate has left", *other, gap=True))
+        found.append(SmallScaleLimit("limit, a coordinate has left", *other, gap=1.0))
     return found
 
 
@@ -332,22 +333,23 @@ def _alpha_for_its_square(part: Any, setting: Setting) -> Any:
     return replace(part, shift=-np.log(part.alpha) / 2) if isinstance(part, MeanIdentity) else None
 
 
-def _limits(**options: Any) -> Mutant:
-    return lambda part, setting: replace(part, **options) if isinstance(part, (ProcessMean, SmallScaleLimit)) else None
+def _penalty(penalty: Callable[[float], float]) -> Mutant:
+    """Claim another penalty, wherever the mean is to solve the Lasso."""
 
-
-def _small_scales(kept: bool = True, left: bool = True, **options: Any) -> Mutant:
     def spoil(part: Any, setting: Setting) -> Any:
-        chosen = isinstance(part, SmallScaleLimit) and (left if part.gap else kept)
-        return replace(part, **options) if chosen else None
+        solves = isinstance(part, ProcessMean) or isinstance(part, SmallScaleLimit) and part.gap is None
+        return replace(part, penalty=penalty) if solves else None
 
     return spoil
 
 
-def _with_one_that_leaves(**options: Any) -> Mutant:
+def _limit(**options: Any) -> Mutant:
+    return lambda part, setting: replace(part, **options) if isinstance(part, SmallScaleLimit) else None
+
+
+def _limit_with_gap(**options: Any) -> Mutant:
     def spoil(part: Any, setting: Setting) -> Any:
-        leaving = isinstance(part, SmallScaleLimit) and part.gap or isinstance(part, ProcessMean) and len(part.targets) > 1
-        return replace(part, **options) if leaving else None
+        return replace(part, **options) if isinstance(part, SmallScaleLimit) and part.gap is not None else None
 
     return spoil
 
@@ -378,7 +380,7 @@ def _other_scale(data: Data, log_alpha: Array, log_ratio: Array, times: Array, d
     return library_means(data, log_alpha + 0.01, log_ratio, times, decay, rtol)
 
 
-def _sums(data: Data, log_alpha: Array, log_ratio: Array, times: Array, decay: float, rtol: float) -> tuple[Array, Array]:
+def _cut_short(data: Data, log_alpha: Array, log_ratio: Array, times: Array, decay: float, rtol: float) -> tuple[Array, Array]:
     """Leave the last tenth of the time out."""
     means, _ = library_means(data, log_alpha, log_ratio, 0.9 * times, decay, rtol)
     return 0.9 * means, library_means(data, log_alpha, log_ratio, times, decay, rtol)[1]
@@ -405,17 +407,18 @@ THEOREMS = (
             "centre dropped": _shaped(center=lambda log_scale, log_ratio: np.zeros_like(log_scale)),
             "sign of the centre swapped": _shaped(center=lambda log_scale, log_ratio: center_of(log_scale, -log_ratio)),
             "alpha for alpha_eff": _decaying(scale_at_end=False),
-            "penalty log(1/alpha)/t": _limits(penalty=lambda tau: 1 / tau),
-            "penalty log(1/alpha)/(4 t)": _limits(penalty=lambda tau: 1 / (4 * tau)),
-            "penalty off by 1 percent": _limits(penalty=lambda tau: 1.01 / (2 * tau)),
-            "coordinates never leave": _with_one_that_leaves(process=_never_left),
-            "no gap where one has left": _small_scales(kept=False, gap=False),
-            "beta(t) tends to the Lasso": _small_scales(point="beta"),
-            "order 2": _small_scales(order=2.0),
+            "penalty log(1/alpha)/t": _penalty(lambda tau: 1 / tau),
+            "penalty log(1/alpha)/(4 t)": _penalty(lambda tau: 1 / (4 * tau)),
+            "penalty off by 1 percent": _penalty(lambda tau: 1.01 / (2 * tau)),
+            "coordinates never leave": _limit_with_gap(process=_never_left),
+            "no gap where one has left": _limit_with_gap(gap=0.0),
+            "gap off by 10 percent": _limit_with_gap(gap=1.1),
+            "beta(t) tends to the Lasso": _limit(point="beta"),
+            "order 2": _limit(order=2.0),
             "engine: p off by 1 percent": _engine(_other_times(1.01)),
             "engine: loss with 1/(2N)": _engine(_other_times(2.0)),
             "engine: mean of both ends": _engine(_trapezoid),
-            "engine: last tenth left out": _engine(_sums),
+            "engine: last tenth left out": _engine(_cut_short),
             "engine: alpha off by 1 percent": lambda part, setting: (
                 replace(part, engine=_other_scale) if isinstance(part, MeanIdentity) else None),
         },
