@@ -141,7 +141,8 @@ def time_average(problem, times, *, alpha=None, log_alpha=None, log_ratio=None, 
         raise TypeError(f"rule must be a training rule such as dln.GradientFlow(), got {rule!r}")
     rtol = max(number("rtol", rtol, minimum=0.0, strict=True), 1e-14)
     times = _checked(times)
-    start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio, initial_weights=initial_weights)
+    start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio,
+                       initial_weights=initial_weights)
     quadrature = _Quadrature(problem, rule, start, times, rtol)
     quadrature.refine()
     return quadrature.result()
@@ -284,13 +285,14 @@ class _Quadrature:
         n_times, d = self.asked.size, self.problem.n_features
         means, betas, identity = np.full((n_times, d), np.nan), np.full((n_times, d), np.nan), np.full(n_times, np.nan)
         k = self.times.size
-        error, good, status, message = math.inf, False, self.failure and self.failure.status, ""
+        error, good, status, message = math.inf, False, Status.INACCURATE, ""
         if k:
             means[:k], betas[:k] = self.means, self.run.betas[self.at_edges[self.ends]]
             relative = self.quadrature_error / np.where(self.magnitude > 0.0, self.magnitude, 1.0)
             error, good = max(float(relative.max()), self.run.error_estimate), self.run.success
             good &= bool((relative <= self.rtol).all())
-            status, message = self.run.status, f"{self.edges.size - 1} panels in {self.n_runs} runs; the last: {self.run.message}"
+            status = self.run.status
+            message = f"{self.edges.size - 1} panels in {self.n_runs} runs; the last: {self.run.message}"
             if self.lawful:
                 ratios = self._ratios()
                 identity[:k] = np.abs(self._misses(ratios[self.ends] - ratios[0], self.means, self.times)).max(axis=1)

@@ -69,7 +69,7 @@ def test_tolerance_is_kept():
 
 @pytest.mark.parametrize("log_alpha", [-30.0, -1e4, -1e6])
 def test_one_coordinate_in_closed_form(log_alpha):
-    """Reference: u^2 - v^2 = 1 at the end, so log(u/v) = asinh(1/(2 alpha^2)) = 2 log(1/alpha), and 1 - mean is that over 2 t."""
+    """Reference: beta = 1 at the end, so log(u/v) = asinh(1/(2 alpha^2)) = 2 log(1/alpha), and 1 - mean is that over 2 t."""
     times = -log_alpha * np.array([0.5, 0.9, 3.0, 50.0])
     found = dln.time_average(dln.Problem([[1.0]], [1.0]), times, log_alpha=log_alpha)
     assert found.success
@@ -225,5 +225,5 @@ def test_bad_arguments_are_named(times, options, kind, match):
 
 
 def test_a_problem_is_needed():
-    with pytest.raises(TypeError, match="problem must be a dln.Problem, got ndarray"):
+    with pytest.raises(TypeError, match=r"problem must be a dln\.Problem, got ndarray"):
         dln.time_average(np.eye(2), 1.0, alpha=0.1)

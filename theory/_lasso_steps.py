@@ -83,8 +83,8 @@ def _gap(d: Derivation, net: SymbolicNetwork) -> None:
     d.equal("Two points of the objective F(b) = L(b) + lambda |b|_1", "the loss is a square: its expansion ends",
             objective(others) - objective(points), squares + surplus[0] - surplus[1])
     d.conclude("if |z_j| <= 1 for all j, the first two terms are not negative, so that F(b) - min F is at most "
-               "lambda sum (|b_j| - z_j b_j); b solves the Lasso if and only if z_j = sign(b_j) wherever b_j is not 0: else the "
-               "derivative of F at b, along the move of b_j to 0, is lambda (z_j b_j - |b_j|) < 0")
+               "lambda sum (|b_j| - z_j b_j); b solves the Lasso if and only if z_j = sign(b_j) wherever b_j is not 0: else "
+               "the derivative of F at b, along the move of b_j to 0, is lambda (z_j b_j - |b_j|) < 0")
 
 
 def _limit(d: Derivation) -> None:
@@ -104,6 +104,6 @@ def _limit(d: Derivation) -> None:
             sp.Subs(sp.log(2 * x) / (2 * sp.log(1 / alpha)), x, b / (2 * alpha**2)), 1 + sp.log(b) / (2 * sp.log(1 / alpha)))
     d.assume("as alpha -> 0 at fixed t/log(1/alpha), the mean and s tend to those of the saddle-to-saddle process (T19), where "
              "|s_j| <= 1/2, so that |z_j| <= 1")
-    d.conclude("the limit of the mean solves the Lasso with lambda = log(1/alpha)/(2 t) if and only if s_j = sign(mean_j)/2 for "
-               "every j with mean_j not 0: no coordinate that has been part of the predictor has left. Otherwise the objective "
-               "stays above its minimum; by lambda sum (|mean_j| - 2 s_j mean_j) at most")
+    d.conclude("the limit of the mean solves the Lasso with lambda = log(1/alpha)/(2 t) if and only if s_j = sign(mean_j)/2 "
+               "for every j with mean_j not 0: no coordinate that has been part of the predictor has left. Otherwise the "
+               "objective stays above its minimum; by lambda sum (|mean_j| - 2 s_j mean_j) at most")
