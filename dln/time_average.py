@@ -16,7 +16,7 @@ __all__ = ["TimeAverage", "time_average"]
 
 _EPS = float(np.finfo(float).eps)
 _CELLS = 16  # of a panel: 17 nodes, every other of which makes the rule of lower order
-_FIRST_PANELS = 8  # between neighbouring times, before any is split
+_FIRST_PANELS = 24  # before any is split, but at least one between neighbouring times
 _PIECES_OF_JUMP, _PIECES = 8, 2  # a jump has to be found; an error of high order falls at once
 _JUMP = 1e-3  # relative difference of the two rules
 _MAX_RUNS, _MAX_NUMBERS = 20, 40_000_000
@@ -202,19 +202,21 @@ class _Quadrature:
 
     def refine(self):
         """Split panels that are not good enough and run again, until all are or there are too many."""
-        pieces = np.full(self.times.size, _FIRST_PANELS)
-        edges = np.concatenate([[0.0], self.times])
+        edges, pieces = self._first()
         while self.n_runs < _MAX_RUNS and np.sum(pieces) * (_CELLS + 1) * self.problem.n_features <= _MAX_NUMBERS:
             edges = _divide(edges, pieces)
             if not self._run(edges):
                 if self.times.size == 0:
                     return
-                edges, pieces = np.concatenate([[0.0], self.times]), np.full(self.times.size, _FIRST_PANELS)
+                edges, pieces = self._first()
                 continue
             bad = self._bad()
             if not bad.any():
                 return
             pieces = np.where(bad, np.where(self.differences > _JUMP * self.sizes, _PIECES_OF_JUMP, _PIECES), 1)
+
+    def _first(self):
+        return np.concatenate([[0.0], self.times]), np.full(self.times.size, -(-_FIRST_PANELS // self.times.size))
 
     def _run(self, edges):
         """Run the flow through all nodes of the panels; False if it stopped before, with fewer times left to try."""

@@ -28,6 +28,7 @@ registry = {
     "flooding": "figures.flooding",
     "step-size": "figures.step_size",
     "margins": "figures.margins",
+    "lasso-path": "figures.lasso_path",
 }
 
 #: File formats, by the end of the name.

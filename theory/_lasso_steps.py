@@ -93,6 +93,8 @@ def _limit(d: Derivation) -> None:
     P, s = sp.Symbol("P", real=True), sp.Symbol("s_j", real=True)
     penalty = sp.log(1 / alpha) / (2 * t)
     d.assume("s_j is -P/log(1/alpha), a coordinate of the rescaled dual")
+    d.assume("as alpha -> 0 at fixed t/log(1/alpha), the mean and s tend to those of the saddle-to-saddle process (T19), where "
+             "|s_j| <= 1/2, so that |z_j| <= 1")
     d.equal("z of the mean at the penalty log(1/alpha)/(2 t) is twice the rescaled dual", "the identity",
             sp.Subs(-P / t / lam, (lam, P), (penalty, -s * sp.log(1 / alpha))), 2 * s)
     slope = sp.asinh(b / (2 * alpha**2)) / 4
@@ -102,8 +104,6 @@ def _limit(d: Derivation) -> None:
             sp.Limit(sp.asinh(x) - sp.log(2 * x), x, sp.oo), sp.S.Zero)
     d.equal("so that z differs from 1 by log(beta)/(2 log(1/alpha)), and by what vanishes faster", "logarithm of a quotient",
             sp.Subs(sp.log(2 * x) / (2 * sp.log(1 / alpha)), x, b / (2 * alpha**2)), 1 + sp.log(b) / (2 * sp.log(1 / alpha)))
-    d.assume("as alpha -> 0 at fixed t/log(1/alpha), the mean and s tend to those of the saddle-to-saddle process (T19), where "
-             "|s_j| <= 1/2, so that |z_j| <= 1")
     d.conclude("the limit of the mean solves the Lasso with lambda = log(1/alpha)/(2 t) if and only if s_j = sign(mean_j)/2 "
                "for every j with mean_j not 0: no coordinate that has been part of the predictor has left. Otherwise the "
                "objective stays above its minimum; by lambda sum (|mean_j| - 2 s_j mean_j) at most")
