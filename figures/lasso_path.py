@@ -75,7 +75,7 @@ def correlated(seed: int, n_samples: int = 20, n_features: int = 5) -> dln.Probl
 
 
 def compute(problems: Sequence[dln.Problem] | None = None, *, log_alphas: Sequence[float] | Array = LOG_ALPHAS,
-            reach: float = 300.0, n_penalties: int = 120) -> LassoPaths:
+            reach: float = 300.0, n_penalties: int = 80) -> LassoPaths:
     """Solve the Lasso and average flows over time.
 
     Parameters
