@@ -16,9 +16,8 @@ from ._registry import Finding
 from ._saddle_route import SaddleProcess, saddle_process
 from ._setting import Data, Setting
 from ._slopes import slope_finding
-from .limits import in_units
 
-__all__ = ["Engine", "Means", "ProcessMean", "SmallScaleLimit", "library_means", "log_route", "plateaus",
+__all__ = ["Engine", "Means", "ProcessMean", "SmallScaleLimit", "in_units", "library_means", "log_route", "plateaus",
            "with_one_that_leaves"]
 
 #: Means over time and predictors at its ends, (K, d) each.
@@ -80,6 +79,12 @@ def log_route(data: Data, log_scale: float, times: Array) -> Means:
         means.append(state[n_samples:] / end)
         betas.append(branches(state[:n_samples])[0])
     return np.array(means), np.array(betas)
+
+
+def in_units(setting: Setting) -> Data:
+    """Scale y so that the least-norm predictor has largest entry 1: then so has, about, what log(1/alpha) is compared with."""
+    data = setting.data
+    return replace(data, y=data.y / setting.predictor_unit)
 
 
 def plateaus(process: SaddleProcess) -> list[float]:

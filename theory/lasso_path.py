@@ -11,13 +11,21 @@ import numpy as np
 from ._exact import LEVELS, TOLERANCE, center_of, distance
 from ._fields import Velocity, gradient_flow, weight_decay
 from ._lasso_steps import derive_lasso_path
-from ._mean_limits import Engine, Means, ProcessMean, SmallScaleLimit, library_means, plateaus, with_one_that_leaves
+from ._mean_limits import (
+    Engine,
+    Means,
+    ProcessMean,
+    SmallScaleLimit,
+    in_units,
+    library_means,
+    plateaus,
+    with_one_that_leaves,
+)
 from ._network import Array
 from ._raw_route import integrate
 from ._registry import GENERIC, Finding, Mutant, Theorem
 from ._saddle_route import SaddleProcess, saddle_process
 from ._setting import Data, Setting, default_data
-from .limits import in_units
 
 __all__ = ["THEOREMS"]
 
