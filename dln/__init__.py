@@ -20,6 +20,7 @@ from .saddles import SaddlePath, saddles
 from .scale_path import ScalePath, scale_path
 from .stochastic_flow import StochasticResult, stochastic_flow
 from .synthetic import sparse_regression
+from .time_average import TimeAverage, time_average
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ __all__ = [
     "Separation",
     "Status",
     "StochasticResult",
+    "TimeAverage",
     "WeightDecay",
     "basis_pursuit",
     "datasets",
@@ -65,4 +67,5 @@ __all__ = [
     "schedules",
     "sparse_regression",
     "stochastic_flow",
+    "time_average",
 ]

@@ -30,6 +30,7 @@ registry = {
     "initial-scale": "figures.initial_scale",
     "margins": "figures.margins",
     "saddles": "figures.saddles",
+    "lasso-path": "figures.lasso_path",
 }
 
 #: File formats, by the end of the name.

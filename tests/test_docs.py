@@ -52,6 +52,14 @@ def test_page_on_momentum_prints_what_it_shows():
     assert printed.getvalue() == blocks(page, "text")[0]
 
 
+def test_page_on_the_lasso_path_prints_what_it_shows():
+    page = (ROOT / "docs" / "lasso_path.md").read_text(encoding="utf-8")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(blocks(page, "python")[0], "lasso_path.md", "exec"), {"__name__": "page"})
+    assert printed.getvalue() == blocks(page, "text")[0]
+
+
 def test_example_of_the_page_on_noise_prints_what_the_page_shows():
     page = (ROOT / "docs" / "noise.md").read_text(encoding="utf-8")
     printed = io.StringIO()

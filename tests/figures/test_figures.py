@@ -22,6 +22,7 @@ SMALL = {
     "noise": {"n_steps": 200, "n_runs": 3, "n_times": 8},
     "saddles": {"log_alphas": [-10.0, -100.0], "n_times": 40},
     "margins": {"alphas": [0.1, 10.0], "margin_end": 1e3, "n_margins": 8, "n_mus": 8},
+    "lasso-path": {"log_alphas": [-50.0, -10.0], "reach": 10.0, "n_penalties": 5},
 }
 
 
