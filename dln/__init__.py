@@ -11,11 +11,12 @@ from .margin_flow import margin_flow
 from .margin_limit import margin_limit
 from .margin_result import MarginResult, MarginStatus
 from .maximum_margin import MarginMaximizer, maximum_margin
-from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
+from .minimizer import Minimizer, minimize_potential, minimum_norm, predict
 from .momentum import MomentumResult, momentum_flow
 from .problem import Problem
 from .result import DescentResult, FlowResult, Status
 from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
+from .sparse import LassoPath, SparseMinimizer, basis_pursuit, lasso, lasso_path
 from .stochastic_flow import StochasticResult, stochastic_flow
 from .synthetic import sparse_regression
 
@@ -30,6 +31,7 @@ __all__ = [
     "FlowResult",
     "GradientFlow",
     "GradientRegularization",
+    "LassoPath",
     "MarginMaximizer",
     "MarginResult",
     "MarginStatus",
@@ -38,6 +40,7 @@ __all__ = [
     "Problem",
     "Rule",
     "Separation",
+    "SparseMinimizer",
     "Status",
     "StochasticResult",
     "WeightDecay",
@@ -46,6 +49,8 @@ __all__ = [
     "descend",
     "ensemble",
     "flow",
+    "lasso",
+    "lasso_path",
     "load",
     "margin_descent",
     "margin_flow",
