@@ -301,6 +301,11 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
         _back(L, t, k, p)
         _back(L, z, k, d)
         if recorded < capacity:
+            if k > 0:  # where e is small beside y, what rounding leaves of the active columns in it would count
+                matvec(Q[:k], e, work[:k])
+                rmatvec(Q[:k], work[:k], -1.0, work[n:])
+                for i in range(n):
+                    e[i] += work[n + i]
             log_lam[recorded] = lam
             log_k[recorded] = k
             for i in range(k):

@@ -124,7 +124,7 @@ class Homotopy:
         if k == 0:
             return active, np.zeros(0), self.y / lam if lam > 0.0 else np.zeros_like(self.y)
         if lam > 0.0:
-            return active, p - lam * d, e / lam + u
+            return active, p - lam * d, (e - (Q @ e) @ Q) / lam + u
         A, signs = self.columns[active], self.by_column[1][active]
         x = p + solve_triangular(L, Q @ (self.y - p @ A), lower=True, trans="T", check_finite=False)
         nu = u + solve_triangular(L, signs - A @ u, lower=True, check_finite=False) @ Q
