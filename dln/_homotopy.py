@@ -20,7 +20,7 @@ _DEPENDENT = 1e-10  # what is left of a column, relative to it, if the active on
 
 _TIE = 1e-12        # events this near in lam, relative to it, are one
 _NOISE = 1e-11      # an event this much below the last knot is a 0 that rounding has moved
-_REFRESH = 8        # all columns are measured anew when more than 1 in 8 had to be
+_RENEW = 32         # knots between computations of the residual from scratch
 
 DONE, PAUSED = 0, 1
 
@@ -55,6 +55,23 @@ def _back(L, right, k, out):
             out[m] -= v * L[i, m]
 
 
+@njit(fastmath=REDUCTION)
+def _back_both(L, t, z, k, p, d):
+    """Solve L^T p = t and L^T d = z together: L is read once."""
+    for i in range(k):
+        p[i] = t[i]
+        d[i] = z[i]
+    for i in range(k - 1, -1, -1):
+        row = L[i]
+        v = p[i] / row[i]
+        w = d[i] / row[i]
+        p[i] = v
+        d[i] = w
+        for m in range(i):
+            p[m] -= v * row[m]
+            d[m] -= w * row[m]
+
+
 @njit()
 def _clean(e, y_norm, k):
     if k == e.shape[0] or norm(e) <= 1e-14 * y_norm:
@@ -85,7 +102,7 @@ def _extend(a, sign, k, Q, L, z, t, e, u, y_norm, work):
         left = norm(q)
         if not left > _DEPENDENT * size:
             return False
-        if left > 0.7 * before:
+        if left > 0.1 * before:  # else once more: what is left has lost digits
             break
         before = left
     for i in range(n):
@@ -109,16 +126,10 @@ def _rotate(a, b, c, s):
         b[j] = c * w - s * v
 
 
-@njit(fastmath=REDUCTION)
-def _margins(ce, cu, norms, lam, low, off, out):
-    for j in range(out.shape[0]):
-        out[j] = max(abs(ce[j] + lam * cu[j]) - lam, abs(ce[j] + low * cu[j]) - low) + norms[j] * off
-
-
 @njit()
-def _remove(m, k, Q, L, z, t, y, e, u, y_norm, work):
+def _remove(m, k, Q, L, z, t, e, u, y_norm, work):
     """Take out column m of k: rotations keep L triangular."""
-    n = y.shape[0]
+    n = e.shape[0]
     cosines = work[:k]
     sines = work[k : 2 * k]
     for i in range(m, k - 1):  # row by row of L: all earlier rotations, then its own
@@ -147,16 +158,28 @@ def _remove(m, k, Q, L, z, t, y, e, u, y_norm, work):
         w = t[i + 1]
         t[i] = c * v + s * w
         t[i + 1] = c * w - s * v
-    rmatvec(Q[: k - 1], z[: k - 1], 1.0, u)
-    rmatvec(Q[: k - 1], t[: k - 1], 1.0, work[:n])
+    # What the column alone spanned is in the last row of Q now.
     for j in range(n):
-        e[j] = y[j] - work[j]
+        u[j] -= z[k - 1] * Q[k - 1, j]
+        e[j] += t[k - 1] * Q[k - 1, j]
     _clean(e, y_norm, k - 1)
 
 
 @njit()
-def _drop(m, k, active, signs, Q, L, z, t, y, e, u, y_norm, work):
-    _remove(m, k, Q, L, z, t, y, e, u, y_norm, work)
+def _renew(Q, z, t, y, e, u, y_norm, work):
+    """Compute e and u from scratch: knots have changed them one direction at a time."""
+    k, n = Q.shape
+    if k > 0:
+        rmatvec(Q, z[:k], 1.0, u)
+        rmatvec(Q, t[:k], 1.0, work[:n])
+        for i in range(n):
+            e[i] = y[i] - work[i]
+        _clean(e, y_norm, k)
+
+
+@njit()
+def _drop(m, k, active, signs, Q, L, z, t, e, u, y_norm, work):
+    _remove(m, k, Q, L, z, t, e, u, y_norm, work)
     signs[active[m]] = 0.0
     for i in range(m, k - 1):
         active[i] = active[i + 1]
@@ -164,7 +187,7 @@ def _drop(m, k, active, signs, Q, L, z, t, y, e, u, y_norm, work):
 
 
 @njit()
-def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, y, e, u, d, y_norm, work):
+def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, e, u, d, y_norm, work):
     """Decide which of the columns at their bound, with entry 0, become active.
 
     Nonnegative least squares (Lawson & Hanson 1974): the path leaves a knot along the d for which each of them either moves
@@ -212,7 +235,7 @@ def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, 
             if limiting < 0:
                 break
             at = active[limiting]
-            k = _drop(limiting, k, active, signs, Q, L, z, t, y, e, u, y_norm, work)
+            k = _drop(limiting, k, active, signs, Q, L, z, t, e, u, y_norm, work)
             change[at] = -1.0 if at == j else 0.0
     for i in range(n_tied):
         change[tied[i]] = -2.0
@@ -220,22 +243,65 @@ def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, 
 
 
 @njit()
-def _predicted(c, g, lam):
-    """Where a column that correlates as c + lam g with the residual reaches its bound."""
-    if c > 0.0 and 1.0 - g > _PARALLEL:
-        return c / (1.0 - g)
-    if c < 0.0 and 1.0 + g > _PARALLEL:
-        return -c / (1.0 + g)
-    return 0.0
+def _predict(ce, cu, out):
+    """Where a column that correlates as ce + lam cu with the residual reaches its bound; 0 if nowhere."""
+    for j in range(out.shape[0]):
+        rate = 1.0 - math.copysign(cu[j], ce[j] * cu[j])
+        at = abs(ce[j]) / rate
+        out[j] = at if rate > _PARALLEL else 0.0
 
 
+@njit()
+def _arrival(c, g):
+    rate = 1.0 - math.copysign(g, c * g)
+    return abs(c) / rate if rate > _PARALLEL else 0.0
+
+
+@njit()
+def _margins(ce, cu, norms, line, off, lam, low, out):
+    """By how much a column can be beyond its bound between lam and low, at most: it is convex in lam."""
+    for j in range(out.shape[0]):
+        out[j] = max(abs(ce[j] + lam * cu[j]) - lam, abs(ce[j] + low * cu[j]) - low) + norms[j] * off[line[j]]
+
+
+@njit(fastmath=REDUCTION)
+def _distance(e, u, e0, u0, lam, low):
+    """How far the residual is from another line, at most, between lam and low."""
+    here = 0.0
+    there = 0.0
+    for i in range(e.shape[0]):
+        v = e[i] - e0[i]
+        w = u[i] - u0[i]
+        here += (v + lam * w) * (v + lam * w)
+        there += (v + low * w) * (v + low * w)
+    return math.sqrt(max(here, there)) * 1.0000001
+
+
+@njit()
+def _begin_line(A, ce, cu, line, members, lines, e, u):
+    """Keep the line of this knot, in place of one on which few columns were measured: those are measured on this one."""
+    new = 0
+    for r in range(members.shape[0]):
+        if members[r] < members[new]:
+            new = r
+    lines[0, new, :] = e
+    lines[1, new, :] = u
+    if members[new] > 0:
+        for j in range(line.shape[0]):
+            if line[j] == new:
+                ce[j], cu[j] = _dots(A[j], e, u)
+    return new
+
+
+_TENSOR = types.Array(types.float64, 3, "C")
 _INTEGER_MATRIX = types.Array(types.int64, 2, "C")
 
 
 @njit(types.int64(DATA_MATRIX, DATA_VECTOR, types.float64, types.int64, INTEGERS, VECTOR, INTEGERS, INTEGERS, INTEGERS, MATRIX,
-                  MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, INTEGERS, _INTEGER_MATRIX, MATRIX, MATRIX))
-def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sample, by_active, Q, L, work, log_lam, log_k,
-            log_active, log_x, log_nu):
+                  MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, INTEGERS, INTEGERS, _TENSOR, VECTOR, VECTOR, INTEGERS,
+                  _INTEGER_MATRIX, MATRIX, MATRIX))
+def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sample, by_active, Q, L, work, line, members,
+            lines, off, log_lam, log_k, log_active, log_x, log_nu):
     """Follow the path down to lam = `stop`, over `most` knots at most; the next call goes on from there.
 
     Parameters
@@ -245,15 +311,17 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
     y : (n,)
     stop, most : float, int
     ints : (5,)
-        Number of active columns (-1: the start), of knots, of columns at their bound, of columns measured at the last knot, of
-        knots in the log.
+        Number of active columns (-1: the start), of knots, of columns at their bound, of columns measured, of knots in the
+        log.
     floats : (2,)
         lam, and its largest value.
     active, tied, near : (n + 1,), (d,), (d,)
-    by_column : (9, d)
+    by_column : (7, d)
         Norms (given), signs, and work.
-    by_sample, by_active, work : (4, n), (4, n + 1), (2 n + 2,)
-        e, u and the line on which columns were last measured; z, t, p, d.
+    by_sample, by_active, work : (2, n), (4, n + 1), (2 n + 2,)
+        e and u; z, t, p, d.
+    line, members, lines, off : (d,), (R,), (2, R, n), (R,)
+        On which of R earlier lines e + lam u a column was last measured, how many were on each, the lines, distances.
     Q, L : (n + 1, n), (n + 1, n + 1)
     log_lam, log_k, log_active, log_x, log_nu : (m,), (m,), (m, n), (m, n), (m, n)
         Of each knot, if m > 0: lam, the number of active columns, which, their entries, the residual over lam.
@@ -264,8 +332,8 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
         `DONE` or `PAUSED`.
     """
     norms, signs, change, ce = by_column[0], by_column[1], by_column[2], by_column[3]
-    cu, margin, tied_signs, near_c, near_g = by_column[4], by_column[5], by_column[6], by_column[7], by_column[8]
-    e, u, e0, u0 = by_sample[0], by_sample[1], by_sample[2], by_sample[3]
+    cu, margin, tied_signs = by_column[4], by_column[5], by_column[6]
+    e, u = by_sample[0], by_sample[1]
     z, t, p, d = by_active[0], by_active[1], by_active[2], by_active[3]
     count, n = A.shape
     y_norm = norm(y)
@@ -282,8 +350,11 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
             top = max(top, abs(ce[j]))
             signs[j] = 0.0
             change[j] = -2.0
-        e0[:] = y
-        u0[:] = 0.0
+            line[j] = 0
+        members[:] = 0
+        members[0] = count
+        lines[0, 0, :] = y
+        lines[1, 0, :] = 0.0
         floats[0] = top
         floats[1] = top
         m = 0
@@ -296,10 +367,11 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
     for _ in range(most):
         k = ints[0]
         lam = floats[0]
-        k = _resolve(A, k, tied, tied_signs, ints[2], change, active, signs, Q, L, z, t, y, e, u, d, y_norm, work)
+        k = _resolve(A, k, tied, tied_signs, ints[2], change, active, signs, Q, L, z, t, e, u, d, y_norm, work)
         ints[0] = k
-        _back(L, t, k, p)
-        _back(L, z, k, d)
+        if ints[1] % _RENEW == 0:
+            _renew(Q[:k], z, t, y, e, u, y_norm, work)
+        _back_both(L, t, z, k, p, d)
         if recorded < capacity:
             if k > 0:  # where e is small beside y, what rounding leaves of the active columns in it would count
                 matvec(Q[:k], e, work[:k])
@@ -325,55 +397,41 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
                 if at > low:
                     low = min(at, lam)
         # A column that comes to its bound: the likeliest first.
+        new = _begin_line(A, ce, cu, line, members, lines, e, u)
+        _predict(ce, cu, margin)
         guess = -1
         likeliest = 0.0
-        for i in range(ints[3]):
-            j = near[i]
-            if signs[j] == 0.0:
-                at = _predicted(near_c[i], near_g[i], lam)
-                if likeliest < at <= lam:
-                    likeliest = at
-                    guess = j
+        for j in range(count):
+            if likeliest < margin[j] <= lam and signs[j] == 0.0:
+                likeliest = margin[j]
+                guess = j
         if guess >= 0:
             c, g = _dots(A[guess], e, u)
-            at = _predicted(c, g, lam)
-            if at > low:
-                low = min(at, lam)
-        # Nothing else does as long as the residual stays near the line that the others were last measured on.
-        here = 0.0
-        there = 0.0
-        for i in range(n):
-            v = e[i] - e0[i]
-            w = u[i] - u0[i]
-            here += (v + lam * w) ** 2
-            there += (v + low * w) ** 2
-        off = math.sqrt(max(here, there)) * 1.0000001
+            low = max(low, min(_arrival(c, g), lam))
+        # No other does as long as the residual stays near the line that it was last measured on.
+        for r in range(members.shape[0]):
+            off[r] = _distance(e, u, lines[0, r], lines[1, r], lam, low) if members[r] > 0 else 0.0
+        _margins(ce, cu, norms, line, off, lam, low, margin)
         m = 0
-        _margins(ce, cu, norms, lam, low, off, margin)
         for j in range(count):
-            if margin[j] >= -slack:
-                if signs[j] == 0.0:
-                    c, g = _dots(A[j], e, u)
-                    at = _predicted(c, g, lam)
-                    near[m] = j
-                    near_c[m] = c
-                    near_g[m] = g
-                    m += 1
-                    if at > low:
-                        low = min(at, lam)
-        ints[3] = m
-        if m > count // _REFRESH:
-            e0[:] = e
-            u0[:] = u
-            for j in range(count):
-                ce[j], cu[j] = _dots(A[j], e, u)
+            if margin[j] >= -slack and signs[j] == 0.0:
+                c, g = _dots(A[j], e, u)
+                members[line[j]] -= 1
+                members[new] += 1
+                line[j] = new
+                ce[j] = c
+                cu[j] = g
+                near[m] = j
+                m += 1
+                low = max(low, min(_arrival(c, g), lam))
+        ints[3] += m
         if not low > max(stop, _NOISE * lam):
             floats[0] = stop
             return DONE
         # All that happens there.
         n_tied = 0
         for i in range(m):
-            v = near_c[i] + low * near_g[i]
+            v = ce[near[i]] + low * cu[near[i]]
             if abs(v) >= low - slack:
                 tied[n_tied] = near[i]
                 tied_signs[n_tied] = 1.0 if v > 0.0 else -1.0
@@ -384,7 +442,7 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
                 tied[n_tied] = j
                 tied_signs[n_tied] = signs[j]
                 n_tied += 1
-                k = _drop(i, k, active, signs, Q, L, z, t, y, e, u, y_norm, work)
+                k = _drop(i, k, active, signs, Q, L, z, t, e, u, y_norm, work)
         ints[0] = k
         ints[2] = n_tied
         floats[0] = low

@@ -10,6 +10,7 @@ from . import _homotopy as kernels
 from ._jit import entry_point
 
 _KNOTS_AT_ONCE = 64  # then Ctrl-C is heard
+_LINES = 32
 _GOOD = 1e-12
 _EQUAL = 1e-14  # columns that differ by less, relative to their norm, are one
 
@@ -44,12 +45,19 @@ class Scaled:
     @classmethod
     def of(cls, X, y, weights, *, by_rows):
         """Scale by powers of two, which cost no digits; also row by row, where only interpolators matter."""
-        A = X / weights
-        rows = -np.frexp(np.max(np.abs(A), axis=1, initial=0.0))[1] if by_rows else np.zeros(len(y), dtype=np.int64)
+        A = X if np.all(weights == 1.0) else X / weights
+        sizes = np.frexp(np.maximum(A.max(axis=1, initial=0.0), -A.min(axis=1, initial=0.0)))[1]
+        if not by_rows:
+            sizes = np.full_like(sizes, np.max(sizes, initial=-5000))
+        if np.all(np.abs(sizes) <= 16):  # near enough
+            sizes[:] = 0
+        else:
+            A = np.ldexp(A, -sizes[:, None])
+        x_exponent = 0 if by_rows else int(np.max(sizes, initial=0))
+        rows = -sizes if by_rows else np.zeros_like(sizes)
         target = np.ldexp(y, rows)
-        x_exponent = 0 if by_rows else exponent(A)
         y_exponent = exponent(target)
-        return cls(np.ldexp(A, (rows - x_exponent)[:, None]), np.ldexp(target, -y_exponent), rows, x_exponent, y_exponent)
+        return cls(np.ascontiguousarray(A), np.ldexp(target, -y_exponent), rows, x_exponent, y_exponent)
 
     def original(self, x):
         """Return ``w_j b_j``."""
@@ -79,9 +87,10 @@ class Homotopy:
         d = len(norms)
         self.ints, self.floats = np.array([-1, 0, 0, 0, 0]), np.zeros(2)
         self.active = np.zeros(n + 1, dtype=np.int64)
-        self.by_column, self.by_sample, self.by_active = np.zeros((9, d)), np.zeros((4, n)), np.zeros((4, n + 1))
+        self.by_column, self.by_sample, self.by_active = np.zeros((7, d)), np.zeros((2, n)), np.zeros((4, n + 1))
         self.by_column[0] = norms
         self.Q, self.L = np.zeros((n + 1, n)), np.zeros((n + 1, n + 1))
+        self.lines = (np.zeros(d, dtype=np.int64), np.zeros(_LINES, dtype=np.int64), np.zeros((2, _LINES, n)), np.zeros(_LINES))
         self.work = (np.zeros(d, dtype=np.int64), np.zeros(d, dtype=np.int64), np.zeros(2 * n + 2))
 
     def advance(self, stop, log):
@@ -89,7 +98,7 @@ class Homotopy:
         tied, near, work = self.work
         return kernels.DONE == entry_point(kernels.advance)(
             self.columns, self.y, stop, _KNOTS_AT_ONCE, self.ints, self.floats, self.active, tied, near, self.by_column,
-            self.by_sample, self.by_active, self.Q, self.L, work, *log)
+            self.by_sample, self.by_active, self.Q, self.L, work, *self.lines, *log)
 
     def follow(self, stop, knots=None):
         """Go down to `stop`, a penalty in units of the scaled data; append knots ``(lam, active, entries, nu)`` to the list.
@@ -120,7 +129,7 @@ class Homotopy:
         k = max(0, int(self.ints[0]))
         _, _, p, d = self.by_active[:, :k]
         active, Q, L = self.active[:k], self.Q[:k], self.L[:k, :k]
-        e, u = self.by_sample[:2]
+        e, u = self.by_sample
         if k == 0:
             return active, np.zeros(0), self.y / lam if lam > 0.0 else np.zeros_like(self.y)
         if lam > 0.0:
