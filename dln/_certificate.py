@@ -67,7 +67,10 @@ def target_of(problem, rows, target):
 
 def in_samples(rows, nu):
     """Return multipliers with one entry per sample of the original data."""
-    return nu if rows.basis is None else rows.basis @ nu
+    if rows.basis is None:
+        return nu
+    with np.errstate(invalid="ignore"):  # multipliers beyond the floats are combined into NaN
+        return rows.basis @ nu
 
 
 def remark(problem, target):

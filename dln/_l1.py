@@ -10,7 +10,9 @@ from . import _homotopy as kernels
 from ._jit import entry_point
 
 _KNOTS_AT_ONCE = 64  # then Ctrl-C is heard
-_LINES = 32
+_LINES = 32  # of the residual, on which columns were last measured
+_NEAR = 16  # sizes within a factor of 2^16 are left as they are
+_MOST_KNOTS = (1000, 100)  # and so many per sample
 _GOOD = 1e-12
 _EQUAL = 1e-14  # columns that differ by less, relative to their norm, are one
 
@@ -47,14 +49,13 @@ class Scaled:
         """Scale by powers of two, which cost no digits; also row by row, where only interpolators matter."""
         A = X if np.all(weights == 1.0) else X / weights
         sizes = np.frexp(np.maximum(A.max(axis=1, initial=0.0), -A.min(axis=1, initial=0.0)))[1]
-        if not by_rows:
-            sizes = np.full_like(sizes, np.max(sizes, initial=-5000))
-        if np.all(np.abs(sizes) <= 16):  # near enough
-            sizes[:] = 0
-        else:
-            A = np.ldexp(A, -sizes[:, None])
-        x_exponent = 0 if by_rows else int(np.max(sizes, initial=0))
-        rows = -sizes if by_rows else np.zeros_like(sizes)
+        rows, x_exponent = np.zeros_like(sizes), int(sizes.max()) if len(sizes) else 0
+        if by_rows and np.any(sizes < x_exponent - _NEAR):
+            rows, x_exponent = -sizes, 0
+        if abs(x_exponent) <= _NEAR:
+            x_exponent = 0
+        if x_exponent or rows.any():
+            A = np.ldexp(A, (rows - x_exponent)[:, None])
         target = np.ldexp(y, rows)
         y_exponent = exponent(target)
         return cls(np.ascontiguousarray(A), np.ldexp(target, -y_exponent), rows, x_exponent, y_exponent)
@@ -110,7 +111,7 @@ class Homotopy:
         n, room = len(self.y), 0 if knots is None else _KNOTS_AT_ONCE
         log = (np.empty(room), np.zeros(room, dtype=np.int64), np.zeros((room, n), dtype=np.int64), np.empty((room, n)),
                np.empty((room, n)))
-        before, limit = math.inf, 1000 + 100 * n
+        before, limit = math.inf, _MOST_KNOTS[0] + _MOST_KNOTS[1] * n
         while True:
             done = self.advance(stop, log)
             lam = self.floats[0]

@@ -124,7 +124,8 @@ def basis_pursuit(problem, weights=None, *, depth=2, shape=None):
     beta = scaled.original(x) / w
     objective = float(np.sum(w * np.abs(beta)))
     residual = _relative(rows.X @ beta - rows.y, rows.y)
-    duality_gap = abs(float(np.sum(np.abs(x))) - float(scaled.y @ point.nu)) / float(np.sum(np.abs(x)))
+    size = float(np.sum(np.abs(x)))
+    duality_gap = abs(size - float(scaled.y @ point.nu)) / size if size > 0.0 else 0.0
     good = residual <= _GOOD and duality_gap <= _GOOD
     steps = f"{point.n_iterations} {'knots' if point.solver == 'homotopy' else 'iterations'}"
     message = f"relative residual {residual:.1e}, relative duality gap {duality_gap:.1e} ({point.solver}, {steps})"
