@@ -237,8 +237,6 @@ def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, 
             at = active[limiting]
             k = _drop(limiting, k, active, signs, Q, L, z, t, e, u, y_norm, work)
             change[at] = -1.0 if at == j else 0.0
-    for i in range(n_tied):
-        change[tied[i]] = -2.0
     return k
 
 
@@ -382,11 +380,13 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
             log_k[recorded] = k
             for i in range(k):
                 log_active[recorded, i] = active[i]
-                log_x[recorded, i] = p[i] - lam * d[i]
+                log_x[recorded, i] = p[i] - lam * d[i] if change[active[i]] < 0.0 else 0.0  # it comes in here
             for i in range(n):
                 log_nu[recorded, i] = e[i] / lam + u[i]
             recorded += 1
             ints[4] = recorded
+        for i in range(ints[2]):
+            change[tied[i]] = -2.0
         ints[1] += 1
         slack = _TIE * lam + 1e-15 * floats[1]
         # An entry that comes to 0.

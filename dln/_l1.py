@@ -106,7 +106,7 @@ class Homotopy:
 
         Return False if the path was caught.
         """
-        if not self.columns.size or not self.y.any():
+        if not self.columns.size or not self.y.any() or (stop > 0.0 and np.max(np.abs(self.columns @ self.y)) <= stop):
             return True
         n, room = len(self.y), 0 if knots is None else _KNOTS_AT_ONCE
         log = (np.empty(room), np.zeros(room, dtype=np.int64), np.zeros((room, n), dtype=np.int64), np.empty((room, n)),

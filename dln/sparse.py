@@ -4,6 +4,7 @@ All are found by the homotopy of the Lasso (Osborne, Presnell & Turlach 2000; Ef
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -43,7 +44,7 @@ class SparseMinimizer(Minimizer):
     face: np.ndarray
     face_signs: np.ndarray
     unique: bool
-    _slack: object = field(repr=False)
+    _slack: Callable[[], float] = field(repr=False)
 
     @cached_property
     def gap(self):
@@ -315,7 +316,8 @@ def lasso_path(problem, weights=None):
     rows = checked(problem)
     w = weights_of(problem, weights)
     scaled = Scaled.of(rows.X, rows.y, w, by_rows=False)
-    path, knots = Homotopy(scaled.A, scaled.y), []
+    path = Homotopy(scaled.A, scaled.y)
+    knots: list[tuple] = []
     reached = path.follow(0.0, knots)
     if reached:
         active, entries, nu = path.here(0.0)
