@@ -12,7 +12,7 @@ import math
 
 from numba import types
 
-from ._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
+from ._jit import DATA_MATRIX, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
 from ._linalg import matvec, norm, rmatvec
 
 _PARALLEL = 1e-11   # 1 - s_j a_j.u below this: the column runs along its bound
@@ -23,6 +23,13 @@ _NOISE = 1e-11      # an event this much below the last knot is a 0 that roundin
 _RENEW = 32         # knots between computations of the residual from scratch
 
 DONE, PAUSED = 0, 1
+
+
+@njit()
+def _copy(source, out):
+    # Loops compile in a fraction of the time that assignments of slices take.
+    for i in range(out.shape[0]):
+        out[i] = source[i]
 
 
 @njit(fastmath=REDUCTION)
@@ -75,7 +82,8 @@ def _back_both(L, t, z, k, p, d):
 @njit()
 def _clean(e, y_norm, k):
     if k == e.shape[0] or norm(e) <= 1e-14 * y_norm:
-        e[:] = 0.0
+        for i in range(e.shape[0]):
+            e[i] = 0.0
 
 
 @njit()
@@ -86,8 +94,9 @@ def _extend(a, sign, k, Q, L, z, t, e, u, y_norm, work):
         return False
     q = Q[k]
     h = L[k]
-    h[:] = 0.0
-    q[:] = a
+    for i in range(k):
+        h[i] = 0.0
+    _copy(a, q)
     size = norm(a)
     before = size
     left = size
@@ -134,7 +143,7 @@ def _remove(m, k, Q, L, z, t, e, u, y_norm, work):
     sines = work[k : 2 * k]
     for i in range(m, k - 1):  # row by row of L: all earlier rotations, then its own
         row = L[i]
-        row[: i + 2] = L[i + 1, : i + 2]
+        _copy(L[i + 1], row[: i + 2])
         a = row[m]
         for r in range(m, i):
             b = row[r + 1]
@@ -282,20 +291,21 @@ def _begin_line(A, ce, cu, line, members, lines, e, u):
     for r in range(members.shape[0]):
         if members[r] < members[new]:
             new = r
-    lines[0, new, :] = e
-    lines[1, new, :] = u
-    if members[new] > 0:
+    _copy(e, lines[0, new])
+    _copy(u, lines[1, new])
+    again = members[new]
+    if again > 0:
         for j in range(line.shape[0]):
             if line[j] == new:
                 ce[j], cu[j] = _dots(A[j], e, u)
-    return new
+    return new, again
 
 
 _TENSOR = types.Array(types.float64, 3, "C")
 _INTEGER_MATRIX = types.Array(types.int64, 2, "C")
 
 
-@njit(types.int64(DATA_MATRIX, DATA_VECTOR, types.float64, types.int64, INTEGERS, VECTOR, INTEGERS, INTEGERS, INTEGERS, MATRIX,
+@njit(types.int64(MATRIX, VECTOR, types.float64, types.int64, INTEGERS, VECTOR, INTEGERS, INTEGERS, INTEGERS, MATRIX,
                   MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, INTEGERS, INTEGERS, _TENSOR, VECTOR, VECTOR, INTEGERS,
                   _INTEGER_MATRIX, MATRIX, MATRIX))
 def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sample, by_active, Q, L, work, line, members,
@@ -339,8 +349,11 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
     capacity = log_lam.shape[0]
     if ints[0] < 0:  # the start
         ints[0] = 0
-        e[:] = y
-        u[:] = 0.0
+        _copy(y, e)
+        _copy(y, lines[0, 0])
+        for i in range(n):
+            u[i] = 0.0
+            lines[1, 0, i] = 0.0
         top = 0.0
         for j in range(count):
             ce[j] = _dot(A[j], y)
@@ -349,10 +362,9 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
             signs[j] = 0.0
             change[j] = -2.0
             line[j] = 0
-        members[:] = 0
+        for r in range(members.shape[0]):
+            members[r] = 0
         members[0] = count
-        lines[0, 0, :] = y
-        lines[1, 0, :] = 0.0
         floats[0] = top
         floats[1] = top
         m = 0
@@ -397,7 +409,7 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
                 if at > low:
                     low = min(at, lam)
         # A column that comes to its bound: the likeliest first.
-        new = _begin_line(A, ce, cu, line, members, lines, e, u)
+        new, again = _begin_line(A, ce, cu, line, members, lines, e, u)
         _predict(ce, cu, margin)
         guess = -1
         likeliest = 0.0
@@ -424,7 +436,7 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
                 near[m] = j
                 m += 1
                 low = max(low, min(_arrival(c, g), lam))
-        ints[3] += m
+        ints[3] += m + again
         if not low > max(stop, _NOISE * lam):
             floats[0] = stop
             return DONE

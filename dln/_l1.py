@@ -10,7 +10,7 @@ from . import _homotopy as kernels
 from ._jit import entry_point
 
 _KNOTS_AT_ONCE = 64  # then Ctrl-C is heard
-_LINES = 32  # of the residual, on which columns were last measured
+_LINES = 16  # of the residual, on which columns were last measured
 _NEAR = 16  # sizes within a factor of 2^16 are left as they are
 _MOST_KNOTS = (1000, 100)  # and so many per sample
 _GOOD = 1e-12
