@@ -11,13 +11,14 @@ from .margin_flow import margin_flow
 from .margin_limit import margin_limit
 from .margin_result import MarginResult, MarginStatus
 from .maximum_margin import MarginMaximizer, maximum_margin
-from .minimizer import Minimizer, basis_pursuit, minimize_potential, minimum_norm, predict
+from .minimizer import Minimizer, minimize_potential, minimum_norm, predict
 from .momentum import MomentumResult, momentum_flow
 from .problem import Problem
 from .result import DescentResult, FlowResult, Status
 from .rules import SAM, Flooding, GradientFlow, GradientRegularization, Rule, WeightDecay
 from .saddles import SaddlePath, saddles
 from .scale_path import ScalePath, scale_path
+from .sparse import LassoPath, SparseMinimizer, basis_pursuit, lasso, lasso_path
 from .stochastic_flow import StochasticResult, stochastic_flow
 from .synthetic import sparse_regression
 from .time_average import TimeAverage, time_average
@@ -33,6 +34,7 @@ __all__ = [
     "FlowResult",
     "GradientFlow",
     "GradientRegularization",
+    "LassoPath",
     "MarginMaximizer",
     "MarginResult",
     "MarginStatus",
@@ -43,6 +45,7 @@ __all__ = [
     "SaddlePath",
     "ScalePath",
     "Separation",
+    "SparseMinimizer",
     "Status",
     "StochasticResult",
     "TimeAverage",
@@ -52,6 +55,8 @@ __all__ = [
     "descend",
     "ensemble",
     "flow",
+    "lasso",
+    "lasso_path",
     "load",
     "margin_descent",
     "margin_flow",

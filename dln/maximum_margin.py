@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._dual import DualProblem
+from ._l1 import polish
 from ._suggest import unknown
 from .classification import checked_classification
-from .minimizer import _divergence, _polish
+from .minimizer import _divergence
 from .network import difference_of_squares, initialize
 from .problem import RowSpace
 
@@ -180,7 +181,7 @@ def _l1(Z):
 
 def _polished_vertex(A, right, b, nu):
     tight = (A @ b - right <= 1e-8 * right) | (nu > 1e-9 * nu.max(initial=0.0))
-    better, multipliers = _polish(A[tight], right[tight], b, nu[tight])
+    better, multipliers = polish(A[tight], right[tight], b, nu[tight])
     if np.all(A @ better >= right * (1.0 - 1e-9)):
         b = better
         if np.all(multipliers >= -1e-9 * np.max(multipliers, initial=0.0)):

@@ -4,83 +4,17 @@ Each comes with a certificate: its residual and its duality gap, both relative.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from . import potential
+from ._certificate import Minimizer, certified, checked, in_samples, remark, target_of, weights_of
 from ._deep_dual import DeepDual
 from ._dual import DualProblem
 from .network import initialize
-from .problem import Problem
+from .sparse import basis_pursuit
 
 __all__ = ["Minimizer", "basis_pursuit", "minimize_potential", "minimum_norm", "predict"]
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Minimizer:
-    """A minimiser with its certificate.
-
-    Attributes
-    ----------
-    beta : ndarray (d,)
-        The minimiser.
-    dual : ndarray (N,)
-        Multipliers of ``X b = target``: for a potential, ``grad phi(beta) - grad phi(center) = X^T dual``.  At depth D > 2
-        they are of size ``alpha^(2-D)``, infinite where that is beyond the floats.
-    objective : float
-        Value of what was minimised.
-    residual : float
-        Norm of the reachable part of ``X beta - target``, relative to that of the target, or of ``X center`` if that is more.
-    duality_gap : float
-        Primal minus dual objective, relative to the primal.
-    success : bool
-    status, message : str
-        A word, and a line.
-    n_iterations : int
-    """
-
-    beta: np.ndarray
-    dual: np.ndarray
-    objective: float
-    residual: float
-    duality_gap: float
-    success: bool
-    status: str
-    message: str
-    n_iterations: int
-
-    def __repr__(self):
-        return (f"Minimizer({self.status}: objective={self.objective:.6g}, residual={self.residual:.1e}, "
-                f"duality_gap={self.duality_gap:.1e}, iterations={self.n_iterations})")
-
-
-def _checked(problem):
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem must be a dln.Problem, got {type(problem).__name__}; build one with dln.Problem(X, y)")
-    return problem.row_space
-
-
-def _target(problem, rows, target):
-    if target is None:
-        return rows.y
-    vector = np.asarray(target, dtype=float)
-    if vector.shape != (problem.n_samples,):
-        raise ValueError(f"target must have shape ({problem.n_samples},), one entry per row of X; got {vector.shape}")
-    if not np.isfinite(vector).all():
-        k = np.flatnonzero(~np.isfinite(vector))[0]
-        raise ValueError(f"target[{k}] must be finite, got {vector[k]}")
-    return vector if rows.basis is None else rows.basis.T @ vector
-
-
-def _in_samples(rows, nu):
-    return nu if rows.basis is None else rows.basis @ nu
-
-
-def _remark(problem, target):
-    if target is not None or problem.interpolates:
-        return ""
-    return "; no predictor fits every sample, so the constraint is that of least squares"
 
 
 def minimize_potential(problem, *, depth=2, alpha=None, log_alpha=None, center=None, log_ratio=None, target=None, tol=1e-13):
@@ -118,7 +52,7 @@ def minimize_potential(problem, *, depth=2, alpha=None, log_alpha=None, center=N
     Woodworth et al. (2020), Theorems 1 and 3; Azulay et al. (2021) for the centre.
     """
     depth = potential.checked_depth(depth)
-    rows = _checked(problem)
+    rows = checked(problem)
     if center is not None and log_ratio is not None:
         raise ValueError("give center or log_ratio = asinh(center/(2 alpha^2)), not both")
     start = initialize(problem.n_features, alpha=alpha, log_alpha=log_alpha, log_ratio=log_ratio)
@@ -129,7 +63,7 @@ def minimize_potential(problem, *, depth=2, alpha=None, log_alpha=None, center=N
             raise ValueError(f"center must have shape ({problem.n_features},), got {center.shape}")
         shift = potential.mirror(np.broadcast_to(center, (problem.n_features,)), log_alpha=start.log_alpha, depth=depth,
                                  name="center")
-    return _dual_newton(problem, rows, _target(problem, rows, target), start.log_alpha, shift, tol, _remark(problem, target),
+    return _dual_newton(problem, rows, target_of(problem, rows, target), start.log_alpha, shift, tol, remark(problem, target),
                         depth)
 
 
@@ -149,7 +83,7 @@ def predict(run, *, at_time=False):
     Minimizer
     """
     problem = run.problem
-    rows = _checked(problem)
+    rows = checked(problem)
     if not np.isfinite(run.log_effective_alpha).all():
         j = np.flatnonzero(~np.isfinite(run.log_effective_alpha))[0]
         raise ValueError(f"a weight of coordinate {j} is exactly 0 or not finite: this run has no effective initialisation")
@@ -158,8 +92,8 @@ def predict(run, *, at_time=False):
         raise ValueError(f"the centre of coordinate {j} is beyond the floats, log(alpha+/alpha-) = "
                          f"{run.effective_log_ratio[j]:.3g}: the steps were far beyond the edge of stability")
     target = problem.X @ run.beta if at_time else None
-    return _dual_newton(problem, rows, _target(problem, rows, target), run.log_effective_alpha, run.effective_log_ratio, 1e-13,
-                        _remark(problem, target) + _without_law(run), run.depth)
+    return _dual_newton(problem, rows, target_of(problem, rows, target), run.log_effective_alpha, run.effective_log_ratio,
+                        1e-13, remark(problem, target) + _without_law(run), run.depth)
 
 
 def _without_law(run):
@@ -177,7 +111,7 @@ def _dual_newton(problem, rows, y, log_alpha, ratio, tol, remark, depth=2.0):
     message = f"relative residual {residual:.1e}, relative duality gap {gap:.1e} after {n_iterations} Newton steps{remark}"
     if not good:
         message = f"stopped at {message}; are the rows of X nearly dependent?"
-    return Minimizer(beta=beta, dual=_in_samples(rows, nu), objective=objective, residual=residual, duality_gap=gap,
+    return Minimizer(beta=beta, dual=in_samples(rows, nu), objective=objective, residual=residual, duality_gap=gap,
                      success=good, status="optimal" if good else "not converged", message=message,
                      n_iterations=n_iterations)
 
@@ -239,18 +173,6 @@ def _divergence(w, ratio, beta, log_sizes, log_alpha):
     return float(np.sum(terms)), float(np.sum(conjugate))
 
 
-def _weights(problem, weights):
-    d = problem.n_features
-    w = np.ones(d) if weights is None else np.asarray(weights, dtype=float)
-    if w.shape != (d,):
-        raise ValueError(f"weights must have shape ({d},), one entry per column of X; got {w.shape}")
-    bad = ~(np.isfinite(w) & (w > 0.0))
-    if bad.any():
-        k = np.flatnonzero(bad)[0]
-        raise ValueError(f"weights[{k}] must be positive and finite, got {w[k]}")
-    return w
-
-
 def minimum_norm(problem, weights=None):
     """Return the interpolator of least weighted l2 norm, ``min sum_j weights_j b_j^2 / 2  s.t.  X b = y``.
 
@@ -264,8 +186,8 @@ def minimum_norm(problem, weights=None):
     -------
     Minimizer
     """
-    rows = _checked(problem)
-    w = _weights(problem, weights)
+    rows = checked(problem)
+    w = weights_of(problem, weights)
     root = np.sqrt(w)
     y_norm = float(np.linalg.norm(rows.y))
     if y_norm == 0.0:
@@ -278,82 +200,4 @@ def minimum_norm(problem, weights=None):
         residual = float(np.linalg.norm(rows.X @ beta - rows.y)) / y_norm
     objective = 0.5 * float(np.sum(w * beta**2))
     dual_objective = float(rows.y @ nu) - 0.5 * float(np.sum((nu @ rows.X) ** 2 / w))
-    return _certified(problem, rows, beta, nu, objective, dual_objective, residual, 1, "QR")
-
-
-def basis_pursuit(problem, weights=None):
-    """Return an interpolator of least weighted l1 norm, ``min sum_j weights_j |b_j|  s.t.  X b = y``.
-
-    Parameters
-    ----------
-    problem : Problem
-    weights : array_like (d,), optional
-        Positive weights, by default 1.
-
-    Returns
-    -------
-    Minimizer
-        With a dual certificate: ``|x_j.dual| <= weights_j``.  Where the minimiser is not unique, one vertex of their set.
-
-    Notes
-    -----
-    A linear programme, solved by HiGHS in SciPy after every row, column and the target have been scaled to 1: its "optimal"
-    is absolute, and data of size 1e-12 are "optimal" at 0.  The vertex and its multipliers are then solved for directly.
-
-    References
-    ----------
-    Chen, Donoho & Saunders (1998), Atomic decomposition by basis pursuit.
-    """
-    from scipy.optimize import linprog
-
-    rows = _checked(problem)
-    w = _weights(problem, weights)
-    d = problem.n_features
-    y_scale = float(np.max(np.abs(rows.y), initial=0.0))
-    if y_scale == 0.0:
-        return _certified(problem, rows, np.zeros(d), np.zeros(rows.X.shape[0]), 0.0, 0.0, 0.0, 0, "HiGHS")
-    # Columns by their largest entry over weight, so that every variable enters the objective alike: c_j = w_j b_j.
-    A = rows.X / w
-    row_scale = np.max(np.abs(A), axis=1)
-    A = A / row_scale[:, None]
-    right = rows.y / row_scale
-    right_scale = float(np.max(np.abs(right)))
-    right = right / right_scale
-    programme = linprog(np.ones(2 * d), A_eq=np.hstack([A, -A]), b_eq=right, bounds=(0, None), method="highs",
-                        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10})
-    if programme.x is None:
-        return Minimizer(beta=np.full(d, np.nan), dual=np.full(problem.n_samples, np.nan), objective=math.nan,
-                         residual=math.nan, duality_gap=math.nan, success=False, status="not converged",
-                         message=f"HiGHS: {programme.message}", n_iterations=int(programme.nit))
-    c, nu = _polish(A, right, programme.x[:d] - programme.x[d:], np.asarray(programme.eqlin.marginals))
-    residual = float(np.linalg.norm((A @ c - right) * row_scale)) / float(np.linalg.norm(right * row_scale))
-    # A multiplier that is infeasible by rounding is shrunk until it certifies.
-    nu = nu / max(1.0, float(np.max(np.abs(nu @ A))))
-    objective, dual_objective = float(np.sum(np.abs(c))) * right_scale, float(right @ nu) * right_scale
-    return _certified(problem, rows, c * right_scale / w, nu / row_scale, objective, dual_objective, residual,
-                      int(programme.nit), "HiGHS")
-
-
-def _polish(A, right, c, nu):
-    """Solve for the vertex and for the multipliers that fit its signs exactly, if that does not spoil them."""
-    support = np.abs(c) > 1e-9 * np.max(np.abs(c))
-    active = A[:, support]
-    if np.count_nonzero(support) <= A.shape[0] and np.linalg.matrix_rank(active) == active.shape[1]:
-        exact = np.zeros_like(c)
-        exact[support] = np.linalg.lstsq(active, right, rcond=None)[0]
-        if np.all(np.sign(exact[support]) == np.sign(c[support])) and (
-                np.linalg.norm(A @ exact - right) <= np.linalg.norm(A @ c - right) + 1e-14):
-            c = exact
-        correction = np.linalg.lstsq(active.T, np.sign(c[support]) - nu @ active, rcond=None)[0]
-        if np.max(np.abs(correction)) <= 1e-5 * (1.0 + np.max(np.abs(nu))):
-            nu = nu + correction
-    return c, nu
-
-
-def _certified(problem, rows, beta, nu, objective, dual_objective, residual, n_iterations, solver):
-    gap = abs(objective - dual_objective) / objective if objective > 0.0 else 0.0
-    good = residual <= 1e-9 and gap <= 1e-9
-    message = (f"relative residual {residual:.1e}, relative duality gap {gap:.1e} ({solver}, {n_iterations} iterations)"
-               f"{_remark(problem, None)}")
-    return Minimizer(beta=beta, dual=_in_samples(rows, nu), objective=objective, residual=residual, duality_gap=gap,
-                     success=good, status="optimal" if good else "not certified", message=message, n_iterations=n_iterations)
+    return certified(problem, rows, beta, nu, objective, dual_objective, residual, 1, "QR")

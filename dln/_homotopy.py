@@ -1,0 +1,471 @@
+"""The homotopy of the Lasso, knot by knot: compiled.
+
+With columns a_j, the minimiser of ``|A x - y|^2/2 + lam |x|_1`` is piecewise linear in lam.  Between knots, with active columns
+``A_S = Q L^T`` and signs s, both x and the residual are known in closed form,
+
+    x_S = p - lam d,   r = e + lam u,     L^T p = Q^T y,  L^T d = z,  L z = s,  e = y - Q Q^T y,  u = Q z,
+
+so that no error is carried from knot to knot.  A column more is one orthogonalisation, a column less a few rotations.
+"""
+
+import math
+
+from numba import types
+
+from ._jit import DATA_MATRIX, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
+from ._linalg import matvec, norm, rmatvec
+
+_PARALLEL = 1e-11   # 1 - s_j a_j.u below this: the column runs along its bound
+_DEPENDENT = 1e-10  # what is left of a column, relative to it, if the active ones span it
+
+_TIE = 1e-12        # events this near in lam, relative to it, are one
+_NOISE = 1e-11      # an event this much below the last knot is a 0 that rounding has moved
+_RENEW = 32         # knots between computations of the residual from scratch
+
+DONE, PAUSED = 0, 1
+
+
+@njit()
+def _copy(source, out):
+    # Loops compile in a fraction of the time that assignments of slices take.
+    for i in range(out.shape[0]):
+        out[i] = source[i]
+
+
+@njit(fastmath=REDUCTION)
+def _dot(a, b):
+    s = 0.0
+    for i in range(a.shape[0]):
+        s += a[i] * b[i]
+    return s
+
+
+@njit(fastmath=REDUCTION)
+def _dots(a, e, u):
+    s = 0.0
+    w = 0.0
+    for i in range(a.shape[0]):
+        s += a[i] * e[i]
+        w += a[i] * u[i]
+    return s, w
+
+
+@njit()
+def _back(L, right, k, out):
+    """Solve L^T out = right for the leading k."""
+    for i in range(k):
+        out[i] = right[i]
+    for i in range(k - 1, -1, -1):
+        v = out[i] / L[i, i]
+        out[i] = v
+        for m in range(i):
+            out[m] -= v * L[i, m]
+
+
+@njit(fastmath=REDUCTION)
+def _back_both(L, t, z, k, p, d):
+    """Solve L^T p = t and L^T d = z together: L is read once."""
+    for i in range(k):
+        p[i] = t[i]
+        d[i] = z[i]
+    for i in range(k - 1, -1, -1):
+        row = L[i]
+        v = p[i] / row[i]
+        w = d[i] / row[i]
+        p[i] = v
+        d[i] = w
+        for m in range(i):
+            p[m] -= v * row[m]
+            d[m] -= w * row[m]
+
+
+@njit()
+def _clean(e, y_norm, k):
+    if k == e.shape[0] or norm(e) <= 1e-14 * y_norm:
+        for i in range(e.shape[0]):
+            e[i] = 0.0
+
+
+@njit()
+def _extend(a, sign, k, Q, L, z, t, e, u, y_norm, work):
+    """Append a column; False if the active ones span it."""
+    n = a.shape[0]
+    if k == n:
+        return False
+    q = Q[k]
+    h = L[k]
+    for i in range(k):
+        h[i] = 0.0
+    _copy(a, q)
+    size = norm(a)
+    before = size
+    left = size
+    for _ in range(3):
+        if k > 0:
+            matvec(Q[:k], q, work[:k])
+            for i in range(k):
+                h[i] += work[i]
+            rmatvec(Q[:k], work[:k], 1.0, work[n:])
+            for i in range(n):
+                q[i] -= work[n + i]
+        left = norm(q)
+        if not left > _DEPENDENT * size:
+            return False
+        if left > 0.1 * before:  # else once more: what is left has lost digits
+            break
+        before = left
+    for i in range(n):
+        q[i] /= left
+    h[k] = left
+    z[k] = (sign - _dot(h[:k], z[:k])) / left
+    t[k] = _dot(q, e)
+    for i in range(n):
+        e[i] -= t[k] * q[i]
+        u[i] += z[k] * q[i]
+    _clean(e, y_norm, k + 1)
+    return True
+
+
+@njit(fastmath=REDUCTION)
+def _rotate(a, b, c, s):
+    for j in range(a.shape[0]):
+        v = a[j]
+        w = b[j]
+        a[j] = c * v + s * w
+        b[j] = c * w - s * v
+
+
+@njit()
+def _remove(m, k, Q, L, z, t, e, u, y_norm, work):
+    """Take out column m of k: rotations keep L triangular."""
+    n = e.shape[0]
+    cosines = work[:k]
+    sines = work[k : 2 * k]
+    for i in range(m, k - 1):  # row by row of L: all earlier rotations, then its own
+        row = L[i]
+        _copy(L[i + 1], row[: i + 2])
+        a = row[m]
+        for r in range(m, i):
+            b = row[r + 1]
+            row[r] = cosines[r] * a + sines[r] * b
+            a = cosines[r] * b - sines[r] * a
+        b = row[i + 1]
+        h = math.hypot(a, b)
+        row[i] = h
+        row[i + 1] = 0.0
+        cosines[i] = a / h
+        sines[i] = b / h
+    for i in range(m, k - 1):
+        c = cosines[i]
+        s = sines[i]
+        _rotate(Q[i], Q[i + 1], c, s)
+        v = z[i]
+        w = z[i + 1]
+        z[i] = c * v + s * w
+        z[i + 1] = c * w - s * v
+        v = t[i]
+        w = t[i + 1]
+        t[i] = c * v + s * w
+        t[i + 1] = c * w - s * v
+    # What the column alone spanned is in the last row of Q now.
+    for j in range(n):
+        u[j] -= z[k - 1] * Q[k - 1, j]
+        e[j] += t[k - 1] * Q[k - 1, j]
+    _clean(e, y_norm, k - 1)
+
+
+@njit()
+def _renew(Q, z, t, y, e, u, y_norm, work):
+    """Compute e and u from scratch: knots have changed them one direction at a time."""
+    k, n = Q.shape
+    if k > 0:
+        rmatvec(Q, z[:k], 1.0, u)
+        rmatvec(Q, t[:k], 1.0, work[:n])
+        for i in range(n):
+            e[i] = y[i] - work[i]
+        _clean(e, y_norm, k)
+
+
+@njit()
+def _drop(m, k, active, signs, Q, L, z, t, e, u, y_norm, work):
+    _remove(m, k, Q, L, z, t, e, u, y_norm, work)
+    signs[active[m]] = 0.0
+    for i in range(m, k - 1):
+        active[i] = active[i + 1]
+    return k - 1
+
+
+@njit()
+def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, e, u, d, y_norm, work):
+    """Decide which of the columns at their bound, with entry 0, become active.
+
+    Nonnegative least squares (Lawson & Hanson 1974): the path leaves a knot along the d for which each of them either moves
+    off 0 with its sign or stays within its bound.
+    """
+    for i in range(n_tied):
+        change[tied[i]] = 0.0  # of the entry, with its sign, as lam falls; negative: not to be tried again
+    for _ in range(3 * n_tied + 3):
+        best = -1
+        most = _PARALLEL
+        for i in range(n_tied):
+            j = tied[i]
+            if signs[j] == 0.0 and change[j] == 0.0:
+                w = 1.0 - tied_signs[i] * _dot(A[j], u)
+                if w > most:
+                    most = w
+                    best = i
+        if best < 0:
+            break
+        j = tied[best]
+        if not _extend(A[j], tied_signs[best], k, Q, L, z, t, e, u, y_norm, work):
+            change[j] = -1.0
+            continue
+        active[k] = j
+        signs[j] = tied_signs[best]
+        k += 1
+        while True:
+            _back(L, z, k, d)
+            theta = 1.0
+            limiting = -1
+            for i in range(k):
+                at = active[i]
+                if change[at] >= 0.0 or at == j:
+                    new = signs[at] * d[i]
+                    old = change[at]
+                    if new <= 0.0 and old - new >= 0.0:
+                        share = old / (old - new) if old > 0.0 else 0.0
+                        if share < theta or limiting < 0:
+                            theta = share
+                            limiting = i
+            for i in range(k):
+                at = active[i]
+                if change[at] >= 0.0:
+                    change[at] = max(0.0, change[at] + theta * (signs[at] * d[i] - change[at]))
+            if limiting < 0:
+                break
+            at = active[limiting]
+            k = _drop(limiting, k, active, signs, Q, L, z, t, e, u, y_norm, work)
+            change[at] = -1.0 if at == j else 0.0
+    return k
+
+
+@njit()
+def _predict(ce, cu, out):
+    """Where a column that correlates as ce + lam cu with the residual reaches its bound; 0 if nowhere."""
+    for j in range(out.shape[0]):
+        rate = 1.0 - math.copysign(cu[j], ce[j] * cu[j])
+        at = abs(ce[j]) / rate
+        out[j] = at if rate > _PARALLEL else 0.0
+
+
+@njit()
+def _arrival(c, g):
+    rate = 1.0 - math.copysign(g, c * g)
+    return abs(c) / rate if rate > _PARALLEL else 0.0
+
+
+@njit()
+def _margins(ce, cu, norms, line, off, lam, low, out):
+    """By how much a column can be beyond its bound between lam and low, at most: it is convex in lam."""
+    for j in range(out.shape[0]):
+        out[j] = max(abs(ce[j] + lam * cu[j]) - lam, abs(ce[j] + low * cu[j]) - low) + norms[j] * off[line[j]]
+
+
+@njit(fastmath=REDUCTION)
+def _distance(e, u, e0, u0, lam, low):
+    """How far the residual is from another line, at most, between lam and low."""
+    here = 0.0
+    there = 0.0
+    for i in range(e.shape[0]):
+        v = e[i] - e0[i]
+        w = u[i] - u0[i]
+        here += (v + lam * w) * (v + lam * w)
+        there += (v + low * w) * (v + low * w)
+    return math.sqrt(max(here, there)) * 1.0000001
+
+
+@njit()
+def _begin_line(A, ce, cu, line, members, lines, e, u):
+    """Keep the line of this knot, in place of one on which few columns were measured: those are measured on this one."""
+    new = 0
+    for r in range(members.shape[0]):
+        if members[r] < members[new]:
+            new = r
+    _copy(e, lines[0, new])
+    _copy(u, lines[1, new])
+    again = members[new]
+    if again > 0:
+        for j in range(line.shape[0]):
+            if line[j] == new:
+                ce[j], cu[j] = _dots(A[j], e, u)
+    return new, again
+
+
+_TENSOR = types.Array(types.float64, 3, "C")
+_INTEGER_MATRIX = types.Array(types.int64, 2, "C")
+
+
+@njit(types.int64(MATRIX, VECTOR, types.float64, types.int64, INTEGERS, VECTOR, INTEGERS, INTEGERS, INTEGERS, MATRIX,
+                  MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, INTEGERS, INTEGERS, _TENSOR, VECTOR, VECTOR, INTEGERS,
+                  _INTEGER_MATRIX, MATRIX, MATRIX))
+def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sample, by_active, Q, L, work, line, members,
+            lines, off, log_lam, log_k, log_active, log_x, log_nu):
+    """Follow the path down to lam = `stop`, over `most` knots at most; the next call goes on from there.
+
+    Parameters
+    ----------
+    A : (d, n)
+        One column of the data per row.
+    y : (n,)
+    stop, most : float, int
+    ints : (5,)
+        Number of active columns (-1: the start), of knots, of columns at their bound, of columns measured, of knots in the
+        log.
+    floats : (2,)
+        lam, and its largest value.
+    active, tied, near : (n + 1,), (d,), (d,)
+    by_column : (7, d)
+        Norms (given), signs, and work.
+    by_sample, by_active, work : (2, n), (4, n + 1), (2 n + 2,)
+        e and u; z, t, p, d.
+    line, members, lines, off : (d,), (R,), (2, R, n), (R,)
+        On which of R earlier lines e + lam u a column was last measured, how many were on each, the lines, distances.
+    Q, L : (n + 1, n), (n + 1, n + 1)
+    log_lam, log_k, log_active, log_x, log_nu : (m,), (m,), (m, n), (m, n), (m, n)
+        Of each knot, if m > 0: lam, the number of active columns, which, their entries, the residual over lam.
+
+    Returns
+    -------
+    int
+        `DONE` or `PAUSED`.
+    """
+    norms, signs, change, ce = by_column[0], by_column[1], by_column[2], by_column[3]
+    cu, margin, tied_signs = by_column[4], by_column[5], by_column[6]
+    e, u = by_sample[0], by_sample[1]
+    z, t, p, d = by_active[0], by_active[1], by_active[2], by_active[3]
+    count, n = A.shape
+    y_norm = norm(y)
+    recorded = 0
+    capacity = log_lam.shape[0]
+    if ints[0] < 0:  # the start
+        ints[0] = 0
+        _copy(y, e)
+        _copy(y, lines[0, 0])
+        for i in range(n):
+            u[i] = 0.0
+            lines[1, 0, i] = 0.0
+        top = 0.0
+        for j in range(count):
+            ce[j] = _dot(A[j], y)
+            cu[j] = 0.0
+            top = max(top, abs(ce[j]))
+            signs[j] = 0.0
+            change[j] = -2.0
+            line[j] = 0
+        for r in range(members.shape[0]):
+            members[r] = 0
+        members[0] = count
+        floats[0] = top
+        floats[1] = top
+        m = 0
+        for j in range(count):
+            if abs(ce[j]) >= top * (1.0 - _TIE):
+                tied[m] = j
+                tied_signs[m] = 1.0 if ce[j] > 0.0 else -1.0
+                m += 1
+        ints[2] = m
+    for _ in range(most):
+        k = ints[0]
+        lam = floats[0]
+        k = _resolve(A, k, tied, tied_signs, ints[2], change, active, signs, Q, L, z, t, e, u, d, y_norm, work)
+        ints[0] = k
+        if ints[1] % _RENEW == 0:
+            _renew(Q[:k], z, t, y, e, u, y_norm, work)
+        _back_both(L, t, z, k, p, d)
+        if recorded < capacity:
+            if k > 0:  # where e is small beside y, what rounding leaves of the active columns in it would count
+                matvec(Q[:k], e, work[:k])
+                rmatvec(Q[:k], work[:k], -1.0, work[n:])
+                for i in range(n):
+                    e[i] += work[n + i]
+            log_lam[recorded] = lam
+            log_k[recorded] = k
+            for i in range(k):
+                log_active[recorded, i] = active[i]
+                log_x[recorded, i] = p[i] - lam * d[i] if change[active[i]] < 0.0 else 0.0  # it comes in here
+            for i in range(n):
+                log_nu[recorded, i] = e[i] / lam + u[i]
+            recorded += 1
+            ints[4] = recorded
+        for i in range(ints[2]):
+            change[tied[i]] = -2.0
+        ints[1] += 1
+        slack = _TIE * lam + 1e-15 * floats[1]
+        # An entry that comes to 0.
+        low = stop
+        for i in range(k):
+            if signs[active[i]] * d[i] < 0.0:
+                at = p[i] / d[i]
+                if at > low:
+                    low = min(at, lam)
+        # A column that comes to its bound: the likeliest first.
+        new, again = _begin_line(A, ce, cu, line, members, lines, e, u)
+        _predict(ce, cu, margin)
+        guess = -1
+        likeliest = 0.0
+        for j in range(count):
+            if likeliest < margin[j] <= lam and signs[j] == 0.0:
+                likeliest = margin[j]
+                guess = j
+        if guess >= 0:
+            c, g = _dots(A[guess], e, u)
+            low = max(low, min(_arrival(c, g), lam))
+        # No other does as long as the residual stays near the line that it was last measured on.
+        for r in range(members.shape[0]):
+            off[r] = _distance(e, u, lines[0, r], lines[1, r], lam, low) if members[r] > 0 else 0.0
+        _margins(ce, cu, norms, line, off, lam, low, margin)
+        m = 0
+        for j in range(count):
+            if margin[j] >= -slack and signs[j] == 0.0:
+                c, g = _dots(A[j], e, u)
+                members[line[j]] -= 1
+                members[new] += 1
+                line[j] = new
+                ce[j] = c
+                cu[j] = g
+                near[m] = j
+                m += 1
+                low = max(low, min(_arrival(c, g), lam))
+        ints[3] += m + again
+        if not low > max(stop, _NOISE * lam):
+            floats[0] = stop
+            return DONE
+        # All that happens there.
+        n_tied = 0
+        for i in range(m):
+            v = ce[near[i]] + low * cu[near[i]]
+            if abs(v) >= low - slack:
+                tied[n_tied] = near[i]
+                tied_signs[n_tied] = 1.0 if v > 0.0 else -1.0
+                n_tied += 1
+        for i in range(k - 1, -1, -1):
+            j = active[i]
+            if signs[j] * d[i] < 0.0 and p[i] / d[i] >= low - slack:
+                tied[n_tied] = j
+                tied_signs[n_tied] = signs[j]
+                n_tied += 1
+                k = _drop(i, k, active, signs, Q, L, z, t, e, u, y_norm, work)
+        ints[0] = k
+        ints[2] = n_tied
+        floats[0] = low
+    return PAUSED
+
+
+@njit(types.void(DATA_MATRIX, MATRIX))
+def transposed(X, out):
+    """out = X^T, block by block."""
+    rows, columns = X.shape
+    for start in range(0, columns, 64):
+        for i in range(rows):
+            for j in range(start, min(start + 64, columns)):
+                out[j, i] = X[i, j]
