@@ -13,7 +13,7 @@ from ._lasso import lasso, objective
 from ._network import Array
 from ._raw_route import RouteError
 from ._registry import Finding
-from ._saddle_route import SaddleProcess, saddle_process
+from ._process_mean import SaddleProcess, saddle_process
 from ._setting import Data, Setting
 from ._slopes import slope_finding
 

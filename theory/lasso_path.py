@@ -24,7 +24,7 @@ from ._mean_limits import (
 from ._network import Array
 from ._raw_route import integrate
 from ._registry import GENERIC, Finding, Mutant, Theorem
-from ._saddle_route import SaddleProcess, saddle_process
+from ._process_mean import SaddleProcess, saddle_process
 from ._setting import Data, Setting, default_data
 
 __all__ = ["THEOREMS"]

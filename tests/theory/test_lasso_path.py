@@ -13,7 +13,7 @@ from theory._lasso import lasso, objective
 from theory._mean_limits import SCALES, in_units, log_route, plateaus, surplus, with_one_that_leaves
 from theory._mutants import standard_problem
 from theory._raw_route import RouteError
-from theory._saddle_route import saddle_process
+from theory._process_mean import saddle_process
 from theory._setting import Data, Setting, default_data
 
 GENERIC = [in_units(Setting(data)) for data in default_data(7)]
