@@ -282,6 +282,7 @@ class DeepDual:
     def descend(self, solution, residual, tol):
         """Follow the solution from a point near it down to the end; return it there and its relative residual."""
         nu, point = solution
+        rough = residual > tol
         budget = self.n_iterations + _MAX_TOTAL
         while self.here > self.highest and self.n_iterations < budget:
             before, left = self.here, self.here - self.highest
@@ -298,8 +299,12 @@ class DeepDual:
                 self.here, self.step = before, 0.3 * fall
                 if self.step < 1e-4:
                     break
+                if rough and trial is not None:  # a prediction is no better than the point that it starts from
+                    (nu, point), _, _ = self.newton(nu, point, tol, 30)
+                    rough = False
                 continue
             nu, point = trial
+            rough = True
             if not last:  # a step that the end has cut short says nothing of longer ones
                 self.step = fall * (4.0 if used <= 3 else 2.0 if used <= 8 else 0.7)
         if self.here > self.highest:
