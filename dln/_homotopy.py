@@ -12,187 +12,16 @@ import math
 
 from numba import types
 
+from ._active_columns import back, back_both, copy, dot, dots, drop, extend, renew
 from ._jit import DATA_MATRIX, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
 from ._linalg import matvec, norm, rmatvec
 
 _PARALLEL = 1e-11   # 1 - s_j a_j.u below this: the column runs along its bound
-_DEPENDENT = 1e-10  # what is left of a column, relative to it, if the active ones span it
-
 _TIE = 1e-12        # events this near in lam, relative to it, are one
 _NOISE = 1e-11      # an event this much below the last knot is a 0 that rounding has moved
 _RENEW = 32         # knots between computations of the residual from scratch
 
 DONE, PAUSED = 0, 1
-
-
-@njit()
-def _copy(source, out):
-    # Loops compile in a fraction of the time that assignments of slices take.
-    for i in range(out.shape[0]):
-        out[i] = source[i]
-
-
-@njit(fastmath=REDUCTION)
-def _dot(a, b):
-    s = 0.0
-    for i in range(a.shape[0]):
-        s += a[i] * b[i]
-    return s
-
-
-@njit(fastmath=REDUCTION)
-def _dots(a, e, u):
-    s = 0.0
-    w = 0.0
-    for i in range(a.shape[0]):
-        s += a[i] * e[i]
-        w += a[i] * u[i]
-    return s, w
-
-
-@njit()
-def _back(L, right, k, out):
-    """Solve L^T out = right for the leading k."""
-    for i in range(k):
-        out[i] = right[i]
-    for i in range(k - 1, -1, -1):
-        v = out[i] / L[i, i]
-        out[i] = v
-        for m in range(i):
-            out[m] -= v * L[i, m]
-
-
-@njit(fastmath=REDUCTION)
-def _back_both(L, t, z, k, p, d):
-    """Solve L^T p = t and L^T d = z together: L is read once."""
-    for i in range(k):
-        p[i] = t[i]
-        d[i] = z[i]
-    for i in range(k - 1, -1, -1):
-        row = L[i]
-        v = p[i] / row[i]
-        w = d[i] / row[i]
-        p[i] = v
-        d[i] = w
-        for m in range(i):
-            p[m] -= v * row[m]
-            d[m] -= w * row[m]
-
-
-@njit()
-def _clean(e, y_norm, k):
-    if k == e.shape[0] or norm(e) <= 1e-14 * y_norm:
-        for i in range(e.shape[0]):
-            e[i] = 0.0
-
-
-@njit()
-def _extend(a, sign, k, Q, L, z, t, e, u, y_norm, work):
-    """Append a column; False if the active ones span it."""
-    n = a.shape[0]
-    if k == n:
-        return False
-    q = Q[k]
-    h = L[k]
-    for i in range(k):
-        h[i] = 0.0
-    _copy(a, q)
-    size = norm(a)
-    before = size
-    left = size
-    for _ in range(3):
-        if k > 0:
-            matvec(Q[:k], q, work[:k])
-            for i in range(k):
-                h[i] += work[i]
-            rmatvec(Q[:k], work[:k], 1.0, work[n:])
-            for i in range(n):
-                q[i] -= work[n + i]
-        left = norm(q)
-        if not left > _DEPENDENT * size:
-            return False
-        if left > 0.1 * before:  # else once more: what is left has lost digits
-            break
-        before = left
-    for i in range(n):
-        q[i] /= left
-    h[k] = left
-    z[k] = (sign - _dot(h[:k], z[:k])) / left
-    t[k] = _dot(q, e)
-    for i in range(n):
-        e[i] -= t[k] * q[i]
-        u[i] += z[k] * q[i]
-    _clean(e, y_norm, k + 1)
-    return True
-
-
-@njit(fastmath=REDUCTION)
-def _rotate(a, b, c, s):
-    for j in range(a.shape[0]):
-        v = a[j]
-        w = b[j]
-        a[j] = c * v + s * w
-        b[j] = c * w - s * v
-
-
-@njit()
-def _remove(m, k, Q, L, z, t, e, u, y_norm, work):
-    """Take out column m of k: rotations keep L triangular."""
-    n = e.shape[0]
-    cosines = work[:k]
-    sines = work[k : 2 * k]
-    for i in range(m, k - 1):  # row by row of L: all earlier rotations, then its own
-        row = L[i]
-        _copy(L[i + 1], row[: i + 2])
-        a = row[m]
-        for r in range(m, i):
-            b = row[r + 1]
-            row[r] = cosines[r] * a + sines[r] * b
-            a = cosines[r] * b - sines[r] * a
-        b = row[i + 1]
-        h = math.hypot(a, b)
-        row[i] = h
-        row[i + 1] = 0.0
-        cosines[i] = a / h
-        sines[i] = b / h
-    for i in range(m, k - 1):
-        c = cosines[i]
-        s = sines[i]
-        _rotate(Q[i], Q[i + 1], c, s)
-        v = z[i]
-        w = z[i + 1]
-        z[i] = c * v + s * w
-        z[i + 1] = c * w - s * v
-        v = t[i]
-        w = t[i + 1]
-        t[i] = c * v + s * w
-        t[i + 1] = c * w - s * v
-    # What the column alone spanned is in the last row of Q now.
-    for j in range(n):
-        u[j] -= z[k - 1] * Q[k - 1, j]
-        e[j] += t[k - 1] * Q[k - 1, j]
-    _clean(e, y_norm, k - 1)
-
-
-@njit()
-def _renew(Q, z, t, y, e, u, y_norm, work):
-    """Compute e and u from scratch: knots have changed them one direction at a time."""
-    k, n = Q.shape
-    if k > 0:
-        rmatvec(Q, z[:k], 1.0, u)
-        rmatvec(Q, t[:k], 1.0, work[:n])
-        for i in range(n):
-            e[i] = y[i] - work[i]
-        _clean(e, y_norm, k)
-
-
-@njit()
-def _drop(m, k, active, signs, Q, L, z, t, e, u, y_norm, work):
-    _remove(m, k, Q, L, z, t, e, u, y_norm, work)
-    signs[active[m]] = 0.0
-    for i in range(m, k - 1):
-        active[i] = active[i + 1]
-    return k - 1
 
 
 @njit()
@@ -210,21 +39,21 @@ def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, 
         for i in range(n_tied):
             j = tied[i]
             if signs[j] == 0.0 and change[j] == 0.0:
-                w = 1.0 - tied_signs[i] * _dot(A[j], u)
+                w = 1.0 - tied_signs[i] * dot(A[j], u)
                 if w > most:
                     most = w
                     best = i
         if best < 0:
             break
         j = tied[best]
-        if not _extend(A[j], tied_signs[best], k, Q, L, z, t, e, u, y_norm, work):
+        if not extend(A[j], tied_signs[best], k, Q, L, z, t, e, u, y_norm, work):
             change[j] = -1.0
             continue
         active[k] = j
         signs[j] = tied_signs[best]
         k += 1
         while True:
-            _back(L, z, k, d)
+            back(L, z, k, d)
             theta = 1.0
             limiting = -1
             for i in range(k):
@@ -244,7 +73,7 @@ def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, 
             if limiting < 0:
                 break
             at = active[limiting]
-            k = _drop(limiting, k, active, signs, Q, L, z, t, e, u, y_norm, work)
+            k = drop(limiting, k, active, signs, Q, L, z, t, e, u, y_norm, work)
             change[at] = -1.0 if at == j else 0.0
     return k
 
@@ -291,13 +120,13 @@ def _begin_line(A, ce, cu, line, members, lines, e, u):
     for r in range(members.shape[0]):
         if members[r] < members[new]:
             new = r
-    _copy(e, lines[0, new])
-    _copy(u, lines[1, new])
+    copy(e, lines[0, new])
+    copy(u, lines[1, new])
     again = members[new]
     if again > 0:
         for j in range(line.shape[0]):
             if line[j] == new:
-                ce[j], cu[j] = _dots(A[j], e, u)
+                ce[j], cu[j] = dots(A[j], e, u)
     return new, again
 
 
@@ -349,14 +178,14 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
     capacity = log_lam.shape[0]
     if ints[0] < 0:  # the start
         ints[0] = 0
-        _copy(y, e)
-        _copy(y, lines[0, 0])
+        copy(y, e)
+        copy(y, lines[0, 0])
         for i in range(n):
             u[i] = 0.0
             lines[1, 0, i] = 0.0
         top = 0.0
         for j in range(count):
-            ce[j] = _dot(A[j], y)
+            ce[j] = dot(A[j], y)
             cu[j] = 0.0
             top = max(top, abs(ce[j]))
             signs[j] = 0.0
@@ -380,8 +209,8 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
         k = _resolve(A, k, tied, tied_signs, ints[2], change, active, signs, Q, L, z, t, e, u, d, y_norm, work)
         ints[0] = k
         if ints[1] % _RENEW == 0:
-            _renew(Q[:k], z, t, y, e, u, y_norm, work)
-        _back_both(L, t, z, k, p, d)
+            renew(Q[:k], z, t, y, e, u, y_norm, work)
+        back_both(L, t, z, k, p, d)
         if recorded < capacity:
             if k > 0:  # where e is small beside y, what rounding leaves of the active columns in it would count
                 matvec(Q[:k], e, work[:k])
@@ -418,7 +247,7 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
                 likeliest = margin[j]
                 guess = j
         if guess >= 0:
-            c, g = _dots(A[guess], e, u)
+            c, g = dots(A[guess], e, u)
             low = max(low, min(_arrival(c, g), lam))
         # No other does as long as the residual stays near the line that it was last measured on.
         for r in range(members.shape[0]):
@@ -427,7 +256,7 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
         m = 0
         for j in range(count):
             if margin[j] >= -slack and signs[j] == 0.0:
-                c, g = _dots(A[j], e, u)
+                c, g = dots(A[j], e, u)
                 members[line[j]] -= 1
                 members[new] += 1
                 line[j] = new
@@ -454,7 +283,7 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
                 tied[n_tied] = j
                 tied_signs[n_tied] = signs[j]
                 n_tied += 1
-                k = _drop(i, k, active, signs, Q, L, z, t, e, u, y_norm, work)
+                k = drop(i, k, active, signs, Q, L, z, t, e, u, y_norm, work)
         ints[0] = k
         ints[2] = n_tied
         floats[0] = low

@@ -7,7 +7,7 @@ import numpy as np
 from ._jit import address, entry_point
 from ._suggest import unknown
 from .deep_potential import checked_depth
-from .integrate import plateaus, stepping
+from .integrate import plateaus, rest, stepping
 from .integrate import state as st
 from .integrate.stops import checked_times
 from .integrate.tableaus import DOP853, RODAS5P, W6
@@ -65,12 +65,15 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         Times, from 0 on, increasing, at which the trajectory is kept; the integrator stops exactly there.
     rtol : float
         Tolerance of a step, on the logarithms of the weights: a relative tolerance on the weights.  At most 1e-2, or 0.1
-        for gradient flow.
+        for gradient flow.  Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to
+        it: transitions on the way, which the limit forgets, are followed to 1 percent, and so are `t` and the logarithms of
+        weights that stay small.
     residual_tol : float
         See `t_end`.
     method : {"auto", "explicit", "rosenbrock"}
         Explicit Runge-Kutta of order 8; Rosenbrock in dual coordinates; or the first until the flow turns stiff (at `rtol`
-        from 1e-5 on and N up to 300: the second throughout).
+        from 1e-5 on and N up to 300: the second throughout), and for gradient flow at small scales from plateau to plateau,
+        each solved for exactly (`n_jumps`).
     max_steps : int
         Largest number of attempted steps.
 
@@ -86,7 +89,8 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
 
     References
     ----------
-    The dual form of the flow: Woodworth et al. (2020); effective initialisation: Karakida et al. (2023).
+    The dual form of the flow: Woodworth et al. (2020); effective initialisation: Karakida et al. (2023); plateaus: Pesme &
+    Flammarion (2023).
 
     Examples
     --------
@@ -200,7 +204,7 @@ class Integration:
             s[stepping.RTOL] = max(self.rtol, plateaus.LIMIT_TOL)
             s[stepping.ASLEEP] = s[stepping.DORMANT]
             s[stepping.ERROR_GOAL] = self.rtol
-        self.journal = (np.zeros((plateaus.PLATEAU_ROWS, n)), np.zeros(plateaus.NOTES_SIZE), np.zeros(d), self.tally)
+        self.journal = (np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), self.tally)
 
     def _use(self, method):
         self.methods.append(method)
@@ -338,7 +342,8 @@ class Integration:
         if self.methods[-1] == "plateaus" and self.t_end is not None:
             error = max(error, self.rtol)  # a jump leaves a part of the tolerance
         # What is held during a step shows in no estimate.
-        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), _ASLEEP * self.rtol if self.buffer.size or self.methods[-1] == "plateaus" else 0.0)
+        held = self.buffer.size or self.methods[-1] == "plateaus"
+        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), _ASLEEP * self.rtol if held else 0.0)
 
     def _result(self, reason, kind=FlowResult, **more):
         count, t = self.count.tolist(), float(self.clock[st.T])

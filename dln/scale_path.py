@@ -18,7 +18,7 @@ from scipy.linalg import qr, solve_triangular
 from . import deep_potential, potential
 from ._deep_dual import DeepDual
 from ._dual import DualProblem
-from .minimizer import _checked, _in_samples, basis_pursuit, minimize_potential, minimum_norm, read, read_deep
+from .minimizer import basis_pursuit, checked, in_samples, minimize_potential, minimum_norm, read, read_deep
 from .network import initialize
 from .problem import Problem
 
@@ -271,7 +271,7 @@ def scale_path(problem, alphas=None, *, log_alphas=None, depth=2, shape=None, lo
     array([0.   , 0.121, 0.994, 1.   ])
     """
     depth = potential.checked_depth(depth)
-    rows = _checked(problem)
+    rows = checked(problem)
     d = problem.n_features
     logs = _log_alphas(rows, alphas, log_alphas, depth)
     if center is not None and log_ratio is not None:
@@ -344,7 +344,7 @@ class _Walk:
         gap = abs(objective - dual_objective) / abs(objective) if objective != 0.0 else 0.0
         with np.errstate(over="ignore", under="ignore"):
             beta, objective = np.ldexp(beta, self.shift), float(np.ldexp(objective, self.shift))
-        return (beta, _in_samples(self.rows, nu), objective, residual, gap), self.dual.n_iterations - before
+        return (beta, in_samples(self.rows, nu), objective, residual, gap), self.dual.n_iterations - before
 
 
 def _log_alphas(rows, alphas, log_alphas, depth):

@@ -11,9 +11,9 @@ from scipy.integrate import solve_ivp
 from ._exact import TOLERANCE
 from ._lasso import lasso, objective
 from ._network import Array
+from ._process_mean import SaddleProcess, saddle_process
 from ._raw_route import RouteError
 from ._registry import Finding
-from ._process_mean import SaddleProcess, saddle_process
 from ._setting import Data, Setting
 from ._slopes import slope_finding
 

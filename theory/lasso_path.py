@@ -22,9 +22,9 @@ from ._mean_limits import (
     with_one_that_leaves,
 )
 from ._network import Array
+from ._process_mean import SaddleProcess, saddle_process
 from ._raw_route import integrate
 from ._registry import GENERIC, Finding, Mutant, Theorem
-from ._process_mean import SaddleProcess, saddle_process
 from ._setting import Data, Setting, default_data
 
 __all__ = ["THEOREMS"]

@@ -15,22 +15,37 @@ the transition is done again at the tolerance asked for.
 """
 
 import math
-from collections import namedtuple
 
 import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import cholesky_solve, matvec, norm, rmatvec
+from .._linalg import cholesky_solve, norm, rmatvec
 from .reduced import (
-    back_substitute,
     basis_of,
     extended,
-    forward_substitute,
     reduced_attempt,
     room,
-    slowest_rate,
     split,
+)
+from .rest import (
+    AT_REST,
+    JUMPED,
+    LOOSE,
+    NO_JUMP,
+    NOTHING,
+    ON_THE_WAY,
+    PLATEAU_ERROR,
+    PLATEAU_H,
+    PLATEAU_NU,
+    PLATEAU_RESIDUAL,
+    PLATEAU_T,
+    ROUGH_SINCE,
+    STARTLED,
+    WAIT,
+    Journal,
+    flight,
+    settle,
 )
 from .state import (
     ACCEPTED,
@@ -43,7 +58,6 @@ from .state import (
     FACTORIZATIONS,
     H_CONTROL,
     LANDING_CAP,
-    LOG_PRODUCT,
     PRODUCT,
     RATIO,
     REACH,
@@ -82,26 +96,14 @@ LIMIT_TOL = 1e-2  # of transitions where only the limit is asked for
 LOOSE_TOL = 3e-2  # of a transition that a jump will correct
 _LOOSE_BELOW = 1e-4  # above, a transition twice would cost more than it saves
 
-#: The state to which a transition may have to go back (PLATEAU_ROWS, n), what has happened since (NOTES,), and the largest
-#: log weights since (d,).
-Journal = namedtuple("Journal", "plateau notes peak")
-PLATEAU_NU, PLATEAU_ERROR, PLATEAU_RESIDUAL, PLATEAU_ROWS = range(4)
-(LOOSE, PLATEAU_T, PLATEAU_H, AT_REST, ROUGH_SINCE, WAIT, WHO, SPEED, NOTES_SIZE) = range(9)
 JUMPS, REPEATS, TALLY_SIZE = range(3)
-
-# What `settle` finds.
-_ON_THE_WAY, _JUMPED, _NO_JUMP = range(3)
 
 _TO_SCALE = -math.log(1e-8)  # from where coordinates count as dormant to the scale of the predictor
 _MARGIN = 1.0  # coordinates take part from this far below the threshold on, in log u^2,
 _LINGER = 4.0  # and until this far below it, so that the basis is seldom built anew
 _UNNOTICED = 0.1  # a part of the tolerance
-_STARTLED = 1.0  # one that was left out may end a step this far above
 _STILL = 0.5  # a log weight that moved by more than this in the last step is not at rest
-_ROUGH = 0.1  # from here on, relative to the plateau, the approach is exponential
-_MOST_MOVED = 0.5  # a jump that moves a log weight by more is not believed
 _MOST_REST = 30  # steps that a converged run may go on, to forget its errors
-_NOTHING = 1e-14  # a residual this small beside the targets is rounding
 
 CROSS = types.int64(
     types.intp, DATA_MATRIX, DATA_VECTOR, types.float64,
@@ -240,12 +242,12 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
         rows[BETA:RATIO + 1] = trial.rows[BETA:RATIO + 1]
         control(h, scaled, 0.0, True, order, memory, clock)
         reason = plan(here, f, r, clock, count, used, True, order)
-        outcome = _ON_THE_WAY
+        outcome = ON_THE_WAY
         if moved <= _STILL:
             outcome = settle(here, c, z, r, error, h, clock, settings, journal, loose, other_space)
         else:
             notes[ROUGH_SINCE] = 0.0
-        if outcome == _JUMPED:
+        if outcome == JUMPED:
             tally[JUMPS] += 1
             count[RHS] += 1
             if not evaluate(rule, here, c, z, params, r, f, work_n):
@@ -253,9 +255,9 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
                 break
             reason = plan(here, f, r, clock, count, settings, True, order)
             # With nothing left across, what remains of the residual is left to integration.
-            notes[LOOSE] = notes[AT_REST] = 1.0 if norm(plateau[PLATEAU_RESIDUAL]) > _NOTHING * norm(y) else 0.0
+            notes[LOOSE] = notes[AT_REST] = 1.0 if norm(plateau[PLATEAU_RESIDUAL]) > NOTHING * norm(y) else 0.0
             _remember(journal, here, z, error, clock)
-        elif loose and (outcome == _NO_JUMP or at_stop or reason != RUNNING
+        elif loose and (outcome == NO_JUMP or at_stop or reason != RUNNING
                         or norm(r) <= settings[RESIDUAL_SCALE] * settings[RESIDUAL_TOL]):
             # Once more, at the tolerance asked for.
             tally[REPEATS] += 1
@@ -281,21 +283,6 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
             reason = AT_STOP
     report(here, z, error, r, clock)
     return reason
-
-
-@njit()
-def flight(here, p, asleep):
-    """Return for how long nu can go on in a straight line, until a coordinate that sleeps wakes."""
-    rows = here.rows
-    first = np.inf
-    for j in range(rows.shape[1]):
-        product, ratio = rows[PRODUCT, j], rows[RATIO, j]
-        if product + abs(ratio) > asleep or p[j] == 0.0:
-            continue
-        # log(u/v) moves by -4 p in a unit of time: away from 0, or through 0 and then away.
-        toward = asleep + _STARTLED - product
-        first = min(first, (toward + (ratio if p[j] > 0.0 else -ratio)) / (4.0 * abs(p[j])))
-    return first
 
 
 @njit()
@@ -342,7 +329,7 @@ def _startle(end, asleep, member):
     rows = end.rows
     startled = False
     for j in range(member.shape[0]):
-        if not member[j] and rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep + _STARTLED:
+        if not member[j] and rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep + STARTLED:
             member[j] = startled = True
     return startled
 
@@ -369,121 +356,3 @@ def _remember(journal, here, z, error, clock):
     notes[ROUGH_SINCE] = 0.0
     for j in range(peak.shape[0]):
         peak[j] = here.rows[PRODUCT, j] + abs(here.rows[RATIO, j])
-
-
-@njit()
-def settle(here, c, z, r, error, h, clock, settings, journal, loose, space):
-    """If the flow has rested on a plateau for long enough, replace nu and its error by those of the exact state.
-
-    Returns _ON_THE_WAY, _JUMPED, or _NO_JUMP where it rests, but a coordinate has left or the exact state cannot be had.
-    Reads p as `plan` left it; h is the last step.
-    """
-    X, y, rows = here.X, here.y, here.rows
-    n, d = X.shape
-    notes = journal.notes
-    asleep = settings[ASLEEP]
-    count = 0
-    who = 0.0  # tells sets of coordinates apart
-    speed = 0.0
-    awake = np.empty(d, dtype=np.bool_)
-    for j in range(d):
-        awake[j] = rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep
-        if awake[j]:
-            count += 1
-            who += (j + 1.0) * (j + 1.0)
-            speed = max(speed, 4.0 * abs(rows[WORK_RULE, j]))
-    before, notes[SPEED] = notes[SPEED], speed
-    same = who == notes[WHO]
-    notes[WHO] = who
-    if not same:
-        notes[ROUGH_SINCE] = 0.0
-    if count == 0:
-        return _ON_THE_WAY
-    if notes[ROUGH_SINCE] > 0.0:
-        if clock[T] < (notes[ROUGH_SINCE] + notes[WAIT]) * (1.0 - 1e-15):
-            return _ON_THE_WAY
-    # By the fall of the speed: how far is there still to go?
-    elif not same or speed >= before or speed * h > 2.0 * _ROUGH * math.log(before / speed):
-        return _ON_THE_WAY
-    if count > n:
-        return _NO_JUMP
-    basis = basis_of(X, awake, space)
-    R, columns = basis.R, basis.columns
-    if R.shape[0] < count:
-        return _NO_JUMP
-    # Least squares on these columns, the others held, and how far from it we are.
-    inside, beta, move, across, others = np.empty(count), np.empty(count), np.empty(count), np.empty(n), np.empty(n)
-    split(basis, r, inside, across)
-    beta[:] = inside
-    back_substitute(R, beta)
-    distance = 0.0
-    for k in range(count):
-        ratio = 1.0 - beta[k] / rows[BETA, columns[k]]
-        beta[k] = rows[BETA, columns[k]] - beta[k]
-        if not ratio > 0.0:
-            notes[ROUGH_SINCE] = 0.0
-            return _ON_THE_WAY
-        distance = max(distance, abs(math.log(ratio)))
-    if distance > _ROUGH:
-        notes[ROUGH_SINCE] = 0.0
-        return _ON_THE_WAY
-    if notes[ROUGH_SINCE] == 0.0:
-        notes[ROUGH_SINCE] = clock[T]
-        notes[WAIT] = (math.log(_ROUGH / min(settings[RTOL], _ROUGH)) + 1.0) / slowest_rate(R, beta, c)
-        return _ON_THE_WAY
-    # From here on only what is across moves nu, if those that sleep do not count: not for as long as they will sleep.
-    # Projected twice: over a long plateau even rounding that is left along the columns would be felt.
-    split(basis, y, inside, others)
-    split(basis, others, inside, across)
-    for i in range(n):
-        across[i] = -across[i]
-    if count < n and norm(across) > _NOTHING * norm(y):
-        p = rows[WORK]
-        rmatvec(X, across, c, p)
-        length = min(flight(here, p, asleep), clock[STOP] - clock[T])
-        disturbance = 0.0
-        for j in range(d):
-            if not awake[j]:
-                rate = 4.0 * abs(p[j])
-                lasts = length if rate * length <= 1.0 else 1.0 / rate
-                disturbance += math.exp(rows[PRODUCT, j] + abs(rows[RATIO, j])) * lasts
-        if not disturbance * settings[COUPLING] <= settings[RTOL]:
-            return _ON_THE_WAY
-    else:
-        across[:] = 0.0
-    notes[ROUGH_SINCE] = 0.0
-    if loose:
-        for j in range(d):
-            if journal.peak[j] > asleep + _STARTLED and not awake[j]:
-                return _NO_JUMP
-    # log(u/v) that belongs to it, and the move of nu inside of the span that brings it there.
-    for k in range(count):
-        j = columns[k]
-        move[k] = 0.25 * (rows[RATIO, j] - mirror(beta[k], rows[LOG_PRODUCT, j]))
-    forward_substitute(R, move)
-    rmatvec(basis.rows, move, 1.0, others)
-    rmatvec(X, others, 4.0, rows[WORK])
-    farthest = 0.0
-    for j in range(d):
-        farthest = max(farthest, abs(rows[WORK, j]))
-    if not farthest <= _MOST_MOVED:
-        return _NO_JUMP
-    for i in range(n):
-        z[i] += others[i]
-    journal.plateau[PLATEAU_RESIDUAL] = across
-    split(basis, error, inside, others)
-    error[:] = others
-    return _JUMPED
-
-
-@njit()
-def mirror(beta, log_product):
-    """Return ``asinh(beta / (2 exp(log_product)))``, whatever the scale."""
-    size = abs(beta)
-    excess = math.log(size) - log_product
-    if excess < -30.0:
-        value = 0.5 * math.exp(excess)
-    else:
-        small = math.exp(-2.0 * excess) if excess < 300.0 else 0.0
-        value = excess + math.log(0.5 * (1.0 + math.sqrt(1.0 + 4.0 * small)))
-    return value if beta >= 0.0 else -value

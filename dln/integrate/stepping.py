@@ -197,7 +197,7 @@ def per_stage(params):
 
 @njit()
 def report(here, z, error, r, clock):
-    # The logarithms of the weights, the norm of the residual and the estimated relative error of beta.
+    """Report the logarithms of the weights, the norm of the residual and the estimated relative error of beta."""
     n, d = here.X.shape
     rows, moved = here.rows, here.rows[WORK]
     rmatvec(here.X, error[:n], 4.0, moved)

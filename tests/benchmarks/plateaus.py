@@ -24,7 +24,7 @@ TOLERANCES = (1e-8, 1e-5, 1e-3)
 
 
 def errors(seed):
-    """Return (kind, rtol, error of beta, error of log weights, error of the limit, run), the first two in units of rtol; or None.
+    """Return (kind, rtol, error of beta, of log weights, of the limit, run), the first two errors in units of rtol; or None.
 
     None where the integration without jumps does not come to its end: then there is nothing to compare with.
     """
@@ -62,7 +62,7 @@ def main(count, first):
         jumps += run.n_jumps
         if max(beta, logs) > 30.0 or limit > 1e-6:
             wrong += 1
-            print(f"seed {seed} ({kind}, rtol {rtol:g}): beta {beta:.2g} rtol, log weights {logs:.2g} rtol, limit {limit:.1e}: {run}")
+            print(f"seed {seed} ({kind}, rtol {rtol:g}): beta {beta:.2g}, log weights {logs:.2g}, limit {limit:.1e}: {run}")
     table = np.array(rows)
     for rtol in TOLERANCES:
         here = table[table[:, 0] == rtol]

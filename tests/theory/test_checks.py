@@ -63,10 +63,8 @@ def test_every_rule_of_an_exact_theorem_is_checked_on_every_default_problem(key)
     assert len(theorem.problems()) == (11 if theorem.kind == "exact" else 3 + theorem.on_real_data)
     names = [[part.name for part in theorem.parts(Setting(data))] for data in theorem.problems()]
     # Limits that come with an exact theorem are measured where ensembles are cheap and generic, its laws everywhere.
-    limits = ("small steps", "stochastic flow in weights", "isolated transition")
+    limits = ("small steps", "stochastic flow in weights", "isolated transition", "limit, ")
     laws = [[name for name in one if not name.startswith(limits)] for one in names]
-    places = ("small steps", "stochastic flow in weights", "limit, ")
-    laws = [[name for name in one if not name.startswith(places)] for one in names]
     assert all(one == laws[0] for one in laws)
     assert sorted(check_small(key).details[SMALL.name]) == sorted(names[0])
 

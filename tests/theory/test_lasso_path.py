@@ -12,7 +12,6 @@ from theory import lasso_path
 from theory._lasso import lasso, objective
 from theory._mean_limits import SCALES, in_units, log_route, plateaus, surplus, with_one_that_leaves
 from theory._mutants import standard_problem
-from theory._raw_route import RouteError
 from theory._process_mean import saddle_process
 from theory._setting import Data, Setting, default_data
 
@@ -82,11 +81,6 @@ def test_process_of_orthogonal_columns_in_closed_form():
     np.testing.assert_allclose(process.betas[1:], [[0, -2, 0], [0, -2, 1], [0.5, -2, 1]], atol=1e-14)
     np.testing.assert_allclose(process.mean(4.0), [0, -2 * 2.5 / 4, 0.25])
     assert process.left(100.0) == []
-
-
-def test_a_budget_of_jumps_is_kept():
-    with pytest.raises(RouteError, match="made 2 jumps without coming to an end"):
-        saddle_process(GENERIC[0].X, GENERIC[0].y, most=2)
 
 
 def test_the_gap_is_bounded_by_what_the_rescaled_dual_leaves():
