@@ -45,8 +45,10 @@ from .rest import (
     WAIT,
     Journal,
     flight,
+    relaxation,
     settle,
 )
+from .sleep import threshold
 from .state import (
     ACCEPTED,
     AT_STOP,
@@ -101,7 +103,6 @@ JUMPS, REPEATS, TALLY_SIZE = range(3)
 _TO_SCALE = -math.log(1e-8)  # from where coordinates count as dormant to the scale of the predictor
 _MARGIN = 1.0  # coordinates take part from this far below the threshold on, in log u^2,
 _LINGER = 4.0  # and until this far below it, so that the basis is seldom built anew
-_UNNOTICED = 0.1  # a part of the tolerance
 _STILL = 0.5  # a log weight that moved by more than this in the last step is not at rest
 _MOST_REST = 30  # steps that a converged run may go on, to forget its errors
 
@@ -192,10 +193,7 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
             if 0.0 < left < h:
                 h = left  # no further than to where the plateau counts as reached
         h, clock[LANDING_CAP] = _land(here, h, asleep, settings[DORMANT] + _TO_SCALE + math.log(used[RTOL]), clock[LANDING_CAP])
-        # To hold a sleeper is to leave out what it changes in the others' growth during the step.
-        held = asleep
-        if h * settings[COUPLING] > 0.0:
-            held = min(asleep, math.log(_UNNOTICED * used[RTOL] / (h * settings[COUPLING])))
+        held = threshold(h, asleep, settings[COUPLING], used[RTOL])
         change = _choose(here, h, held, member)
         if change == _FEWER:
             basis = basis_of(X, member, space)
@@ -253,6 +251,9 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
             if not evaluate(rule, here, c, z, params, r, f, work_n):
                 reason = DIVERGED
                 break
+            if settings[ERROR_GOAL] > 0.0 and norm(plateau[PLATEAU_RESIDUAL]) <= settings[RESIDUAL_SCALE] * settings[RESIDUAL_TOL]:
+                # The end: the flow itself comes as near to it as was asked for only now.
+                clock[T] -= math.log(settings[RESIDUAL_TOL]) * relaxation(here, c, asleep, other_space)
             reason = plan(here, f, r, clock, count, settings, True, order)
             # With nothing left across, what remains of the residual is left to integration.
             notes[LOOSE] = notes[AT_REST] = 1.0 if norm(plateau[PLATEAU_RESIDUAL]) > NOTHING * norm(y) else 0.0
@@ -275,9 +276,11 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
         elif reason == CONVERGED and settings[ERROR_GOAL] > 0.0 and rest < _MOST_REST:
             # Loosely: what the run may have erred by on its way dies out, if it is given the time.
             report(here, z, error, r, clock)
-            if clock[ERROR_OF_BETA] > settings[ERROR_GOAL]:
+            if rest == 0 or clock[ERROR_OF_BETA] > settings[ERROR_GOAL]:
+                # A long step damps faster than the flow itself does: at first, as much time as that would need.
+                needs = -math.log(settings[RESIDUAL_TOL]) * relaxation(here, c, asleep, other_space) if rest == 0 else 0.0
                 rest += 1
-                clock[H] = clock[H_CONTROL] = 10.0 * h
+                clock[H] = clock[H_CONTROL] = max(10.0 * h, needs)
                 reason = RUNNING
         if reason == RUNNING and at_stop:
             reason = AT_STOP

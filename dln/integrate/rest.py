@@ -8,7 +8,7 @@ import numpy as np
 from .._jit import njit
 from .._linalg import norm, rmatvec
 from .reduced import back_substitute, basis_of, forward_substitute, slowest_rate, split
-from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, STOP, WORK, WORK_RULE, T
+from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, WORK, WORK_RULE, T
 from .stepping import ASLEEP, COUPLING, RTOL
 
 #: The state to which a transition may have to go back (PLATEAU_ROWS, n), what has happened since (NOTES_SIZE,), and the
@@ -32,12 +32,34 @@ def flight(here, p, asleep):
     first = np.inf
     for j in range(rows.shape[1]):
         product, ratio = rows[PRODUCT, j], rows[RATIO, j]
-        if product + abs(ratio) > asleep or p[j] == 0.0:
+        # Those of the plateau are far above, and p is 0 for them; one on its way up may be past the threshold at a stop.
+        if product + abs(ratio) >= asleep + STARTLED or p[j] == 0.0:
             continue
         # log(u/v) moves by -4 p in a unit of time: away from 0, or through 0 and then away.
         toward = asleep + STARTLED - product
         first = min(first, (toward + (ratio if p[j] > 0.0 else -ratio)) / (4.0 * abs(p[j])))
     return first
+
+
+@njit()
+def relaxation(here, c, asleep, space):
+    """Return the longest time in which the coordinates that are awake relax by a factor of e; 0 if it cannot be had."""
+    rows = here.rows
+    n, d = here.X.shape
+    awake = np.empty(d, dtype=np.bool_)
+    count = 0
+    for j in range(d):
+        awake[j] = rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep
+        count += awake[j]
+    if count == 0 or count > n:
+        return 0.0
+    basis = basis_of(here.X, awake, space)
+    if basis.R.shape[0] < count:
+        return 0.0
+    beta = np.empty(count)
+    for k in range(count):
+        beta[k] = rows[BETA, basis.columns[k]]
+    return 1.0 / slowest_rate(basis.R, beta, c)
 
 
 @njit()
@@ -109,7 +131,7 @@ def settle(here, c, z, r, error, h, clock, settings, journal, loose, space):
     if count < n and norm(across) > NOTHING * norm(y):
         p = rows[WORK]
         rmatvec(X, across, c, p)
-        length = min(flight(here, p, asleep), clock[STOP] - clock[T])
+        length = flight(here, p, asleep)  # not only to the next stop: the flight goes on after it
         disturbance = 0.0
         for j in range(d):
             if not awake[j]:

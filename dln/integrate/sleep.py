@@ -14,17 +14,17 @@ _MARGIN = 1.0  # rates of growth may rise during a step: a coordinate is awake t
 STARTLED = 1.0  # one that was left out may end the step this far above it; else the step is done again
 
 
-_WEAK = 1e-2  # what a sleeper may contribute to h times the Jacobian
+_UNNOTICED = 0.1  # a part of the tolerance
 
 
 @njit()
-def threshold(h, asleep, coupling):
+def threshold(h, asleep, coupling, rtol):
     """Return log u^2 below which a coordinate may sleep in a step of size h.
 
-    To hold sleepers is to treat them explicitly: `coupling`, the largest ``4 c |x_j|^2``, bounds what they add to the
-    Jacobian in units of u^2.
+    To hold a sleeper is to leave out what it changes in the logarithms of the others in this time: at most its own size, times
+    h, times `coupling`, the largest ``4 c |x_j|^2``.
     """
-    return min(asleep, math.log(_WEAK / (h * coupling))) if h * coupling > 0.0 else asleep
+    return min(asleep, math.log(_UNNOTICED * rtol / (h * coupling))) if h * coupling > 0.0 else asleep
 
 
 @njit()

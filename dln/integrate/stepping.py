@@ -138,7 +138,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         if stiff_method:
             if sleepers:
                 if fresh:
-                    asleep = threshold(h, settings[ASLEEP], settings[COUPLING])
+                    asleep = threshold(h, settings[ASLEEP], settings[COUPLING], settings[RTOL])
                     found = rouse(here, h, asleep, chosen, n_awake)
                     if found >= 0:
                         n_awake = found
