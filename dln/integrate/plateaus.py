@@ -251,7 +251,8 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
             if not evaluate(rule, here, c, z, params, r, f, work_n):
                 reason = DIVERGED
                 break
-            if settings[ERROR_GOAL] > 0.0 and norm(plateau[PLATEAU_RESIDUAL]) <= settings[RESIDUAL_SCALE] * settings[RESIDUAL_TOL]:
+            goal = settings[RESIDUAL_SCALE] * settings[RESIDUAL_TOL]
+            if settings[ERROR_GOAL] > 0.0 and norm(plateau[PLATEAU_RESIDUAL]) <= goal:
                 # The end: the flow itself comes as near to it as was asked for only now.
                 clock[T] -= math.log(settings[RESIDUAL_TOL]) * relaxation(here, c, asleep, other_space)
             reason = plan(here, f, r, clock, count, settings, True, order)
