@@ -44,6 +44,14 @@ def test_readme_example_prints_what_the_readme_shows():
     assert printed.getvalue() == blocks(README, "text")[0]
 
 
+def test_page_on_the_rich_limit_prints_what_it_shows():
+    page = (ROOT / "docs" / "rich.md").read_text(encoding="utf-8")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(blocks(page, "python")[0], "rich.md", "exec"), {"__name__": "page"})
+    assert printed.getvalue() == blocks(page, "text")[0]
+
+
 def test_page_on_momentum_prints_what_it_shows():
     page = (ROOT / "docs" / "momentum.md").read_text(encoding="utf-8")
     printed = io.StringIO()

@@ -45,7 +45,7 @@ def errors(seed):
     best = dln.predict(limit).beta
     # Logarithms as large as these are known to their rounding only.
     unit = rtol + 1e-14 * float(np.max(np.abs(start["log_alpha"])))
-    beta = np.max(np.abs(run.betas - reference.betas)) / np.max(np.abs(reference.betas))
+    beta = np.max(np.abs(run.betas - reference.betas)) / max(np.max(np.abs(reference.betas)), 1e-300)
     logs = max(np.max(np.abs(run.log_us - reference.log_us)), np.max(np.abs(run.log_vs - reference.log_vs)))
     return kind, rtol, beta / unit, logs / unit, np.max(np.abs(limit.beta - best)) / np.max(np.abs(best)), run
 
