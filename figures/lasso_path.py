@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import COLORS, drawing, increasing, scale_name
 
-__all__ = ["LassoPaths", "compute", "correlated", "draw", "lasso_solutions"]
+__all__ = ["LassoPaths", "compute", "correlated", "draw"]
 
 Array = NDArray[np.float64]
 
@@ -108,37 +108,10 @@ def compute(problems: Sequence[dln.Problem] | None = None, *, log_alphas: Sequen
     for problem in problems:
         largest = float(np.abs(problem.gradient(np.zeros(problem.n_features))).max())
         averages = [dln.time_average(problem, -log_alpha / 2 / largest * falls, log_alpha=log_alpha) for log_alpha in logs]
-        solutions.append(lasso_solutions(problem, largest / falls))
+        solutions.append(dln.lasso_path(problem).at(largest / falls))
         means.append([average.means for average in averages])
         success.append([average.success for average in averages])
     return LassoPaths(falls, np.array(solutions), logs, np.array(means), np.array(success))
-
-
-def lasso_solutions(problem: dln.Problem, penalties: Array) -> Array:
-    """Solve the Lasso by its dual, a problem of least distance, as one of non-negative least squares (Lawson & Hanson 1974).
-
-    Parameters
-    ----------
-    problem : Problem
-    penalties : ndarray (K,)
-        Positive.
-
-    Returns
-    -------
-    ndarray (K, d)
-    """
-    from scipy.optimize import nnls
-
-    size = float(np.linalg.norm(problem.X, 2))
-    both = np.hstack([problem.X, -problem.X]) / size
-    y_size = float(np.linalg.norm(problem.y))
-    found = []
-    for penalty in penalties:
-        needed = problem.y / y_size @ both - 2 * problem.n_samples * penalty / (size * y_size)
-        multipliers = nnls(np.vstack([both, needed]), np.append(np.zeros(problem.n_samples), 1.0))[0]
-        plus, minus = np.split(multipliers / (1.0 - needed @ multipliers), 2)
-        found.append((plus - minus) * y_size / size)
-    return np.array(found)
 
 
 def draw(data: LassoPaths, ax: Any = None) -> NDArray[Any]:
