@@ -1,23 +1,29 @@
-"""The project's one way to compile: `njit` with an on-disk cache that cannot be stale.
+"""The project's one way to compile: `njit`, with an on-disk cache that cannot be stale (`_kernel_cache`).
 
-Numba keys its own cache by the file of the function alone, so a kernel is served stale when a kernel that it calls, in
-another file, has changed.  Here the cache folder carries a digest of *all* sources of the package: any change of any
-of them opens a new, empty folder.
+A function with a declared signature is compiled once, by itself; other kernels call it by its name, as they would a
+function of a C library.  Numba alone would compile it anew, inside of each of them: that made the first run of all
+four times as long.
 """
 
+import ctypes
 import functools
-import hashlib
-import os
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+import inspect
+import re
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
+from numba.extending import get_cython_function_address, intrinsic, lower_builtin, type_callable
+
+from ._kernel_cache import KernelCache, find_folder, source_digest
+
+__all__ = ["DATA_MATRIX", "DATA_VECTOR", "INTEGERS", "MATRIX", "REDUCTION", "VECTOR", "Blas", "Kernel", "address", "cache_folder",
+           "caller", "entry_point", "njit", "source_digest"]
 
 _numba_settings: Any = numba.config
 
@@ -31,47 +37,7 @@ INTEGERS = types.Array(types.int64, 1, "C")
 DATA_VECTOR = types.Array(types.float64, 1, "C", readonly=True)
 DATA_MATRIX = types.Array(types.float64, 2, "C", readonly=True)
 
-
-def source_digest(folder=None):
-    """Return a short digest of every Python source below `folder` (default: this package)."""
-    folder = Path(__file__).parent if folder is None else Path(folder)
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-@functools.cache
-def cache_folder():
-    """Return the folder for compiled kernels: `DLN_CACHE_DIR`, else the user's cache, else a temporary folder."""
-    candidates = [os.environ.get("DLN_CACHE_DIR"), os.environ.get("NUMBA_CACHE_DIR")]
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base is None and (home := os.environ.get("HOME") or os.environ.get("USERPROFILE")):
-        base = os.path.join(home, ".cache")
-    if base is not None:
-        candidates.append(os.path.join(base, "dln"))
-    candidates.append(os.path.join(tempfile.gettempdir(), f"dln-{getattr(os, 'getuid', lambda: 0)()}"))
-    for candidate in filter(None, candidates):
-        folder = Path(candidate) / f"kernels-{source_digest()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return str(folder)
-        except OSError:
-            continue
-    return None
-
-
-@contextmanager
-def _cache_at(folder):
-    # Numba reads the folder once, when a function is decorated; other packages' kernels must not see ours.
-    previous = _numba_settings.CACHE_DIR
-    _numba_settings.CACHE_DIR = folder
-    try:
-        yield
-    finally:
-        _numba_settings.CACHE_DIR = previous
+cache_folder = functools.cache(find_folder)
 
 
 def njit(signature=None, *, fastmath=False):
@@ -80,7 +46,8 @@ def njit(signature=None, *, fastmath=False):
     Parameters
     ----------
     signature : numba signature, optional
-        Compile for these types when the function is first *used*, not when it is defined.
+        Compile for these types, once, when the function is first *used*, not when it is defined: a `Kernel`.  Without, the
+        function becomes a part of each kernel that calls it.
     fastmath : set of str or False
         `REDUCTION` for kernels made of sums; never the blanket ``True``, which removes NaN checks.
     """
@@ -88,43 +55,149 @@ def njit(signature=None, *, fastmath=False):
         raise ValueError("fastmath must be REDUCTION or False: the blanket flag removes NaN checks")
 
     def decorate(function):
-        folder = cache_folder()
-        with _cache_at(folder or ""):
-            compiled = numba.njit(cache=folder is not None, nogil=True, error_model="numpy", fastmath=fastmath)(function)
-        if signature is None or _numba_settings.DISABLE_JIT:
+        compiled = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+        if _numba_settings.DISABLE_JIT:
             return compiled
-        _SIGNATURES[compiled] = signature
-        return compiled
+        folder = cache_folder()
+        if folder is not None:
+            compiled._cache = KernelCache(function, folder, _names_in, _provide)
+        return compiled if signature is None else Kernel(compiled, signature)
 
     return decorate
 
 
-_SIGNATURES: dict = {}
+class Kernel:
+    """A compiled function of one declared signature.
+
+    From Python it is called as any function; see also `entry_point`.  In other kernels its name is enough, too: they call the
+    one compiled copy.  Arguments must be of the types declared, or arrays that may be written to where read-only ones are.
+    """
+
+    def __init__(self, dispatcher, signature):
+        functools.update_wrapper(self, dispatcher.py_func)
+        self.dispatcher, self.signature = dispatcher, signature
+        function = dispatcher.py_func
+        # Functions made by functions have no name by which another process would find them: they are compiled into their callers.
+        if "<locals>" in function.__qualname__ or function.__closure__:
+            self._numba_type_ = numba.typeof(dispatcher)
+        else:
+            self.symbol = f"{_PREFIX}{function.__module__}.{function.__qualname__}"
+            _NAMED[self.symbol] = self
+            self._declare(inspect.signature(function))
+
+    def __call__(self, *arguments):
+        """Call the function from Python."""
+        _compiled(self)
+        return self.dispatcher(*arguments)
+
+    def __getattr__(self, name):
+        if name in ("dispatcher", "_numba_type_", "symbol"):
+            raise AttributeError(name)
+        return getattr(self.dispatcher, name)
+
+    def __repr__(self):
+        return f"<kernel {self.__module__}.{self.__qualname__}>"
+
+    def _declare(self, parameters):
+        """Teach numba to call the function by its symbol."""
+        signature = self.signature
+        _declare(self, parameters)
+
+        @lower_builtin(self, *signature.args)
+        def generate(context, builder, _, given):
+            kind = context.call_conv.get_function_type(signature.return_type, signature.args)
+            function = cgutils.get_or_insert_function(builder.module, kind, self.symbol)
+            return _call(context, builder, function, signature, given)
+
+
+class Blas:
+    """A function of SciPy's BLAS, for use in kernels: it takes pointers, such as ``array.ctypes``, and returns nothing.
+
+    Given `name`, such as "dsyrk", and the number of its arguments.
+    """
+
+    def __init__(self, name, count):
+        self.__name__, self.symbol, self.signature = name, f"{_PREFIX}{name}", types.void(*(types.voidptr,) * count)
+        _NAMED[self.symbol] = self
+        parameters = [inspect.Parameter(f"a{k}", inspect.Parameter.POSITIONAL_ONLY) for k in range(count)]
+        _declare(self, inspect.Signature(parameters))
+
+        @lower_builtin(self, *self.signature.args)
+        def generate(context, builder, signature, given):
+            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t] * count)
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, self.symbol), given)
+            return context.get_dummy_value()
+
+    @functools.cached_property
+    def address(self):
+        """Where the function is."""
+        return get_cython_function_address("scipy.linalg.cython_blas", self.__name__)
+
+    def __call__(self, *pointers):
+        """Call the function from Python."""
+        ctypes.CFUNCTYPE(None, *(ctypes.c_void_p,) * len(pointers))(self.address)(*pointers)
+
+
+_PREFIX = "dln:"  # of symbols
+_NAMED: dict[str, Kernel | Blas] = {}
+
+
+def _declare(function, parameters):
+    def typer(*_):
+        address(function)  # there before any code that calls it
+        return function.signature
+
+    typer.__signature__ = parameters  # type: ignore[attr-defined]
+    type_callable(function)(lambda _: typer)
+
+
+def _names_in(compiled):
+    """Return the symbols of the kernels that machine code calls."""
+    return sorted(set(re.findall(rf'"({_PREFIX}[^"]+)"', compiled.library.get_llvm_str())))
+
+
+def _provide(symbol):
+    address(_NAMED[symbol])
+
+
+def _call(context, builder, function, signature, given):
+    convention = context.call_conv
+    status, result = convention.call_function(builder, function, signature.return_type, signature.args, given)
+    with cgutils.if_unlikely(builder, status.is_error):
+        convention.return_status_propagate(builder, status)
+    return context.get_dummy_value() if signature.return_type == types.none else result
 
 
 @functools.cache
-def _compiled(function):
-    signature = _SIGNATURES[function]
-    function.compile(signature)
-    function.disable_compile()
-    return function.get_compile_result(signature)
+def _compiled(kernel):
+    with global_compiler_lock:
+        if not kernel.dispatcher.overloads:
+            kernel.dispatcher.compile(kernel.signature)
+            kernel.dispatcher.disable_compile()
+        return kernel.dispatcher.get_compile_result(kernel.signature)
 
 
-def entry_point(function):
-    """Compile `function` for its declared signature, once, and return it for calls without any check of types.
+def entry_point(kernel):
+    """Compile `kernel` for its declared signature, once, and return it for calls without any check of types.
 
     Numba's own dispatch spends 0.1 ms on recognising a function among the arguments: as long as a short run takes.
     """
-    return function if _numba_settings.DISABLE_JIT else _compiled(function).entry_point
+    return kernel if _numba_settings.DISABLE_JIT else _compiled(kernel).entry_point
 
 
 @functools.cache
-def address(function):
-    """Compile `function` for its declared signature, once, and return the number by which a kernel finds it."""
+def address(kernel):
+    """Compile `kernel` for its declared signature, once, and return the number by which a kernel finds it."""
     if _numba_settings.DISABLE_JIT:
-        return function
-    compiled = _compiled(function)
-    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        return kernel
+    if isinstance(kernel, Blas):
+        found = kernel.address
+    else:
+        compiled = _compiled(kernel)
+        found = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    if hasattr(kernel, "symbol"):
+        llvm.add_symbol(kernel.symbol, found)
+    return found
 
 
 def caller(signature):
@@ -142,15 +215,10 @@ def caller(signature):
             raise TypingError(f"a function of signature {signature} is called with {arguments} at {at}")
 
         def generate(context, builder, _, given):
-            convention = context.call_conv
             function = builder.inttoptr(
-                given[0], convention.get_function_type(signature.return_type, signature.args).as_pointer())
-            status, result = convention.call_function(
-                builder, function, signature.return_type, signature.args,
-                cgutils.unpack_tuple(builder, given[1], len(signature.args)))
-            with cgutils.if_unlikely(builder, status.is_error):
-                convention.return_status_propagate(builder, status)
-            return context.get_dummy_value() if signature.return_type == types.none else result
+                given[0], context.call_conv.get_function_type(signature.return_type, signature.args).as_pointer())
+            return _call(context, builder, function, signature,
+                         cgutils.unpack_tuple(builder, given[1], len(signature.args)))
 
         return signature.return_type(at, arguments), generate
 

@@ -6,14 +6,19 @@ Below a few thousand entries a call into BLAS costs more than the product; above
 import math
 
 import numpy as np
+from numba import types
 
-from ._jit import REDUCTION, njit
+from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, njit
 
-#: Multiply-adds above which one BLAS product (threaded, cache-blocked) beats the register-blocked loop.
+#: Multiply-adds above which BLAS (threaded, cache-blocked) beats the register-blocked loop.
 _BLAS_FROM = 4_000_000
+_PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the memory would be that of X once more
+
+_PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, VECTOR)
+_syrk = Blas("dsyrk", 10)
 
 
-@njit(fastmath=REDUCTION)
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), fastmath=REDUCTION)
 def residual(X, b, y, out):
     """out = X b - y, two rows at a time."""
     rows, columns = X.shape
@@ -33,7 +38,7 @@ def residual(X, b, y, out):
         out[even] = s0 - y[even]
 
 
-@njit(fastmath=REDUCTION)
+@njit(_PRODUCT, fastmath=REDUCTION)
 def matvec(X, b, out):
     """out = X b, two rows at a time."""
     rows, columns = X.shape
@@ -53,7 +58,7 @@ def matvec(X, b, out):
         out[even] = s0
 
 
-@njit(fastmath=REDUCTION)
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), fastmath=REDUCTION)
 def rmatvec(X, a, scale, out):
     """out = scale * X^T a, four rows at a time so that `out` is written rarely."""
     rows, columns = X.shape
@@ -73,7 +78,22 @@ def rmatvec(X, a, scale, out):
             out[j] += a0 * X[i, j]
 
 
-@njit(fastmath=REDUCTION)
+@njit(types.void(DATA_VECTOR, VECTOR))
+def copy(source, target):
+    """Copy a vector: ``target[:] = source``, for which numba compiles seconds worth of a message about shapes."""
+    for i in range(target.shape[0]):
+        target[i] = source[i]
+
+
+@njit(types.void(DATA_MATRIX, MATRIX))
+def copy_rows(source, target):
+    """Copy a matrix."""
+    for i in range(target.shape[0]):
+        for j in range(target.shape[1]):
+            target[i, j] = source[i, j]
+
+
+@njit(types.float64(DATA_VECTOR), fastmath=REDUCTION)
 def norm(a):
     """Euclidean norm, safe from overflow and underflow of the squares."""
     largest = 0.0
@@ -88,10 +108,11 @@ def norm(a):
     return largest * math.sqrt(total)
 
 
-@njit(fastmath=REDUCTION)
-def _gram_blocked(X, weight, out, scaled):
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX), fastmath=REDUCTION)
+def _gram_blocked(X, weight, out):
     # 2 x 4 register blocks of the lower triangle: eight sums share six loads.
     rows, columns = X.shape
+    scaled = np.empty((2, columns))
     even = rows - rows % 2
     for i in range(0, even, 2):
         for j in range(columns):
@@ -150,40 +171,53 @@ def _gram_blocked(X, weight, out, scaled):
             out[even, k] = s00
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, MATRIX))
+def _gram_by_blas(X, root, kept, out):
+    """Lower triangle: ``out = kept out + X diag(root)^2 X^T``, some columns at a time."""
+    rows, columns = X.shape
+    triangle_and_transposed = np.array([ord("U"), ord("T")], dtype=np.uint8)  # of the transposed matrices, to BLAS
+    factors = np.array([1.0, kept])
+    space = np.empty(rows * min(columns, _PANEL))
+    for first in range(0, columns, _PANEL):
+        width = min(_PANEL, columns - first)
+        panel = space[:rows * width].reshape((rows, width))
+        for i in range(rows):
+            for j in range(width):
+                panel[i, j] = X[i, first + j] * root[first + j]
+        sizes = np.array([rows, width], dtype=np.int32)
+        _syrk(triangle_and_transposed.ctypes, triangle_and_transposed[1:].ctypes, sizes.ctypes, sizes[1:].ctypes,
+              factors.ctypes, panel.ctypes, sizes[1:].ctypes, factors[1:].ctypes, out.ctypes, sizes.ctypes)
+        factors[1] = 1.0
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX))
 def gram(X, weight, out):
     """out = X diag(weight) X^T (weight >= 0), both triangles."""
     rows, columns = X.shape
     if rows * rows * columns > _BLAS_FROM:
-        half = np.empty((rows, columns))
-        for j in range(columns):
-            root = math.sqrt(weight[j])
-            for i in range(rows):
-                half[i, j] = X[i, j] * root
-        out[:, :] = np.dot(half, half.T)
-        return
-    _gram_blocked(X, weight, out, np.empty((2, columns)))
+        _gram_by_blas(X, np.sqrt(weight), 0.0, out)
+    else:
+        _gram_blocked(X, weight, out)
     for i in range(rows):
         for k in range(i):
             out[k, i] = out[i, k]
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, types.float64, MATRIX))
 def symmetric_square_into(K, root_weight, out):
     """Add ``(root_weight K)^2`` to the lower triangle of out, K symmetric; the square of K alone could overflow."""
     rows = K.shape[0]
-    scaled = K * root_weight
-    square = np.empty((rows, rows))
     if rows * rows * rows > _BLAS_FROM:
-        square[:, :] = np.dot(scaled, scaled)
-    else:
-        _gram_blocked(scaled, np.ones(rows), square, np.empty((2, rows)))
+        _gram_by_blas(K, np.full(rows, root_weight), 1.0, out)
+        return
+    square = np.empty((rows, rows))
+    _gram_blocked(K * root_weight, np.ones(rows), square)
     for i in range(rows):
         for k in range(i + 1):
             out[i, k] += square[i, k]
 
 
-@njit(fastmath=REDUCTION)
+@njit(types.boolean(MATRIX), fastmath=REDUCTION)
 def cholesky(M):
     """Factor the lower triangle of M in place; False if M is not positive definite (or not finite).
 
@@ -206,7 +240,7 @@ def cholesky(M):
     return True
 
 
-@njit(fastmath=REDUCTION)
+@njit(types.void(DATA_MATRIX, VECTOR), fastmath=REDUCTION)
 def cholesky_solve(L, b):
     """Solve L L^T x = b in place; L as `cholesky` leaves it."""
     n = L.shape[0]
@@ -232,7 +266,7 @@ _LN2_LOW = 1.90821492927058770002e-10
 LOWEST_EXPONENT = -708.0  # below, 2^k would be subnormal: exp is taken as exp(-708) = 3e-308
 
 
-@njit(fastmath={"contract"})
+@njit(types.void(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, VECTOR), fastmath={"contract"})
 def exp_expm1(x, y, exp_x, expm1_y, bits):
     """exp_x = exp(x), expm1_y = expm1(y); x and y are clipped to [-708, 709]; `bits` is a float work array."""
     n = x.shape[0]
@@ -261,7 +295,7 @@ def exp_expm1(x, y, exp_x, expm1_y, bits):
         expm1_y[i] = bits[i] * expm1_y[i] + (bits[i] - 1.0)
 
 
-@njit(fastmath={"contract"})
+@njit(types.void(DATA_VECTOR, VECTOR, VECTOR, VECTOR), fastmath={"contract"})
 def exp_and_expm1(x, exp_x, expm1_x, bits):
     """exp_x = exp(x) and expm1_x = expm1(x) by one polynomial; x is clipped as in `exp_expm1`."""
     # The reduction is written out once more: shared with `exp_expm1` as a helper, it costs a short run 5 percent.

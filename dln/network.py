@@ -8,8 +8,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import types
 
-from ._jit import njit
+from ._jit import DATA_VECTOR, MATRIX, VECTOR, njit
 from ._linalg import LOWEST_EXPONENT, exp_and_expm1, exp_expm1
 
 _LARGEST_EXPONENT = 709.0
@@ -123,7 +124,10 @@ def exponential_difference(top, log_ratio):
         return np.sign(log_ratio) * (half * -np.expm1(-2.0 * np.abs(log_ratio))) * half
 
 
-@njit()
+_EVALUATE_WEIGHTS = types.boolean(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, MATRIX)
+
+
+@njit(_EVALUATE_WEIGHTS)
 def evaluate_weights(log_product, log_ratio, beta, size, work):
     """beta = u^2 - v^2 and size = u^2 + v^2 from log(uv) and log(u/v), each (d,); `work` is (5, d).
 
@@ -150,7 +154,7 @@ def evaluate_weights(log_product, log_ratio, beta, size, work):
     return True
 
 
-@njit()
+@njit(_EVALUATE_WEIGHTS)
 def evaluate_weights_at(scale, log_ratio, beta, size, work):
     """Evaluate the same from ``scale = u v`` itself, where that is an ordinary number: one exponential instead of two.
 

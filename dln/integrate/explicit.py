@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .._jit import njit
-from .._linalg import norm
+from .._linalg import copy, norm
 from .state import WORK, evaluate, log_weight_error
 
 
@@ -21,7 +21,7 @@ def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A
     stages = A.shape[0]
     n = z.shape[0]
     last = params.shape[0] - 1
-    K[0, :] = f
+    copy(f, K[0])
     for i in range(1, stages + 1):
         for k in range(n):
             z_new[k] = 0.0
@@ -33,10 +33,10 @@ def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A
         for k in range(n):
             z_new[k] = z[k] + h * z_new[k]
         if i == stages - 1:
-            local[:] = z_new
+            copy(z_new, local)
         if not evaluate(rule, system, c, z_new, params[min(i, last)], r, K[i], work_n):
             return np.inf, 0.0
-    f_new[:] = K[stages]
+    copy(K[stages], f_new)
     # Stiffness, of nu alone: |f(z_new) - f(last stage)| / |z_new - last stage|, both at t + h (Hairer & Wanner, IV.2).
     for k in range(n):
         local[k] = z_new[k] - local[k]

@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import cholesky_solve, norm, rmatvec
+from .._linalg import cholesky_solve, copy, copy_rows, norm, rmatvec
 from .reduced import (
     basis_of,
     extended,
@@ -152,7 +152,7 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
         if not evaluate(rule, here, c, z, params, r, f, work_n):
             reason = DIVERGED
         notes[LOOSE] = notes[AT_REST] = 1.0
-        plateau[PLATEAU_RESIDUAL] = r
+        copy(r, plateau[PLATEAU_RESIDUAL])
         _remember(journal, here, z, error, clock)
     loose = loosely and notes[LOOSE] > 0.0
     if reason == RUNNING:
@@ -234,10 +234,10 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
         for i in range(n):
             error[i] += across[i]
         moved = _moved(trial, here, asleep, peak)
-        z[:] = z_new
-        f[:] = f_new
-        r[:] = r_new
-        rows[BETA:RATIO + 1] = trial.rows[BETA:RATIO + 1]
+        copy(z_new, z)
+        copy(f_new, f)
+        copy(r_new, r)
+        copy_rows(trial.rows[BETA:RATIO + 1], rows[BETA:RATIO + 1])
         control(h, scaled, 0.0, True, order, memory, clock)
         reason = plan(here, f, r, clock, count, used, True, order)
         outcome = ON_THE_WAY
@@ -265,8 +265,8 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
             tally[REPEATS] += 1
             notes[LOOSE] = 0.0
             notes[ROUGH_SINCE] = 0.0
-            z[:] = plateau[PLATEAU_NU]
-            error[:] = plateau[PLATEAU_ERROR]
+            copy(plateau[PLATEAU_NU], z)
+            copy(plateau[PLATEAU_ERROR], error)
             clock[T] = notes[PLATEAU_T]
             clock[H_CONTROL] = notes[PLATEAU_H]
             clock[ERROR_OLD] = 1.0
@@ -353,8 +353,8 @@ def _moved(end, start, asleep, peak):
 @njit()
 def _remember(journal, here, z, error, clock):
     plateau, notes, peak = journal.plateau, journal.notes, journal.peak
-    plateau[PLATEAU_NU] = z
-    plateau[PLATEAU_ERROR] = error
+    copy(z, plateau[PLATEAU_NU])
+    copy(error, plateau[PLATEAU_ERROR])
     notes[PLATEAU_T] = clock[T]
     notes[PLATEAU_H] = clock[H_CONTROL]
     notes[ROUGH_SINCE] = 0.0

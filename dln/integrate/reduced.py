@@ -15,7 +15,7 @@ from collections import namedtuple
 import numpy as np
 
 from .._jit import REDUCTION, njit
-from .._linalg import cholesky, cholesky_solve, gram, matvec, residual, rmatvec
+from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, residual, rmatvec
 from ..network import evaluate_weights
 from .state import BETA, PRODUCT, RATIO, SIZE
 
@@ -152,7 +152,7 @@ def reduced_attempt(basis, here, c, inside, h, A, C, m, e, gamma, z_new, local, 
     for i in range(stages):
         k_i = K[i]
         if i == 0:
-            k_i[:] = inside
+            copy(inside, k_i)
         else:
             z_new[:] = 0.0
             for j in range(i):

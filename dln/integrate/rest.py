@@ -6,7 +6,7 @@ from collections import namedtuple
 import numpy as np
 
 from .._jit import njit
-from .._linalg import norm, rmatvec
+from .._linalg import copy, norm, rmatvec
 from .reduced import back_substitute, basis_of, forward_substitute, slowest_rate, split
 from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, WORK, WORK_RULE, T
 from .stepping import ASLEEP, COUPLING, RTOL
@@ -105,7 +105,7 @@ def settle(here, c, z, r, error, h, clock, settings, journal, loose, space):
     # Least squares on these columns, the others held, and how far from it we are.
     inside, beta, move, across, others = np.empty(count), np.empty(count), np.empty(count), np.empty(n), np.empty(n)
     split(basis, r, inside, across)
-    beta[:] = inside
+    copy(inside, beta)
     back_substitute(R, beta)
     distance = 0.0
     for k in range(count):
@@ -161,9 +161,9 @@ def settle(here, c, z, r, error, h, clock, settings, journal, loose, space):
         return NO_JUMP
     for i in range(n):
         z[i] += others[i]
-    journal.plateau[PLATEAU_RESIDUAL] = across
+    copy(across, journal.plateau[PLATEAU_RESIDUAL])
     split(basis, error, inside, others)
-    error[:] = others
+    copy(others, error)
     return JUMPED
 
 

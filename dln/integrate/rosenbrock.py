@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from .._jit import njit
-from .._linalg import cholesky, cholesky_solve, gram, matvec, symmetric_square_into
+from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, symmetric_square_into
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, WORK, WORK_RULE, evaluate, log_weight_error
 
@@ -52,13 +52,13 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not cholesky(M):
         return np.inf, stiffness
-    beta_start[:] = beta
+    copy(beta, beta_start)
     for i in range(stages):
         k_i = K[i]
         if i == 0:
-            k_i[:] = f
+            copy(f, k_i)
         else:
-            z_new[:] = z
+            copy(z, z_new)
             for j in range(i):
                 if A[i, j] != 0.0:
                     for k in range(total):
@@ -84,7 +84,7 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
                 for k in range(n):
                     k_i[k] += kappa * work_n[1, k]
         cholesky_solve(M, k_i[:n])
-    z_new[:] = z
+    copy(z, z_new)
     local[:] = 0.0
     for i in range(stages):
         for k in range(total):

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import norm, rmatvec
+from .._linalg import copy, copy_rows, norm, rmatvec
 from .explicit import explicit_attempt
 from .rosenbrock import contract, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
@@ -134,7 +134,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
             count[RHS] += 1
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         ratio_scale = clock[RATIO_SCALE]
-        r_new[:] = r
+        copy(r, r_new)
         if stiff_method:
             if sleepers:
                 if fresh:
@@ -147,7 +147,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                 if n_awake < d:
                     hold_others(awake, here, r, chosen[:n_awake], buffer)
             if n_awake == d or not sleepers:
-                trial.rows[BETA:SIZE + 1] = rows[BETA:SIZE + 1]
+                copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
                 z_new, f_new, r_new, local, K, M, gram_matrix, row_scale, work_n)
@@ -170,10 +170,10 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         at_stop = h >= clock[STOP] - clock[T]
         clock[T] = clock[STOP] if at_stop else clock[T] + h
         count[ACCEPTED] += 1
-        z[:] = z_new
-        f[:] = f_new
-        rows[BETA:RATIO + 1] = trial.rows[BETA:RATIO + 1]
-        r[:] = r_new
+        copy(z_new, z)
+        copy(f_new, f)
+        copy_rows(trial.rows[BETA:RATIO + 1], rows[BETA:RATIO + 1])
+        copy(r_new, r)
         for k in range(total):
             error[k] += local[k]
         if stiff_method:
