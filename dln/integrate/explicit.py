@@ -3,13 +3,20 @@
 import math
 
 import numpy as np
+from numba import types
 
-from .._jit import njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import copy, norm
-from .state import WORK, evaluate, log_weight_error
+from .state import SYSTEM, WORK, evaluate, log_weight_error
 
 
-@njit()
+_EXPLICIT = types.UniTuple(types.float64, 2)(
+    types.intp, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
+    DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX,
+)
+
+
+@njit(_EXPLICIT)
 def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
                      z_new, f_new, r, local, K, work_n):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h rho).
@@ -60,7 +67,7 @@ def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A
     return high_size / tolerance, stiffness
 
 
-@njit()
+@njit(types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR))
 def weighted(K, weights, h, out):
     """Fill ``out = h sum_i weights_i K_i``; return its sum, which is finite only if every entry is."""
     n = K.shape[1]

@@ -9,14 +9,22 @@ its order.
 import math
 
 import numpy as np
+from numba import types
 
-from .._jit import njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, symmetric_square_into
 from ..rules.base import call_curvature
-from .state import BETA, HELD, ROWS, SIZE, WORK, WORK_RULE, evaluate, log_weight_error
+from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
 
-@njit()
+_ROSENBROCK = types.UniTuple(types.float64, 2)(
+    types.intp, types.intp, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
+    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean,
+    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, MATRIX,
+)
+
+
+@njit(_ROSENBROCK)
 def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
                        z_new, f_new, r, local, K, M, gram_matrix, row_scale, work_n):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
@@ -97,7 +105,7 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     return log_weight_error(system.X, local, ratio_scale, system.rows[WORK]) / tolerance, stiffness
 
 
-@njit()
+@njit(types.void(MATRIX, VECTOR, VECTOR))
 def contract(M, row_scale, error):
     """Carry an error of nu over the step: multiply by ``(I + h gamma S (K + kappa K^2))^-1``, slower than the flow itself."""
     n = M.shape[0]

@@ -6,9 +6,11 @@ rules without shrinkage: for the others q of every coordinate is wanted at every
 
 import math
 
-from .._jit import njit
+from numba import types
+
+from .._jit import DATA_VECTOR, INTEGERS, VECTOR, njit
 from .._linalg import matvec
-from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, ROWS, SCALE, SIZE, WORK, WORK_RULE, System
+from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, ROWS, SCALE, SIZE, SYSTEM, WORK, WORK_RULE, System
 
 _MARGIN = 1.0  # rates of growth may rise during a step: a coordinate is awake this far below the threshold in log u^2
 STARTLED = 1.0  # one that was left out may end the step this far above it; else the step is done again
@@ -27,7 +29,7 @@ def threshold(h, asleep, coupling, rtol):
     return min(asleep, math.log(_UNNOTICED * rtol / (h * coupling))) if h * coupling > 0.0 else asleep
 
 
-@njit()
+@njit(types.int64(SYSTEM, types.float64, types.float64, INTEGERS, types.int64))
 def rouse(here, h, asleep, chosen, n_chosen):
     """Fill `chosen` with the coordinates that count in a step of size h; return how many, or -1 if they are the same.
 
@@ -44,7 +46,7 @@ def rouse(here, h, asleep, chosen, n_chosen):
     return -1 if same and count == n_chosen else count
 
 
-@njit()
+@njit(types.int64(SYSTEM, types.float64, INTEGERS, types.int64))
 def startle(end, asleep, chosen, n_chosen):
     """Add to `chosen` the coordinates that a step left out and that ended it too large; return how many there are now.
 
@@ -75,7 +77,7 @@ def startle(end, asleep, chosen, n_chosen):
     return count
 
 
-@njit()
+@njit(SYSTEM(SYSTEM, INTEGERS, VECTOR, DATA_VECTOR, VECTOR))
 def gather(here, chosen, buffer, buffer_read, space):
     """Return the system of the chosen coordinates; its data lie in `buffer`, its rows in `space` (ROWS d,)."""
     n, d = here.X.shape
@@ -91,7 +93,7 @@ def gather(here, chosen, buffer, buffer_read, space):
     return System(buffer_read[:n * size].reshape((n, size)), buffer_read[n * d:], rows)
 
 
-@njit()
+@njit(types.void(SYSTEM, SYSTEM, VECTOR, INTEGERS, VECTOR))
 def hold_others(awake, here, r, chosen, buffer):
     """Give the awake coordinates their values at the start of a step, and a target that accounts for the others."""
     n, d = here.X.shape

@@ -10,7 +10,9 @@ The state is ``z = (nu, Q)``, or ``nu`` alone.  Errors are measured in the logar
 import math
 from collections import namedtuple
 
-from .._jit import njit
+from numba import types
+
+from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import rmatvec
 from ..network import evaluate_weights, evaluate_weights_at
 from ..rules.base import call_rule
@@ -26,6 +28,7 @@ RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, 
 #: X (n, d), y (n,) and the rows (ROWS, d) below: of all coordinates, or of those awake in a step.  One array, since a
 #: kernel that is handed a dozen spends more on that than on the exponentials.
 System = namedtuple("System", "X y rows")
+SYSTEM = types.NamedTuple((DATA_MATRIX, DATA_VECTOR, MATRIX), System)
 # What never changes: log(u0 v0), log(u0/v0), and u0 v0 itself where u v stays that and is no extreme number, else 0.
 # The state, as `evaluate` fills it: beta, size = u^2 + v^2, log(uv), log(u/v).  The report: log u, log v.
 # A row that an attempt keeps for itself, five rows of work, and four of work for the rule.
@@ -37,7 +40,7 @@ ROWS = WORK_RULE + 4
 _LARGEST_LOG = 100.0
 
 
-@njit()
+@njit(types.void(MATRIX, types.boolean))
 def fix_scale(rows, shrinks):
     """Fill the row SCALE with u0 v0 if that never changes and no coordinate's is extreme, else with 0."""
     d = rows.shape[1]
@@ -48,7 +51,7 @@ def fix_scale(rows, shrinks):
         rows[SCALE, j] = math.exp(rows[LOG_PRODUCT, j]) if ordinary else 0.0
 
 
-@njit()
+@njit(types.void(SYSTEM, VECTOR))
 def logarithms(system, z):
     """Fill the rows PRODUCT and RATIO with log(uv) and log(u/v) at state z."""
     X, rows = system.X, system.rows
@@ -63,7 +66,7 @@ def logarithms(system, z):
             rows[PRODUCT, j] -= 4.0 * z[n + j]
 
 
-@njit()
+@njit(types.boolean(types.intp, SYSTEM, types.float64, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX))
 def evaluate(rule, system, c, z, params, r, f, work_n):
     """Evaluate ``f = dz/dt`` with the state of the system and r at z; False if the weights would overflow."""
     X, rows = system.X, system.rows
@@ -81,7 +84,7 @@ def evaluate(rule, system, c, z, params, r, f, work_n):
     return True
 
 
-@njit()
+@njit(types.float64(DATA_MATRIX, VECTOR, types.float64, VECTOR))
 def log_weight_error(X, error, ratio_scale, work):
     """Return the largest ``2 |X^T e_nu|_j / ratio_scale + 2 |e_Q|_j``, an error of log weights; `work` is (d,).
 

@@ -43,6 +43,7 @@ from .state import (
     STEP_TOO_SMALL,
     STIFF,
     STOP,
+    SYSTEM,
     WORK,
     WORK_RULE,
     H,
@@ -195,7 +196,7 @@ def per_stage(params):
     return params.shape[0] > 1
 
 
-@njit()
+@njit(types.void(SYSTEM, VECTOR, VECTOR, VECTOR, VECTOR))
 def report(here, z, error, r, clock):
     """Report the logarithms of the weights, the norm of the residual and the estimated relative error of beta."""
     n, d = here.X.shape
@@ -212,7 +213,7 @@ def report(here, z, error, r, clock):
     clock[ERROR_OF_BETA] = norm(moved) / length if length > 0.0 else 0.0
 
 
-@njit()
+@njit(types.int64(types.float64, types.float64, types.int64, VECTOR, INTEGERS))
 def reject(h, scaled, order, clock, count):
     """Plan a shorter step after one of size h whose error was `scaled`; return RUNNING, or STEP_TOO_SMALL."""
     count[REJECTED] += 1
@@ -224,7 +225,7 @@ def reject(h, scaled, order, clock, count):
     return STEP_TOO_SMALL if small else RUNNING
 
 
-@njit()
+@njit(types.void(types.float64, types.float64, types.float64, types.boolean, types.int64, types.float64, VECTOR))
 def control(h, scaled, stiffness, stiff_method, order, memory, clock):
     """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled` (Gustafsson 1991)."""
     factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (memory / order)
@@ -242,7 +243,7 @@ def control(h, scaled, stiffness, stiff_method, order, memory, clock):
         clock[H_CONTROL] = grown
 
 
-@njit()
+@njit(types.int64(types.boolean, types.float64, VECTOR, INTEGERS, VECTOR))
 def notice_stiffness(stiff_method, stiffness, clock, count, settings):
     """Report that another method is due: a surplus of three stiff steps, or a stretch of calm ones, longer each time."""
     remaining = (clock[STOP] - clock[T]) / clock[H]
@@ -259,7 +260,7 @@ def notice_stiffness(stiff_method, stiffness, clock, count, settings):
     return RUNNING
 
 
-@njit()
+@njit(types.int64(SYSTEM, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, types.boolean, types.int64))
 def plan(here, f, r, clock, count, settings, stiff_method, order):
     """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``.
 
