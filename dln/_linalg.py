@@ -217,6 +217,53 @@ def symmetric_square_into(K, root_weight, out):
             out[i, k] += square[i, k]
 
 
+@njit(types.void(MATRIX, DATA_VECTOR, types.float64))
+def add_square_of_upper(M, diagonal, root_weight):
+    """Add ``(root_weight K)^2`` to the lower triangle of M, diagonal included; K has its diagonal, and the upper triangle of M.
+
+    One matrix holds both, and the square of K alone could overflow.
+    """
+    rows = M.shape[0]
+    ones = np.ones(rows)
+    if rows * rows * rows <= _BLAS_FROM:
+        scaled, square = np.empty((rows, rows)), np.empty((rows, rows))
+        _columns_of_upper(M, diagonal, root_weight, 0, scaled)
+        _gram_blocked(scaled, ones, square)
+        for i in range(rows):
+            for k in range(i + 1):
+                M[i, k] += square[i, k]
+        return
+    for first in range(0, rows, _PANEL):
+        panel = np.empty((rows, min(_PANEL, rows - first)))
+        _columns_of_upper(M, diagonal, root_weight, first, panel)
+        _gram_by_blas(panel, ones, 1.0, M)
+
+
+@njit()
+def _columns_of_upper(M, diagonal, factor, first, out):
+    for j in range(out.shape[1]):
+        column = first + j
+        for i in range(column):
+            out[i, j] = factor * M[i, column]
+        out[column, j] = factor * diagonal[column]
+        for i in range(column + 1, M.shape[0]):
+            out[i, j] = factor * M[column, i]
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR))
+def upper_matvec(M, diagonal, b, out):
+    """out = K b; K has its diagonal, and the strict upper triangle of M."""
+    rows = M.shape[0]
+    for i in range(rows):
+        out[i] = diagonal[i] * b[i]
+    for i in range(rows):
+        s = 0.0
+        for k in range(i + 1, rows):
+            s += M[i, k] * b[k]
+            out[k] += M[i, k] * b[i]
+        out[i] += s
+
+
 @njit(types.boolean(MATRIX), fastmath=REDUCTION)
 def cholesky(M):
     """Factor the lower triangle of M in place; False if M is not positive definite (or not finite).

@@ -34,6 +34,7 @@ _EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.er
 _EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
 _INEXACT = _rosenbrock_arguments(W6, _MEMORY)
 _NO_TIMES = np.empty(0)
+_ROOM = 1 << 17  # numbers: 1 MB
 _ASLEEP = 1e-2  # coordinates below this times rtol, relative to the data's scale, may be held during a stiff step
 _EPS = float(np.finfo(float).eps)
 
@@ -214,7 +215,8 @@ class Integration:
         self.tableau, self.nodes, stages = chosen
         if method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
             n, d = self.X.shape
-            self.buffer = np.empty(n * (d + 1))
+            # Room for a part of X: if more coordinates are awake, little is saved by leaving the others out.
+            self.buffer = np.empty(n * (min(d, max(_ROOM // n, d // 16)) + 1))
             self.buffer_read = self.buffer.view()
             self.buffer_read.flags.writeable = False
         flops = (4.0 * stages + (0 if method == "explicit" else self.X.shape[0])) * self.X.size

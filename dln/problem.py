@@ -16,6 +16,8 @@ __all__ = ["Problem", "RowSpace"]
 
 Array = NDArray[np.float64]
 
+_PANEL = 128  # columns
+
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -57,7 +59,7 @@ class RowSpace:
     @cached_property
     def largest_column(self) -> float:
         """The largest Euclidean norm of a column."""
-        return float(np.max(np.linalg.norm(self.X, axis=0), initial=0.0))
+        return math.sqrt(np.einsum("ij,ij->j", self.X, self.X).max(initial=0.0))  # unlike a norm, without a copy of X
 
     @cached_property
     def target_norm(self) -> float:
@@ -336,7 +338,8 @@ def _exponent(array: Array, axis: int | None = None) -> Any:
 
     A power of two is the one scale that costs no digits, so data scaled by a power of two give the same bits.
     """
-    return np.frexp(np.abs(array).max(axis=axis, initial=0.0))[1]
+    # Not the largest of np.abs(array), which would be a copy.
+    return np.frexp(np.maximum(array.max(axis=axis, initial=0.0), -array.min(axis=axis, initial=0.0)))[1]
 
 
 def _row_space(X: Array, y: Array) -> RowSpace:
@@ -374,13 +377,22 @@ def _row_space(X: Array, y: Array) -> RowSpace:
 
 def _has_full_row_rank(X: Array) -> bool:
     """Whether the rows are linearly independent, each judged on its own scale."""
+    from scipy.linalg import blas, eigvalsh
+
     n_samples, n_features = X.shape
     if n_samples > n_features or not X.any(axis=1).all():
         return False
-    rows = np.ldexp(X, -_exponent(X, axis=1)[:, None])
-    # The Gram matrix is several times cheaper than the singular values. It squares them, so only a clear yes counts.
-    eigenvalues = np.linalg.eigvalsh(rows @ rows.T)
+    exponents = -_exponent(X, axis=1)[:, None]
+    # The Gram matrix is several times cheaper than the singular values. It squares them, so only a clear yes counts. It is
+    # summed over some columns at a time, and its eigenvalues take its place, so that no second X and no second Gram matrix
+    # has to be held.
+    gram = np.zeros((n_samples, n_samples), order="F")
+    width = max(_PANEL, 65536 // n_samples)
+    for first in range(0, n_features, width):
+        panel = np.ldexp(X[:, first:first + width], exponents)
+        gram = blas.dsyrk(1.0, panel.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)
+    eigenvalues = eigvalsh(gram, overwrite_a=True, check_finite=False)
     if eigenvalues[0] > 1e-8 * eigenvalues[-1]:
         return True
-    singular = np.linalg.svd(rows, compute_uv=False)
+    singular = np.linalg.svd(np.ldexp(X, exponents), compute_uv=False)
     return bool(singular[-1] > n_features * EPS * singular[0])

@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, symmetric_square_into
+from .._linalg import add_square_of_upper, cholesky, cholesky_solve, copy, gram, matvec, upper_matvec
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
@@ -20,13 +20,13 @@ from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, lo
 _ROSENBROCK = types.UniTuple(types.float64, 2)(
     types.intp, types.intp, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean,
-    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, MATRIX,
+    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, MATRIX,
 )
 
 
 @njit(_ROSENBROCK)
 def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
-                       z_new, f_new, r, local, K, M, gram_matrix, row_scale, work_n):
+                       z_new, f_new, r, local, K, M, diagonal, row_scale, work_n):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
     The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
@@ -45,18 +45,20 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     kappa = call_curvature(curvature, (X, c, beta, size, r, params[0], row_scale, rows[WORK_RULE:ROWS]))
     for j in range(d):
         work_d[j] = 4.0 * c * size[j]
-    gram(X, work_d, gram_matrix)
+    gram(X, work_d, M)
+    # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
     largest_row = 0.0
     for i in range(n):
         row = 0.0
-        for k in range(i + 1):
-            M[i, k] = tau * gram_matrix[i, k]
         for k in range(n):
-            row += abs(gram_matrix[i, k])
+            row += abs(M[i, k] if k >= i else M[k, i])
         largest_row = max(largest_row, row)
-        M[i, i] += row_scale[i]
+        for k in range(i):
+            M[i, k] *= tau
+        diagonal[i] = M[i, i]
+        M[i, i] = tau * M[i, i] + row_scale[i]
     if kappa != 0.0:
-        symmetric_square_into(gram_matrix, math.sqrt(tau) * math.sqrt(kappa), M)
+        add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not cholesky(M):
         return np.inf, stiffness
@@ -88,7 +90,7 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
             for k in range(n):
                 k_i[k] += work_n[0, k]
             if kappa != 0.0:
-                matvec(gram_matrix, work_n[0], work_n[1])
+                upper_matvec(M, diagonal, work_n[0], work_n[1])
                 for k in range(n):
                     k_i[k] += kappa * work_n[1, k]
         cholesky_solve(M, k_i[:n])

@@ -80,7 +80,7 @@ def startle(end, asleep, chosen, n_chosen):
 @njit(SYSTEM(SYSTEM, INTEGERS, VECTOR, DATA_VECTOR, VECTOR))
 def gather(here, chosen, buffer, buffer_read, space):
     """Return the system of the chosen coordinates; its data lie in `buffer`, its rows in `space` (ROWS d,)."""
-    n, d = here.X.shape
+    n = here.X.shape[0]
     size = chosen.shape[0]
     for i in range(n):
         for k in range(size):
@@ -90,17 +90,17 @@ def gather(here, chosen, buffer, buffer_read, space):
         rows[LOG_PRODUCT, k] = here.rows[LOG_PRODUCT, chosen[k]]
         rows[LOG_RATIO, k] = here.rows[LOG_RATIO, chosen[k]]
         rows[SCALE, k] = here.rows[SCALE, chosen[k]]
-    return System(buffer_read[:n * size].reshape((n, size)), buffer_read[n * d:], rows)
+    return System(buffer_read[:n * size].reshape((n, size)), buffer_read[buffer.shape[0] - n:], rows)
 
 
 @njit(types.void(SYSTEM, SYSTEM, VECTOR, INTEGERS, VECTOR))
 def hold_others(awake, here, r, chosen, buffer):
     """Give the awake coordinates their values at the start of a step, and a target that accounts for the others."""
-    n, d = here.X.shape
+    n = here.X.shape[0]
     for k in range(chosen.shape[0]):
         awake.rows[BETA, k] = here.rows[BETA, chosen[k]]
         awake.rows[SIZE, k] = here.rows[SIZE, chosen[k]]
-    target = buffer[n * d:]
+    target = buffer[buffer.shape[0] - n:]
     matvec(awake.X, awake.rows[BETA], target)
     for i in range(n):
         target[i] -= r[i]

@@ -91,8 +91,8 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     `rule` and `curvature` are addresses.  The state is (rows, z, f, r, error); `error` is the propagated estimate of the
     global error of z.  On return the report (rows of log u and log v, the clock's residual and error of beta) is of that
     state.  `params` has one row, or one per stage (and one for the end of the step) for rules that depend on time: then
-    `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` (n (d + 1),) and its
-    read-only view hold the data of the coordinates that are awake; where it is empty, all are.  `memory` is the weight of
+    `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and its
+    read-only view have room for the data of the coordinates that are awake; where they do not fit in, all are.  `memory` is the weight of
     the last error in the choice of the next step.
     """
     n, d = X.shape
@@ -105,7 +105,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     K = np.empty((stages + 1, total))
     dual = n if stiff_method else 0
     M = np.empty((dual, dual))
-    gram_matrix = np.empty((dual, dual))
+    diagonal = np.empty(dual)
     row_scale = np.ones(n)
     work_n = np.empty((2, n))
     here = System(X, y, rows)
@@ -143,6 +143,8 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                     found = rouse(here, h, asleep, chosen, n_awake)
                     if found >= 0:
                         n_awake = found
+                        if n * (n_awake + 1) > buffer.shape[0]:
+                            n_awake = d
                         awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, space)
                     fresh = False
                 if n_awake < d:
@@ -151,7 +153,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
-                z_new, f_new, r_new, local, K, M, gram_matrix, row_scale, work_n)
+                z_new, f_new, r_new, local, K, M, diagonal, row_scale, work_n)
             count[FACTORIZATIONS] += 1
         else:
             scaled, stiffness = explicit_attempt(
@@ -164,7 +166,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         if sleepers and n_awake < d:
             startled = startle(trial, asleep, chosen, n_awake)
             if startled > n_awake:
-                n_awake = startled
+                n_awake = startled if n * (startled + 1) <= buffer.shape[0] else d
                 awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, space)
                 count[REJECTED] += 1
                 continue
