@@ -14,16 +14,18 @@ from collections import namedtuple
 
 import numpy as np
 
-from .._jit import REDUCTION, njit
+from .._jit import DATA_MATRIX, REDUCTION, njit
 from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, residual, rmatvec
 from ..network import evaluate_weights
 from .state import BETA, PRODUCT, RATIO, SIZE
 
 _DEPENDENT = 1e-13  # what is left of a column after projection, relative to it, that counts as rounding
 
-#: Columns A (m,), ``Q^T`` (k, n), and R (k, m), all of them views of the `Space` they were built in.
+_ROOM = 1 << 17  # numbers of X_A, 1 MB, up to which more columns than rows are worth a basis of their own
+
+#: Columns A (m,), ``Q^T`` (k, n), and R (k, m), all of them views of the `Space` they were built in; or ``Q = 1`` and all of X.
 Basis = namedtuple("Basis", "columns rows R")
-#: Room for a `Basis` and for a step: indices (d,), Q^T (n, n), R as it grows (n, d), R packed (n d,), a column (n,),
+#: Room for a `Basis` and for a step: indices (d,), Q^T (n, n), R as it grows (n, most), R packed (n most,), a column (n,),
 #: K (stages, n), M (n n,), coordinates (WORK_ROWS, d), the vector b (n,).
 Space = namedtuple("Space", "columns rows grown packed column stages matrix work vector")
 
@@ -36,8 +38,35 @@ _WORK_ROWS = _EXPONENTIALS + 5
 @njit()
 def room(n, d, stages):
     """Return `Space` for bases of columns of an (n, d) matrix."""
-    return Space(np.empty(d, dtype=np.int64), np.empty((n, n)), np.empty((n, d)), np.empty(n * d), np.empty(n),
+    most = min(d, max(n, _ROOM // n)) if n > 0 else d
+    return Space(np.empty(d, dtype=np.int64), np.empty((n, n)), np.empty((n, most)), np.empty(n * most), np.empty(n),
                  np.empty((stages, n)), np.empty(n * n), np.empty((_WORK_ROWS, d)), np.empty(n))
+
+
+@njit(DATA_MATRIX(DATA_MATRIX))
+def _read_only(matrix):
+    return matrix
+
+
+@njit()
+def _too_many(X, member):
+    """Whether so many columns take part that a basis of them spans everything, and R would be a second X."""
+    n = X.shape[0]
+    count = 0
+    for j in range(member.shape[0]):
+        count += member[j]
+    return count > n and n * count > _ROOM
+
+
+@njit()
+def _all_columns(X, space):
+    n, d = X.shape
+    for j in range(d):
+        space.columns[j] = j
+    for q in range(n):
+        for i in range(n):
+            space.rows[q, i] = 1.0 if q == i else 0.0
+    return Basis(space.columns[:d], space.rows[:n], _read_only(X))
 
 
 @njit(fastmath=REDUCTION)
@@ -81,12 +110,14 @@ def _packed(space, k, m):
     for q in range(k):
         for j in range(m):
             space.packed[q * m + j] = space.grown[q, j]
-    return Basis(space.columns[:m], space.rows[:k], space.packed[:k * m].reshape((k, m)))
+    return Basis(space.columns[:m], space.rows[:k], _read_only(space.packed[:k * m].reshape((k, m))))
 
 
 @njit()
 def basis_of(X, member, space):
-    """Return the `Basis` of the columns that are members (d,)."""
+    """Return the `Basis` of the columns that are members (d,), or of all columns where there are too many members."""
+    if _too_many(X, member):
+        return _all_columns(X, space)
     k = m = 0
     for j in range(member.shape[0]):
         if member[j]:
@@ -98,6 +129,8 @@ def basis_of(X, member, space):
 @njit()
 def extended(X, basis, member, space):
     """Return the basis (built in `space`) of all members, given that its own columns are among them."""
+    if _too_many(X, member):
+        return _all_columns(X, space)
     k, m = basis.R.shape
     known = m
     for j in range(member.shape[0]):
