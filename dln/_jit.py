@@ -22,8 +22,8 @@ from numba.extending import get_cython_function_address, intrinsic, lower_builti
 
 from ._kernel_cache import KernelCache, find_folder, source_digest
 
-__all__ = ["DATA_MATRIX", "DATA_VECTOR", "INTEGERS", "MATRIX", "REDUCTION", "VECTOR", "Blas", "Kernel", "address", "cache_folder",
-           "caller", "entry_point", "njit", "source_digest"]
+__all__ = ["DATA_MATRIX", "DATA_VECTOR", "INTEGERS", "MATRIX", "REDUCTION", "VECTOR", "Blas", "Kernel", "address",
+           "cache_folder", "caller", "entry_point", "njit", "source_digest"]
 
 _numba_settings: Any = numba.config
 
@@ -55,7 +55,7 @@ def njit(signature=None, *, fastmath=False):
         raise ValueError("fastmath must be REDUCTION or False: the blanket flag removes NaN checks")
 
     def decorate(function):
-        compiled = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+        compiled: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
         if _numba_settings.DISABLE_JIT:
             return compiled
         folder = cache_folder()
@@ -77,7 +77,7 @@ class Kernel:
         functools.update_wrapper(self, dispatcher.py_func)
         self.dispatcher, self.signature = dispatcher, signature
         function = dispatcher.py_func
-        # Functions made by functions have no name by which another process would find them: they are compiled into their callers.
+        # Functions made by functions have no name by which another process would find them: they become parts of their callers.
         if "<locals>" in function.__qualname__ or function.__closure__:
             self._numba_type_ = numba.typeof(dispatcher)
         else:

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import norm
+from .._linalg import copy, copy_rows, norm
 from ..rules.base import BETA, UD, VD, call_deep_curvature
 from .deep_state import CROSSING, FINE, STREAK, T_LOW, evaluate, gram_weight, relax, stiffest_rate
 from .deep_steps import contract, explicit_attempt, rosenbrock_attempt
@@ -154,8 +154,8 @@ def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers,
             contract(X, c, depth, powers, h * gamma, kappa, shift, M, gram_matrix, error, work_d, work_n)
         elif rate > 0.0:
             relax(X, c, depth, powers, weight, kappa, row_scale, rate, h, error, work_d, work_n)
-        powers[:, :] = powers_new
-        r[:] = r_new
+        copy_rows(powers_new, powers)
+        copy(r_new, r)
         control(h, scaled, stiffness, stiff_method, order, memory, clock)
         reason = plan(depth, f, powers, r, clock, count, settings, stiff_method, autonomous, logs)
         if reason != RUNNING:

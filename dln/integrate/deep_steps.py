@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from .._jit import njit
-from .._linalg import cholesky, cholesky_solve, gram, matvec, rmatvec, symmetric_square_into
+from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, rmatvec, symmetric_square_into
 from ..rules.base import UD, UK, VD, VK
 from .deep_state import FINE, evaluate, read, size_of_error
 from .explicit import weighted
@@ -31,7 +31,7 @@ def explicit_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_sca
     """
     stages = A.shape[0]
     last = params.shape[0] - 1
-    K[0, :] = f
+    copy(f, K[0])
     for i in range(1, stages + 1):
         z_new[:] = 0.0
         for j in range(i):
@@ -44,7 +44,7 @@ def explicit_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_sca
         found = evaluate(rule, X, y, c, depth, origin, z_new, params[min(i, last)], powers, r, K[i], logs, work_d, work_n)
         if found != FINE:
             return np.inf, found
-    f_new[:] = K[stages]
+    copy(K[stages], f_new)
     low = weighted(K, error_low, h, local)
     low_size = size_of_error(local, depth, ratio_scale)
     high_size = low_size
@@ -130,9 +130,9 @@ def rosenbrock_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_s
     for i in range(stages):
         k_i = K[i]
         if i == 0:
-            k_i[:] = f
+            copy(f, k_i)
         else:
-            z_new[:] = z
+            copy(z, z_new)
             for j in range(i):
                 if A[i, j] != 0.0:
                     for q in range(z.shape[0]):
@@ -149,7 +149,7 @@ def rosenbrock_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_s
         for q in range(z.shape[0]):
             k_i[q] *= tau
         solve(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, k_i, work_d, work_n)
-    z_new[:] = z
+    copy(z, z_new)
     local[:] = 0.0
     for i in range(stages):
         for q in range(z.shape[0]):

@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
-from .._linalg import norm, residual, rmatvec
+from .._linalg import copy, norm, residual, rmatvec
 from ..rules.base import call_rule
 
 # What the kernel reports.
@@ -240,7 +240,7 @@ def descend_steps(rule, X, y, row_X, row_y, mantissas, previous, exponents, visi
             call_rule(rule, (batch_X_read, batch_y_read, c, beta, size, param, r, coef, q, work_d, work_n))
             rmatvec(batch_X_read, coef, 1.0, p)
         elif noisy:
-            batch_y[:] = y
+            copy(y, batch_y)
             _disturb(noise[k], batch_y)
             call_rule(rule, (X, batch_y_read, c, beta, size, param, r, coef, q, work_d, work_n))
             rmatvec(X, coef, 1.0, p)

@@ -9,7 +9,6 @@ from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import copy, norm
 from .state import SYSTEM, WORK, evaluate, log_weight_error
 
-
 _EXPLICIT = types.UniTuple(types.float64, 2)(
     types.intp, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX,

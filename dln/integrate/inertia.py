@@ -15,7 +15,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import matvec, norm
+from .._linalg import copy, copy_rows, matvec, norm
 from ..network import evaluate_weights
 from ..rules.base import call_curvature
 from .deep_state import stiffest_rate
@@ -158,7 +158,7 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
         if not (renew(rows, z, f, 0.0) and evaluate(m, rows, z, 0.0, params[0], r, f, work_n)):
             return DIVERGED
     reason = plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params[0], row_scale, work_n)
-    trial[:, :] = rows
+    copy_rows(rows, trial)
     while reason == RUNNING and attempts > 0:
         attempts -= 1
         h, t = clock[H], clock[T]
@@ -200,19 +200,19 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
         count[ACCEPTED] += 1
         for j in range(2 * d):
             error[j] += local[j] / reach_of(z, z_new, j, 2 * d, h)
-        z[:] = z_new
-        f[:] = f_new
-        r[:] = r_new
-        rows[BETA:SIZE + 1] = trial[BETA:SIZE + 1]
+        copy(z_new, z)
+        copy(f_new, f)
+        copy(r_new, r)
+        copy_rows(trial[BETA:SIZE + 1], rows[BETA:SIZE + 1])
         size = rows[SIZE].copy()
         if not renew(rows, z, f, h):
             return DIVERGED
-        rows[SIZE] = size
+        copy(size, rows[SIZE])
         stiffness = clock[STIFFNESS]
         control(h, scaled, 0.0, False, order, memory, clock)
         at_end = params[params.shape[0] - 1]
         reason = plan(m, curvature, rows, z, f, r, probe, clock, count, settings, at_end, row_scale, work_n)
-        trial[:, :] = rows
+        copy_rows(rows, trial)
         if reason == RUNNING and at_stop:
             return AT_STOP
         if reason == RUNNING and settings[SWITCHING] > 0.0:

@@ -12,7 +12,7 @@ from collections import namedtuple
 import numpy as np
 
 from .._jit import njit
-from .._linalg import cholesky, cholesky_solve, gram, matvec, rmatvec
+from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, rmatvec
 from ..rules.base import call_rule
 from .explicit import weighted
 
@@ -71,7 +71,7 @@ def attempt(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r
     if m.gamma > 0.0:
         return _implicit(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r, local, K, work_n)
     stages, last = m.A.shape[0], params.shape[0] - 1
-    K[0, :] = f
+    copy(f, K[0])
     for i in range(1, stages + 1):
         z_new[:] = 0.0
         for k in range(i):
@@ -83,7 +83,7 @@ def attempt(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r
             z_new[j] = z[j] + h * z_new[j]
         if not evaluate(m, rows, z_new, t + m.nodes[i] * h, params[min(i, last)], r, K[i], work_n):
             return np.inf
-    f_new[:] = K[stages]
+    copy(K[stages], f_new)
     total = weighted(K, m.error_low, h, local)
     low = size_of_error(m.X, local, z, z_new, h, ratio_scale, rows[WORK])
     total += weighted(K, m.error_high, h, local)
@@ -122,9 +122,9 @@ def _implicit(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new,
         return np.inf
     for i in range(stages):
         if i == 0:
-            K[0, :] = f
+            copy(f, K[0])
         else:
-            z_new[:] = z
+            copy(z, z_new)
             for k in range(i):
                 if m.A[i, k] != 0.0:
                     for j in range(z.shape[0]):
@@ -136,7 +136,7 @@ def _implicit(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new,
                     for j in range(z.shape[0]):
                         K[i, j] += m.C[i, k] / h * K[k, j]
         _solve(m, rows, z, g, damping, push, M, K[i], work_n)
-    z_new[:] = z
+    copy(z, z_new)
     local[:] = 0.0
     for i in range(stages):
         for j in range(z.shape[0]):

@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, INTEGERS, VECTOR, njit
-from .._linalg import cholesky, cholesky_solve, gram, matvec, rmatvec
+from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, rmatvec
 from ..network import evaluate_weights
 
 # Why the loop stopped.
@@ -215,7 +215,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
         overflow = False
         if good:
             for stage in range(stages):
-                at[:] = nu
+                copy(nu, at)
                 at_y = y
                 for p in range(stage):
                     if A[stage, p] != 0.0:
@@ -223,7 +223,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
                         for i in range(n):
                             at[i] += A[stage, p] * k_nu[p, i]
                 if stage == 0:
-                    k_nu[0, :] = pi
+                    copy(pi, k_nu[0])
                     k_y[0] = 1.0 - y * fall
                 else:
                     fits, _, fall1 = rates(Z, log_product, log_ratio, logistic, at, w1, beta1, size1, m1, pi1, q1, bend1,
@@ -232,7 +232,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
                     if not fits:
                         good, overflow = False, True
                         break
-                    k_nu[stage, :] = pi1
+                    copy(pi1, k_nu[stage])
                     k_y[stage] = 1.0 - at_y * fall1
                     for p in range(stage):
                         if C[stage, p] != 0.0:
@@ -248,7 +248,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
                 k_y[stage] = tau * (k_y[stage] - y * coupling) / (1.0 + tau * fall)
         error, error_y, y1, log_a1, fall1 = np.inf, 0.0, y, 0.0, 0.0
         if good:
-            at[:] = nu
+            copy(nu, at)
             local[:] = 0.0
             y1 = y
             for p in range(stages):
@@ -322,7 +322,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
                     h = high
                     continue
         count[ACCEPTED] += 1
-        nu[:] = at
+        copy(at, nu)
         y = y1
         clock[S] += h
         clock[Y], clock[LOG_A], clock[MARGIN] = y1, log_a1, margin
@@ -333,18 +333,18 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
         clock[ERROR] = 0.0
         for j in range(d):
             clock[ERROR] = max(clock[ERROR], scale1[j] * abs(work[0, j]))
-        beta[:] = beta1
-        margins[:] = m1
+        copy(beta1, beta)
+        copy(m1, margins)
         if arrived:
             clock[H] = max(after, h)
             return AT_STOP
-        w[:] = w1
-        size[:] = size1
-        turned[:] = turned1
-        pi[:] = pi1
-        q[:] = q1
-        bend[:] = bend1
-        drift[:] = drift1
+        copy(w1, w)
+        copy(size1, size)
+        copy(turned1, turned)
+        copy(pi1, pi)
+        copy(q1, q)
+        copy(bend1, bend)
+        copy(drift1, drift)
         fall = fall1
         tolerated(log_product, size, beta, unit, scale)
         curvature(Z, beta, size, pi, q, bend, turned, drift, K, slope, work, work_n)

@@ -51,7 +51,7 @@ def fix_scale(rows, shrinks):
         rows[SCALE, j] = math.exp(rows[LOG_PRODUCT, j]) if ordinary else 0.0
 
 
-@njit(types.void(SYSTEM, VECTOR))
+@njit()
 def logarithms(system, z):
     """Fill the rows PRODUCT and RATIO with log(uv) and log(u/v) at state z."""
     X, rows = system.X, system.rows

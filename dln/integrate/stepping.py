@@ -91,9 +91,9 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     `rule` and `curvature` are addresses.  The state is (rows, z, f, r, error); `error` is the propagated estimate of the
     global error of z.  On return the report (rows of log u and log v, the clock's residual and error of beta) is of that
     state.  `params` has one row, or one per stage (and one for the end of the step) for rules that depend on time: then
-    `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and its
-    read-only view have room for the data of the coordinates that are awake; where they do not fit in, all are.  `memory` is the weight of
-    the last error in the choice of the next step.
+    `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and its read-only view have
+    room for the data of the coordinates that are awake; where they do not fit in, all are.  `memory` is the weight of the last
+    error in the choice of the next step.
     """
     n, d = X.shape
     total = z.shape[0]
