@@ -28,6 +28,7 @@ _MAX_NEWTON = 400
 _MAX_TOTAL = 5_000
 _ROUGH = 1e-2  # relative residual on the way
 _LEAST_FALL = 0.3  # of log alpha, below which the solution is not predicted but searched for
+_UNFELT = 1e-13  # of the square root of a weight, relative to the largest
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
@@ -117,9 +118,10 @@ class DeepDual:
         if way == 1:
             # Accurate row by row (Cox & Higham 1998), the rows sorted by weight.
             R, pivots = qr(half.T[np.argsort(-log_weight, kind="stable")], mode="r", pivoting=True, check_finite=False)
-            R = R[: R.shape[1]]
-            if R.shape[0] == R.shape[1] and R[-1, -1] != 0.0:
-                p = np.empty_like(right)
+            rank = _felt(R)
+            if rank:
+                R, pivots = R[:rank, :rank], pivots[:rank]
+                p = np.zeros_like(right)
                 p[pivots] = solve_triangular(R, solve_triangular(R, right[pivots], trans="T", check_finite=False),
                                              check_finite=False)
                 return p * unit
@@ -210,8 +212,11 @@ class DeepDual:
             # One step beyond the tolerance: Newton is quadratic there, and ill-conditioned data multiply what is left.
             if polished or (reached and tol > 1e-6) or (stalled >= 6 and best_residual < 1e-9) or iteration == limit:
                 break
-            p = self.direction(self.log_weight(point), -r, way)
-            change = p @ self.X
+            with np.errstate(over="ignore", invalid="ignore"):
+                p = self.direction(self.log_weight(point), -r, way)
+                change = p @ self.X
+            if not np.isfinite(change).all():
+                break
             step, point = self.search(point, change, float(self.y @ p))
             nu = nu + (step * self.unit()) * p
             self.n_iterations += 1
@@ -238,10 +243,11 @@ class DeepDual:
             rows, wish = (self.X * np.exp(half)).T[order], (part * np.exp(exponent - unit))[order]
         # Accurate row by row, the rows sorted by weight (Cox & Higham 1998).
         (right, R), pivots = qr_apply(rows, wish)
-        if R[-1, -1] == 0.0:
+        rank = _felt(R)
+        if rank == 0:
             return nu, lowered
-        p = np.empty(R.shape[1])
-        p[pivots] = solve_triangular(R, right, check_finite=False) * math.exp(unit)
+        p = np.zeros(R.shape[1])
+        p[pivots[:rank]] = solve_triangular(R[:rank, :rank], right[:rank], check_finite=False) * math.exp(unit)
         change = p @ self.X
         # What agrees with the wish up to the rounding of z is granted exactly: a far smaller gap could not be hit.
         with np.errstate(under="ignore"):
@@ -351,6 +357,17 @@ class DeepDual:
             return unit, *values
         factor = math.exp(unit)
         return unit, factor * values[0], factor * values[1]
+
+
+def _felt(R):
+    """Return how many directions the residual feels, from R of a pivoted QR of the weighted rows.
+
+    Where fewer coordinates than samples fit y, the others are dormant, of size ``alpha^D``, and only they feel the other
+    directions of nu: what a residual says of those is its rounding, and a step along them would end at a wall.  As alpha falls
+    z stays as it is there.
+    """
+    diagonal = np.abs(np.diag(R))
+    return int(np.count_nonzero(diagonal > _UNFELT * diagonal[0])) if diagonal.size and diagonal[0] > 0.0 else 0
 
 
 def difference_of_tanh(a, b):
