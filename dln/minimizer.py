@@ -158,7 +158,7 @@ def read_deep(dual, solution):
     nu, point = solution
     log_unit, objective, dual_objective = dual.certificate(nu, point)
     with np.errstate(over="ignore"):
-        multipliers = nu * np.exp(log_unit)
+        multipliers = np.where(nu == 0.0, 0.0, np.where(nu == 0.0, 1.0, nu) * np.exp(log_unit))  # the unit may be infinite
     return dual.predictor(point), multipliers, objective, dual_objective
 
 

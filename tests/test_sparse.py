@@ -242,6 +242,18 @@ def test_equal_and_opposite_columns_share_by_shape():
     np.testing.assert_allclose(basis_pursuit(Problem(X, [2.0]), depth=4).beta, [2 / 3, 2 / 3, -2 / 3, 0.0], rtol=1e-13)
 
 
+def test_many_equal_columns_need_no_programme(monkeypatch):
+    # Reference: closed forms: 300 columns, equal or opposite, share the one entry; of the others none can take part.
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], 300)
+    a = rng.standard_normal(20)
+    X = np.hstack([np.outer(a, signs), rng.standard_normal((20, 30))])
+    monkeypatch.setattr("dln._l1_face._room", lambda *_: pytest.fail("a linear programme for columns that are equal"))
+    best = basis_pursuit(Problem(X, 2.0 * a))
+    assert best.success and best.face.tolist() == list(range(300)) and not best.unique
+    np.testing.assert_allclose(best.beta, np.append(signs * 2.0 / 300.0, np.zeros(30)), rtol=1e-12)
+
+
 def test_weights_of_powers_of_a_scale():
     # Reference: alpha_j = c^(k_j) with c = e^-2000: weights k, and among columns of equal weight the larger entropy.
     k = np.array([1.0, 1.5, 1.5, 1.0, 2.0, 1.2])
