@@ -352,6 +352,16 @@ class DeepDual:
         point = ell, np.where(np.isfinite(top), top, self.point(ell)[1])
         return (nu, point), float(np.linalg.norm(self.residual(point))) / self.scale
 
+    def way_from_center(self, nu, apart):
+        """Return ``ell - ell0``, from nu where it is so short that the rounding of ell counts."""
+        half = 0.5 * self.k * self.ratio
+        with np.errstate(under="ignore", over="ignore", invalid="ignore", divide="ignore"):
+            step = (nu @ self.X) * np.exp(self.k * (self.log_alpha - self.highest))  # of z
+            share = step / (1.0 / np.cosh(np.minimum(np.abs(half), 300.0)) ** 2 - np.tanh(half) * step)
+            short = (np.abs(apart) < 1e-2) & (np.abs(half) < 10.0) & (np.abs(share) < 0.5)
+            found = (2.0 / self.k) * np.arctanh(np.where(short, share, 0.0))
+        return np.where(short & (np.abs(found - apart) <= 1e-14 * (1.0 + np.abs(self.ratio))), found, apart)
+
     def certificate(self, nu, point):
         """Return ``log alpha^-k`` at the largest alpha, the divergence, and y.nu less the difference of conjugates.
 
@@ -367,11 +377,13 @@ class DeepDual:
             conjugate = deep.conjugate(ell, log_unit=unit, **given) - deep.conjugate(ratio, log_unit=unit, **given)
             divergence = b * z_step * fade - conjugate
             # Integrals of b dz and of (z - z0) db from the centre: no cancellation however close the two are.
-            at = ratio + 0.5 * (_NODES[:, None] + 1.0) * (ell - ratio)
-            width = 0.5 * _NODE_WEIGHTS[:, None] * (ell - ratio)
+            apart = self.way_from_center(nu, ell - ratio)
+            way = 0.5 * (_NODES[:, None] + 1.0) * apart
+            at = ratio + way
+            width = 0.5 * _NODE_WEIGHTS[:, None] * apart
             rate = 0.5 * self.k / np.cosh(np.minimum(0.5 * self.k * np.abs(at), 300.0)) ** 2
             b_at = deep.predictor(at, **given)
-            passed = difference_of_tanh(0.5 * self.k * at, 0.5 * self.k * ratio)
+            passed = difference_of_tanh(0.5 * self.k * at, 0.5 * self.k * ratio, 0.5 * self.k * way)
             conjugate = np.where(near, np.sum(b_at * rate * width, axis=0) * fade, conjugate)
             divergence = np.where(near, np.sum(passed * deep.slope(at, **given) * width, axis=0) * fade, divergence)
         values = float(np.sum(divergence)), float(self.y @ nu) - float(np.sum(conjugate))
@@ -392,10 +404,14 @@ def _felt(R):
     return int(np.count_nonzero(diagonal > _UNFELT * diagonal[0])) if diagonal.size and diagonal[0] > 0.0 else 0
 
 
-def difference_of_tanh(a, b):
-    """Return ``tanh a - tanh b = sinh(a - b)/(cosh a cosh b)``, elementwise, to full relative accuracy."""
+def difference_of_tanh(a, b, apart=None):
+    """Return ``tanh a - tanh b = sinh(a - b)/(cosh a cosh b)``, elementwise, to full relative accuracy.
+
+    `apart` is a - b where that is known better than from the two.
+    """
+    apart = a - b if apart is None else apart
     with np.errstate(under="ignore"):
         # |a - b| - |a| - |b| in closed form: far from 0 the difference of the three would be their rounding.
         overlap = np.where(np.sign(a) * np.sign(b) > 0.0, np.exp(-2.0 * np.minimum(np.abs(a), np.abs(b))), 1.0)
         halves = (1.0 + np.exp(-2.0 * np.abs(a))) * (1.0 + np.exp(-2.0 * np.abs(b)))
-        return np.sign(a - b) * -2.0 * np.expm1(-2.0 * np.abs(a - b)) * overlap / halves
+        return np.sign(apart) * -2.0 * np.expm1(-2.0 * np.abs(apart)) * overlap / halves
