@@ -28,6 +28,8 @@ _MAX_NEWTON = 400
 _MAX_TOTAL = 5_000
 _ROUGH = 1e-2  # relative residual on the way
 _LEAST_FALL = 0.3  # of log alpha, below which the solution is not predicted but searched for
+_SOLVED = 0.1  # what may be left of Newton's equations, relative to their right side
+_UNFELT = 1e-13  # of the square root of a weight, relative to the largest
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
@@ -105,10 +107,10 @@ class DeepDual:
         return ell_new, np.where(near | crossed, self.point(ell_new)[1], top - shrunk / k)
 
     def direction(self, log_weight, right, way=0):
-        """Solve ``X diag(exp(log_weight)) X^T p = right``: by Cholesky, by QR of the rows, or in the large eigenvalues alone.
+        """Return p with ``X diag(exp(log_weight)) X^T p = right``, and X^T p.
 
-        The three lose different directions to rounding where the weights span many decades; Newton's method tries the next
-        `way` when it stalls.
+        By Cholesky, by QR of the rows, or in the large eigenvalues alone: the three lose different directions to rounding where
+        the weights span many decades; Newton's method tries the next `way` when it stalls.
         """
         highest = float(np.max(log_weight))
         with np.errstate(under="ignore"):
@@ -116,13 +118,19 @@ class DeepDual:
         unit = math.exp(max(min(-highest, 700.0), -700.0))
         if way == 1:
             # Accurate row by row (Cox & Higham 1998), the rows sorted by weight.
-            R, pivots = qr(half.T[np.argsort(-log_weight, kind="stable")], mode="r", pivoting=True, check_finite=False)
-            R = R[: R.shape[1]]
-            if R.shape[0] == R.shape[1] and R[-1, -1] != 0.0:
-                p = np.empty_like(right)
-                p[pivots] = solve_triangular(R, solve_triangular(R, right[pivots], trans="T", check_finite=False),
-                                             check_finite=False)
-                return p * unit
+            order = np.argsort(-log_weight, kind="stable")
+            Q, R, pivots = qr(half.T[order], mode="economic", pivoting=True, check_finite=False)
+            rank = _felt(R)
+            if rank:
+                R, pivots = R[:rank, :rank], pivots[:rank]
+                p = np.zeros_like(right)
+                image = solve_triangular(R, right[pivots], trans="T", check_finite=False)
+                p[pivots] = solve_triangular(R, image, check_finite=False)
+                # Where small entries are to mend what large ones leave, p is large and its products with the columns of those
+                # cancel: they are better known from the other factor.
+                change = np.empty_like(log_weight)
+                change[order] = (Q[:, :rank] @ image) * np.exp(np.minimum(0.5 * (highest - log_weight[order]), 700.0))
+                return p * unit, change * unit
         K = half @ half.T
         root = np.sqrt(np.diag(K))
         root[root == 0.0] = 1.0
@@ -131,15 +139,31 @@ class DeepDual:
         if way == 2:
             values, vectors = eigh(K, check_finite=False)
             keep = values > 1e-11 * values[-1]
-            return (vectors[:, keep] @ ((right @ vectors[:, keep]) / values[keep])) / root * unit
+            p = (vectors[:, keep] @ ((right @ vectors[:, keep]) / values[keep])) / root * unit
+            return p, p @ self.X
         jitter = 1e-15
         for _ in range(12):
             try:
                 factor = cho_factor(K + jitter * np.eye(len(K)), lower=True, check_finite=False)
-                return cho_solve(factor, right, check_finite=False) / root * unit
+                p = cho_solve(factor, right, check_finite=False) / root * unit
+                return p, p @ self.X
             except LinAlgError:
                 jitter *= 10.0
         raise LinAlgError("the Gram matrix of the dual problem does not factor")
+
+    def best_direction(self, point, r, way):
+        """Return the Newton step p and X^T p, by `way` if that solves its equations, else by the way that solves them best."""
+        log_weight, best, least = self.log_weight(point), None, math.inf
+        with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            for shift in range(3):
+                p, change = self.direction(log_weight, -r, (way + shift) % 3)
+                moved = np.sign(change) * np.exp(log_weight + np.log(np.abs(change)))
+                off = float(np.linalg.norm(self.X @ moved + r) / np.linalg.norm(r))
+                if off < least:
+                    best, least = (p, change), off
+                if off <= _SOLVED:
+                    break
+        return best
 
     def wall(self, point, change):
         """Return the largest multiple of `change` at which no power has vanished."""
@@ -157,20 +181,21 @@ class DeepDual:
         with np.errstate(under="ignore"):
             return power * point[1] + np.log1p(np.exp(-power * np.abs(point[0]))) + math.log(self.depth / self.k)
 
-    def search(self, point, change, constant):
+    def search(self, point, change, start):
         """Return (step, point there): the full step near the solution, elsewhere close to the minimum of the dual along it.
 
-        The slope of the dual along the step is ``sum_j b_j change_j - y.p``, increasing; beyond the wall it is infinite.
+        The slope of the dual along the step is ``sum_j b_j change_j - y.p``, increasing, and `start` here; beyond the wall
+        it is infinite.
         """
         wall = self.wall(point, change)
         if wall > 10.0:
             return 1.0, self.moved(point, change)  # no power changes by a tenth
-        start = float(self.predictor(point) @ change) - constant
+        before = self.predictor(point)
 
         def slope(t):
             there = self.moved(point, t * change)
             with np.errstate(over="ignore", invalid="ignore"):
-                value = math.inf if there is None else float(self.predictor(there) @ change) - constant
+                value = math.inf if there is None else float((self.predictor(there) - before) @ change) + start
             return (value if math.isfinite(value) else math.inf), there
 
         low, high, best = 0.0, wall, point
@@ -210,9 +235,11 @@ class DeepDual:
             # One step beyond the tolerance: Newton is quadratic there, and ill-conditioned data multiply what is left.
             if polished or (reached and tol > 1e-6) or (stalled >= 6 and best_residual < 1e-9) or iteration == limit:
                 break
-            p = self.direction(self.log_weight(point), -r, way)
-            change = p @ self.X
-            step, point = self.search(point, change, float(self.y @ p))
+            found = self.best_direction(point, r, way)
+            if found is None:
+                break
+            p, change = found
+            step, point = self.search(point, change, float(r @ p))
             nu = nu + (step * self.unit()) * p
             self.n_iterations += 1
         return best, best_residual, iteration
@@ -238,10 +265,11 @@ class DeepDual:
             rows, wish = (self.X * np.exp(half)).T[order], (part * np.exp(exponent - unit))[order]
         # Accurate row by row, the rows sorted by weight (Cox & Higham 1998).
         (right, R), pivots = qr_apply(rows, wish)
-        if R[-1, -1] == 0.0:
+        rank = _felt(R)
+        if rank == 0:
             return nu, lowered
-        p = np.empty(R.shape[1])
-        p[pivots] = solve_triangular(R, right, check_finite=False) * math.exp(unit)
+        p = np.zeros(R.shape[1])
+        p[pivots[:rank]] = solve_triangular(R[:rank, :rank], right[:rank], check_finite=False) * math.exp(unit)
         change = p @ self.X
         # What agrees with the wish up to the rounding of z is granted exactly: a far smaller gap could not be hit.
         with np.errstate(under="ignore"):
@@ -324,6 +352,16 @@ class DeepDual:
         point = ell, np.where(np.isfinite(top), top, self.point(ell)[1])
         return (nu, point), float(np.linalg.norm(self.residual(point))) / self.scale
 
+    def way_from_center(self, nu, apart):
+        """Return ``ell - ell0``, from nu where it is so short that the rounding of ell counts."""
+        half = 0.5 * self.k * self.ratio
+        with np.errstate(under="ignore", over="ignore", invalid="ignore", divide="ignore"):
+            step = (nu @ self.X) * np.exp(self.k * (self.log_alpha - self.highest))  # of z
+            share = step / (1.0 / np.cosh(np.minimum(np.abs(half), 300.0)) ** 2 - np.tanh(half) * step)
+            short = (np.abs(apart) < 1e-2) & (np.abs(half) < 10.0) & (np.abs(share) < 0.5)
+            found = (2.0 / self.k) * np.arctanh(np.where(short, share, 0.0))
+        return np.where(short & (np.abs(found - apart) <= 1e-14 * (1.0 + np.abs(self.ratio))), found, apart)
+
     def certificate(self, nu, point):
         """Return ``log alpha^-k`` at the largest alpha, the divergence, and y.nu less the difference of conjugates.
 
@@ -339,11 +377,13 @@ class DeepDual:
             conjugate = deep.conjugate(ell, log_unit=unit, **given) - deep.conjugate(ratio, log_unit=unit, **given)
             divergence = b * z_step * fade - conjugate
             # Integrals of b dz and of (z - z0) db from the centre: no cancellation however close the two are.
-            at = ratio + 0.5 * (_NODES[:, None] + 1.0) * (ell - ratio)
-            width = 0.5 * _NODE_WEIGHTS[:, None] * (ell - ratio)
+            apart = self.way_from_center(nu, ell - ratio)
+            way = 0.5 * (_NODES[:, None] + 1.0) * apart
+            at = ratio + way
+            width = 0.5 * _NODE_WEIGHTS[:, None] * apart
             rate = 0.5 * self.k / np.cosh(np.minimum(0.5 * self.k * np.abs(at), 300.0)) ** 2
             b_at = deep.predictor(at, **given)
-            passed = difference_of_tanh(0.5 * self.k * at, 0.5 * self.k * ratio)
+            passed = difference_of_tanh(0.5 * self.k * at, 0.5 * self.k * ratio, 0.5 * self.k * way)
             conjugate = np.where(near, np.sum(b_at * rate * width, axis=0) * fade, conjugate)
             divergence = np.where(near, np.sum(passed * deep.slope(at, **given) * width, axis=0) * fade, divergence)
         values = float(np.sum(divergence)), float(self.y @ nu) - float(np.sum(conjugate))
@@ -353,10 +393,25 @@ class DeepDual:
         return unit, factor * values[0], factor * values[1]
 
 
-def difference_of_tanh(a, b):
-    """Return ``tanh a - tanh b = sinh(a - b)/(cosh a cosh b)``, elementwise, to full relative accuracy."""
+def _felt(R):
+    """Return how many directions the residual feels, from R of a pivoted QR of the weighted rows.
+
+    Where fewer coordinates than samples fit y, the others are dormant, of size ``alpha^D``, and only they feel the other
+    directions of nu: what a residual says of those is its rounding, and a step along them would end at a wall.  As alpha falls
+    z stays as it is there.
+    """
+    diagonal = np.abs(np.diag(R))
+    return int(np.count_nonzero(diagonal > _UNFELT * diagonal[0])) if diagonal.size and diagonal[0] > 0.0 else 0
+
+
+def difference_of_tanh(a, b, apart=None):
+    """Return ``tanh a - tanh b = sinh(a - b)/(cosh a cosh b)``, elementwise, to full relative accuracy.
+
+    `apart` is a - b where that is known better than from the two.
+    """
+    apart = a - b if apart is None else apart
     with np.errstate(under="ignore"):
         # |a - b| - |a| - |b| in closed form: far from 0 the difference of the three would be their rounding.
         overlap = np.where(np.sign(a) * np.sign(b) > 0.0, np.exp(-2.0 * np.minimum(np.abs(a), np.abs(b))), 1.0)
         halves = (1.0 + np.exp(-2.0 * np.abs(a))) * (1.0 + np.exp(-2.0 * np.abs(b)))
-        return np.sign(a - b) * -2.0 * np.expm1(-2.0 * np.abs(a - b)) * overlap / halves
+        return np.sign(apart) * -2.0 * np.expm1(-2.0 * np.abs(apart)) * overlap / halves

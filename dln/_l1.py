@@ -7,12 +7,14 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from . import _homotopy as kernels
+from . import _l1_exact
 from ._jit import entry_point
+from ._pairs import product
 
 _KNOTS_AT_ONCE = 64  # then Ctrl-C is heard
 _LINES = 16  # of the residual, on which columns were last measured
 _NEAR = 16  # sizes within a factor of 2^16 are left as they are
-_MOST_KNOTS = (1000, 100)  # and so many per sample
+MOST_KNOTS = (1000, 100)  # and so many per sample
 _GOOD = 1e-12
 _EQUAL = 1e-14  # columns that differ by less, relative to their norm, are one
 
@@ -27,6 +29,7 @@ class L1Point:
     gap: float
     n_iterations: int
     solver: str
+    products: np.ndarray | None = None  # the a_j.nu, where they were computed in pairs of floats
 
     @property
     def good(self):
@@ -111,7 +114,7 @@ class Homotopy:
         n, room = len(self.y), 0 if knots is None else _KNOTS_AT_ONCE
         log = (np.empty(room), np.zeros(room, dtype=np.int64), np.zeros((room, n), dtype=np.int64), np.empty((room, n)),
                np.empty((room, n)))
-        before, limit = math.inf, _MOST_KNOTS[0] + _MOST_KNOTS[1] * n
+        before, limit = math.inf, MOST_KNOTS[0] + MOST_KNOTS[1] * n
         while True:
             done = self.advance(stop, log)
             lam = self.floats[0]
@@ -157,6 +160,12 @@ def exponent(values):
 
 def _distinct(columns, norms):
     """Return which columns, the rows here, are not 0 and not plus or minus an earlier one."""
+    return np.flatnonzero((first_alike(columns, norms) == np.arange(len(norms))) & (norms > 0.0))
+
+
+def first_alike(columns, norms):
+    """Return for each column, a row here, the first that is equal or opposite to it, or itself."""
+    alike = np.arange(len(norms))
     present = np.flatnonzero(norms)
     # Equal columns have equal products with anything.
     probe = np.cos(np.arange(1.0, columns.shape[1] + 1.0) ** 2)
@@ -165,19 +174,18 @@ def _distinct(columns, norms):
     slack = 4.0 * _EQUAL * math.sqrt(columns.shape[1]) * norms[present[order]]
     near = np.diff(keys[order]) <= slack[1:]
     if not near.any():
-        return present
-    kept = np.ones(len(norms), dtype=bool)
-    kept[norms == 0.0] = False
+        return alike
     for group in np.split(present[order], 1 + np.flatnonzero(~near)):
         first = np.empty(0, dtype=np.int64)
         for j in np.sort(group) if len(group) > 1 else ():
             a, others = columns[j], columns[first]
             apart = np.minimum(np.max(np.abs(others - a), axis=1), np.max(np.abs(others + a), axis=1))
-            if np.any(apart <= _EQUAL * norms[j]):
-                kept[j] = False
+            same = np.flatnonzero(apart <= _EQUAL * norms[j])
+            if same.size:
+                alike[j] = first[same[0]]
             else:
                 first = np.append(first, j)
-    return np.flatnonzero(kept)
+    return alike
 
 
 def least_l1(A, y):
@@ -188,8 +196,20 @@ def least_l1(A, y):
     point = certify(A, y, path.spread(active, entries), nu, int(path.ints[1]), "homotopy")
     if point.good:
         return point
+    better = refined(A, y, point)
+    if better is not None:
+        return better
     other = _programme(A, y)
     return point if max(point.residual, point.gap) <= max(other.residual, other.gap) else other
+
+
+def refined(A, y, point):
+    """Return the minimiser near an approximate one, in pairs of floats; None if its certificate fails as well."""
+    found = _l1_exact.least_l1(A, y, point.x, point.nu, MOST_KNOTS[0] + MOST_KNOTS[1] * len(y))
+    if found is None or not found.worst <= _GOOD:
+        return None
+    return L1Point(found.x[0], found.nu[0], found.residual, found.gap, point.n_iterations + found.n_steps, "pairs",
+                   product(np.ascontiguousarray(A.T), found.nu)[0])
 
 
 def certify(A, y, x, nu, n_iterations, solver):

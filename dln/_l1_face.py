@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, qr, solve_triangular
 
-from ._l1 import Scaled, least_l1
-from .problem import _row_space
+from ._l1 import Scaled, first_alike, least_l1
+from .problem import EPS, _row_space
 
 #: |a_j.nu| this near to 1 counts as 1.
 TIE = 1e-9
 
+_CLEAR_TIE = 1e-13
 _RANK = 1e-10
 _STEPS = 300
 #: Magnitudes below this, relative to the largest, need not settle: they are lost in the rounding of the others.
@@ -42,15 +43,34 @@ class Face:
     unique: bool
 
 
-def face_of(A, x, nu):
-    """Give the face from one vertex of it and its multipliers."""
-    products = nu @ A
-    tied = np.flatnonzero((np.abs(products) >= 1.0 - TIE) | (x != 0.0))
+def unclear(A, x, nu):
+    """Whether a column off the support is so near to its bound that floats may not tell on which side it is."""
+    slack = 1.0 - np.abs(nu @ A)[x == 0.0]
+    return bool(np.any((slack < TIE) & (slack > _CLEAR_TIE)))
+
+
+def face_of(A, x, nu, products=None, *, exact=True):
+    """Give the face from one vertex of it and its multipliers.
+
+    With the `products` a_j.nu in all their digits, ties are those of A as it is, and, unless A is `exact`, of its rounding.
+    """
+    tie = TIE
+    if products is None:
+        products = nu @ A
+    else:
+        tie = _CLEAR_TIE + (0.0 if exact else 4.0 * EPS * np.linalg.norm(nu) * np.linalg.norm(A, axis=0))
+    tied = np.flatnonzero((np.abs(products) >= 1.0 - tie) | (x != 0.0))
     signs = np.where(x != 0.0, np.sign(x), np.sign(products))
     magnitudes = np.abs(x)
     if tied.size > np.count_nonzero(x):
-        # Columns may tie by chance of the multipliers, without room for an entry.
-        magnitudes[tied] += _room(A[:, tied] * signs[tied], magnitudes[tied])
+        # Columns may tie by chance of the multipliers, without room for an entry.  Equal ones have it together.
+        columns = np.ascontiguousarray((A[:, tied] * signs[tied]).T)
+        alike = first_alike(columns, np.linalg.norm(columns, axis=1))
+        total = np.bincount(alike, magnitudes[tied], len(tied))
+        several = np.flatnonzero(alike == np.arange(len(tied)))
+        if several.size > np.count_nonzero(total):
+            total[several] += _room(columns[several].T, total[several])
+        magnitudes[tied] = (total / np.bincount(alike, minlength=len(tied)).clip(1))[alike]
     places = np.flatnonzero(magnitudes)
     return Face(places, np.where(magnitudes > 0.0, signs, 0.0), magnitudes, places.size == np.count_nonzero(x))
 

@@ -107,7 +107,7 @@ def _dual_newton(problem, rows, y, log_alpha, ratio, tol, remark, depth=2.0):
     solve = _solve if depth == 2.0 else _solve_deep
     beta, nu, objective, dual_objective, residual, n_iterations = solve(rows, y, log_alpha, ratio, tol, depth)
     gap = abs(objective - dual_objective) / abs(objective) if objective != 0.0 else 0.0
-    good = math.isfinite(residual) and residual <= max(tol, 1e-12) and gap <= 1e-11
+    good = math.isfinite(residual) and residual <= max(tol, 1e-12) and gap <= 1e-12
     message = f"relative residual {residual:.1e}, relative duality gap {gap:.1e} after {n_iterations} Newton steps{remark}"
     if not good:
         message = f"stopped at {message}; are the rows of X nearly dependent?"
@@ -158,7 +158,7 @@ def read_deep(dual, solution):
     nu, point = solution
     log_unit, objective, dual_objective = dual.certificate(nu, point)
     with np.errstate(over="ignore"):
-        multipliers = nu * np.exp(log_unit)
+        multipliers = np.where(nu == 0.0, 0.0, np.where(nu == 0.0, 1.0, nu) * np.exp(log_unit))  # the unit may be infinite
     return dual.predictor(point), multipliers, objective, dual_objective
 
 

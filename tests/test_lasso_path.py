@@ -196,11 +196,14 @@ def test_long_paths_go_on_after_each_pause():
 
 def test_a_path_that_is_caught_says_so(monkeypatch):
     # Reference: what is known of it: its first knots.
-    monkeypatch.setattr("dln._l1._MOST_KNOTS", (0, 0))
+    monkeypatch.setattr("dln._l1.MOST_KNOTS", (0, 0))
     monkeypatch.setattr("dln._l1._KNOTS_AT_ONCE", 5)
     problem = draw("fewer samples", 1)
+    assert lasso_path(problem).success  # pairs of floats go on where the homotopy is caught
+    monkeypatch.setattr("dln._lasso_exact.least_squares", lambda *_: None)
     path = lasso_path(problem)
     assert not path.success and path.status == "caught" and path.penalties[-1] > 0.0
+    assert "certified down to penalty" in path.message
     with pytest.raises(ValueError, match=r"^penalty must be a number or 1-D, finite and at least .*; got 0\.0$"):
         path.at(0.0)
     best = lasso(problem, 1e-9 * path.penalties[0])

@@ -96,6 +96,10 @@ def test_the_linear_programme_stands_in_and_agrees(monkeypatch):
     np.testing.assert_allclose(other.x, one.x, atol=1e-13)
     monkeypatch.setattr("dln._l1.Homotopy.follow", lambda *_: False)  # caught at once
     best = basis_pursuit(problem)
+    assert best.success and "pairs of floats" in best.message  # the simplex method, from no support at all
+    np.testing.assert_allclose(best.beta, scaled.original(one.x), rtol=0, atol=1e-13)
+    monkeypatch.setattr("dln._l1_exact.least_l1", lambda *_: None)
+    best = basis_pursuit(problem)
     assert best.success and "HiGHS" in best.message
     np.testing.assert_allclose(best.beta, scaled.original(one.x), rtol=0, atol=1e-13)
 
@@ -103,6 +107,7 @@ def test_the_linear_programme_stands_in_and_agrees(monkeypatch):
 def test_what_no_solver_solves_is_said_to_be_so(monkeypatch):
     # Reference: the certificate of a zero vector: a residual of 1.
     monkeypatch.setattr("dln._l1.Homotopy.follow", lambda *_: False)
+    monkeypatch.setattr("dln._l1_exact.least_l1", lambda *_: None)
     monkeypatch.setattr("dln._l1._programme", lambda A, y: least_nothing(A, y))
     best = basis_pursuit(draw("fewer samples", 1))
     assert not best.success and best.status == "not certified" and best.residual == 1.0
@@ -235,6 +240,18 @@ def test_equal_and_opposite_columns_share_by_shape():
     assert best.face.tolist() == [0, 1, 2] and best.face_signs.tolist() == [1.0, 1.0, -1.0] and not best.unique
     assert best.gap == pytest.approx(0.5, rel=1e-14) and np.count_nonzero(best.vertex) == 1
     np.testing.assert_allclose(basis_pursuit(Problem(X, [2.0]), depth=4).beta, [2 / 3, 2 / 3, -2 / 3, 0.0], rtol=1e-13)
+
+
+def test_many_equal_columns_need_no_programme(monkeypatch):
+    # Reference: closed forms: 300 columns, equal or opposite, share the one entry; of the others none can take part.
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], 300)
+    a = rng.standard_normal(20)
+    X = np.hstack([np.outer(a, signs), rng.standard_normal((20, 30))])
+    monkeypatch.setattr("dln._l1_face._room", lambda *_: pytest.fail("a linear programme for columns that are equal"))
+    best = basis_pursuit(Problem(X, 2.0 * a))
+    assert best.success and best.face.tolist() == list(range(300)) and not best.unique
+    np.testing.assert_allclose(best.beta, np.append(signs * 2.0 / 300.0, np.zeros(30)), rtol=1e-12)
 
 
 def test_weights_of_powers_of_a_scale():

@@ -17,7 +17,8 @@ from ._registry import Finding
 from ._setting import Data, Setting
 from ._slopes import slope_finding
 
-__all__ = ["Engine", "Means", "ProcessMean", "SmallScaleLimit", "in_units", "library_means", "log_route", "plateaus",
+__all__ = ["Engine", "Means", "ProcessMean", "SmallScaleLimit", "in_units", "library_lasso", "library_means",
+           "log_route", "plateaus",
            "with_one_that_leaves"]
 
 #: Means over time and predictors at its ends, (K, d) each.
@@ -36,6 +37,16 @@ def library_means(data: Data, log_alpha: Array, log_ratio: Array, times: Array, 
     if not found.success:
         raise RouteError(f"the library's time average did not come to an end: {found.message}")
     return found.means, found.betas
+
+
+def library_lasso(data: Data, penalty: float) -> Array:
+    """Take the library's Lasso solution, from its path: it shares no code with `_lasso`."""
+    import dln
+
+    path = dln.lasso_path(dln.Problem(data.X, data.y))
+    if not path.success:
+        raise RouteError(f"the library's path of the Lasso was not certified: {path.message}")
+    return path.at(penalty)
 
 
 #: Values of log(1/alpha), in units of data in which the predictor is of size 1: alpha from 1e-139 down to 1e-2224.
@@ -188,13 +199,15 @@ class SmallScaleLimit:
     order: float = 1.0
     point: str = "mean"
     engine: Engine = library_means
+    library: Callable[[Data, float], Array] = library_lasso
 
     def measure(self, _: Setting) -> Finding:
         """Fit the order of the distances by two routes."""
         data, penalty, zero = self.data, self.penalty(self.tau), np.zeros(self.data.X.shape[1])
-        solution, process = lasso(data.X, data.y, penalty), self.process(data.X, data.y)
-        least, size = objective(data.X, data.y, penalty, solution), float(np.linalg.norm(data.y))
-        limit = 0.0 if self.gap is None else self.gap * surplus(data, process, self.tau, penalty)
+        process, size = self.process(data.X, data.y), float(np.linalg.norm(data.y))
+        mean = process.mean(self.tau)
+        solutions = {"engine": self.library(data, penalty), "scipy": lasso(data.X, data.y, penalty)}
+        leasts = {route: objective(data.X, data.y, penalty, solution) for route, solution in solutions.items()}
         found: dict[str, list[float]] = {}
         for scale in SCALES:
             times = np.array([self.tau * scale])
@@ -202,11 +215,12 @@ class SmallScaleLimit:
                       "scipy": log_route(data, -float(scale), times)}
             for route, predictors in routes.items():
                 [point] = predictors[self.point != "mean"]
-                distances = {"process": float(np.linalg.norm(data.X @ (point - process.mean(self.tau)))) / size}
+                distances = {"process": float(np.linalg.norm(data.X @ (point - mean))) / size}
                 if self.gap is not None:
-                    distances["gap"] = abs(objective(data.X, data.y, penalty, point) / least - 1 - limit)
+                    limit = self.gap * (objective(data.X, data.y, penalty, mean) / leasts[route] - 1)
+                    distances["gap"] = abs(objective(data.X, data.y, penalty, point) / leasts[route] - 1 - limit)
                 else:
-                    distances["Lasso"] = float(np.linalg.norm(data.X @ (point - solution))) / size
+                    distances["Lasso"] = float(np.linalg.norm(data.X @ (point - solutions[route]))) / size
                 for name, value in distances.items():
                     found.setdefault(f"{name}, {route}", []).append(value)
         return slope_finding(1 / SCALES, {name: np.array(values) for name, values in found.items()}, self.order, (1,), NOISE)

@@ -17,6 +17,7 @@ from ._mean_limits import (
     ProcessMean,
     SmallScaleLimit,
     in_units,
+    library_lasso,
     library_means,
     plateaus,
     with_one_that_leaves,
@@ -253,6 +254,7 @@ THEOREMS = (
             "engine: mean of both ends": _engine(_trapezoid, at_small_scales=True),
             "engine: last tenth left out": _engine(_cut_short),
             "engine: alpha off by 1 percent": _engine(_other_scale),
+            "engine: Lasso with 1/(2N)": _limit(library=lambda data, penalty: library_lasso(data, penalty / 2)),
         },
     ),
 )
