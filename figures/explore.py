@@ -3,8 +3,8 @@
 On the left the loss and the coordinates of beta against time; on the right where the run ends, what theory predicts for it, and
 the interpolator of least l1 norm.  A run that fails, and a combination that the library refuses, say so in words.
 
-A whole draw costs more than the run: so what a move changes is drawn alone, on a kept picture of the rest, and the axes move in
-large steps, between which that picture stays good.
+A whole draw costs several times as much as the run.  So what a move changes is drawn alone, on a kept picture of the rest; the
+limits of the axes move in large steps, and only when they do are the axes drawn anew; all is drawn anew when the rule changes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.widgets import RadioButtons, Slider
 
@@ -60,17 +62,18 @@ class Explorer:
         settings = Settings() if settings is None else settings
         self.figure, self.model = figure, Exploration(problem)
         self._used: set[str] = set()
-        self._frame: tuple[Any, ...] = ()
+        self._drawn: tuple[Any, ...] = ()
         self._background: Any = None
         with style():
             self._panels(problem)
             self._controls(settings)
-        self._moving = [artist for axes in (self.loss_axes, self.beta_axes, self.limit_axes,
-                                            *(slider.ax for slider in self.sliders.values()))
-                        for artist in (*axes.lines, *axes.collections, *axes.patches, *axes.texts)]
-        self._moving += [self.words, self.notice]
-        self._blits = bool(getattr(figure.canvas, "supports_blit", False))
-        if self._blits:
+        panels, sliders = self._axes(), [slider.ax for slider in self.sliders.values()]
+        self._moving: list[Any] = [artist for axes in (*panels, *sliders)
+                                   for artist in (*axes.lines, *axes.collections, *axes.patches, *axes.texts)]
+        self._moving += [self.title, self.words, self.detail, self.notice]
+        # Blank paper for the panels and what is written beside their axes.
+        self._paper = Rectangle((0, 0.31), 1, 0.59, transform=figure.transFigure, color=figure.get_facecolor())
+        if getattr(figure.canvas, "supports_blit", False):
             for artist in self._moving:
                 artist.set_animated(True)
             figure.canvas.mpl_connect("draw_event", self._keep)
@@ -81,12 +84,13 @@ class Explorer:
     def _panels(self, problem: dln.Problem) -> None:
         # Fixed places: to lay the figure out anew at every move would cost more than to draw it.
         add = self.figure.add_axes
-        self.loss_axes = add((0.075, 0.655, 0.40, 0.235))
-        self.beta_axes = add((0.075, 0.365, 0.40, 0.27), sharex=self.loss_axes)
-        self.limit_axes = add((0.565, 0.365, 0.42, 0.525))
-        self.title = self.figure.text(0.075, 0.955, "", fontsize=10, va="center")
-        self.words = self.figure.text(0.075, 0.918, "", fontsize=9, va="center")
-        self.notice = self.figure.text(0.275, 0.62, "", fontsize=10, color=_BAD, ha="center", va="center", zorder=5)
+        self.loss_axes = add((0.075, 0.67, 0.40, 0.22))
+        self.beta_axes = add((0.075, 0.385, 0.40, 0.265), sharex=self.loss_axes)
+        self.limit_axes = add((0.565, 0.385, 0.42, 0.505))
+        self.title = self.figure.text(0.075, 0.96, "", fontsize=10, va="center")
+        self.words = self.figure.text(0.075, 0.92, "", fontsize=9, va="center")
+        self.detail = self.figure.text(0.075, 0.035, "", fontsize=8, va="center", color="0.3")
+        self.notice = self.figure.text(0.275, 0.52, "", fontsize=10, color=_BAD, ha="center", va="center", zorder=5)
         top, bottom, right = self.loss_axes, self.beta_axes, self.limit_axes
         top.set(xscale="log", yscale="log", ylabel="loss")
         top.tick_params(labelbottom=False)
@@ -120,12 +124,13 @@ class Explorer:
                                          markerfacecolor="none", markeredgewidth=1.0,
                                          label=r"predicted from $\alpha_{\mathrm{eff}}$")
         self.end_line, = axes.plot(places, np.full(len(places), np.nan), ".", color=COLORS[0], markersize=5, label="the run")
-        axes.legend(handles=[self.end_line, self.predicted_line, self.plain_line, *handles], loc="lower left",
-                    bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize="small", borderaxespad=0.2, columnspacing=1.2,
-                    handletextpad=0.3)
+        # Of the figure and not of the axes, so that it stays when these are drawn anew.
+        self.figure.legend(handles=[self.end_line, self.predicted_line, self.plain_line, *handles], loc="lower left",
+                           bbox_to_anchor=(0.56, 0.9), ncols=2, frameon=False, fontsize="small", borderaxespad=0,
+                           columnspacing=1.2, handletextpad=0.3)
 
     def _controls(self, settings: Settings) -> None:
-        places = {"alpha": (0.13, 0.215), "gamma": (0.13, 0.145), "epsilon": (0.13, 0.075)}
+        places = {"alpha": (0.105, 0.24), "gamma": (0.105, 0.175), "epsilon": (0.105, 0.11)}
         starts = {"alpha": settings.log_alpha / math.log(10), "gamma": math.log10(settings.gamma),
                   "epsilon": math.log10(settings.epsilon)}
         ends = {"alpha": ALPHA, "gamma": GAMMA, "epsilon": EPSILON}
@@ -133,13 +138,13 @@ class Explorer:
         for name, (left, bottom) in places.items():
             low, high = ends[name]
             start = starts[name]
-            slider = Slider(self.figure.add_axes((left, bottom, 0.42, 0.04)), "", min(low, start), max(high, start),
+            slider = Slider(self.figure.add_axes((left, bottom, 0.37, 0.04)), "", min(low, start), max(high, start),
                             valinit=start, color=COLORS[0], initcolor="none")
             slider.drawon = False  # else it would draw by itself, and everything twice
             slider.on_changed(lambda value: self.update())
             self.sliders[name] = slider
         self.keys = tuple(RULES)
-        self.rule_axes = self.figure.add_axes((0.70, 0.02, 0.285, 0.265))
+        self.rule_axes = self.figure.add_axes((0.745, 0.02, 0.24, 0.255))
         self.rule_axes.set_title("training rule", fontsize=9, loc="left", pad=3)
         self.radio = RadioButtons(self.rule_axes, [RULES[key].label for key in self.keys], self.keys.index(settings.rule),
                                   activecolor=COLORS[0], useblit=False)
@@ -165,23 +170,39 @@ class Explorer:
             self.words.set(text=f"preparing {RULES[settings.rule].label} ...", color="black")
             self.figure.canvas.draw_idle()
             self.figure.canvas.flush_events()
+            settings = self.settings  # a slider may have moved in the meantime
+            self._label(settings)
         self.scene = self.model.compute(settings)
-        frame = (settings.rule, *self._show(self.scene))
-        if frame != self._frame or self._background is None:
-            self._frame = frame
+        self._show(self.scene)
+        frame = (settings.rule, *(limit for axes in self._axes() for limit in (*axes.get_xlim(), *axes.get_ylim())))
+        if self._background is None or frame[:1] != self._drawn[:1]:
             self.figure.canvas.draw_idle()
         else:
-            self.figure.canvas.restore_region(self._background)  # type: ignore[attr-defined]
-            self._draw_moving()
-            self.figure.canvas.blit(self.figure.bbox)
+            self._redraw(frame != self._drawn)
+        self._drawn = frame
+
+    def _axes(self) -> tuple[Axes, ...]:
+        return self.loss_axes, self.beta_axes, self.limit_axes
+
+    def _redraw(self, frames: bool) -> None:
+        """Draw what has moved, on the kept picture; before that the axes, if their limits have moved."""
+        canvas: Any = self.figure.canvas
+        canvas.restore_region(self._background)
+        if frames:
+            for artist in (self._paper, *self._axes()):
+                self.figure.draw_artist(artist)
+            self._background = canvas.copy_from_bbox(self.figure.bbox)
+        self._draw_moving()
+        canvas.blit(self.figure.bbox)
 
     def _keep(self, event: Any) -> None:
         """Keep the picture of what does not move, after a whole draw."""
-        self._background = self.figure.canvas.copy_from_bbox(self.figure.bbox)  # type: ignore[attr-defined]
+        canvas: Any = self.figure.canvas
+        self._background = canvas.copy_from_bbox(self.figure.bbox)
         self._draw_moving()
 
     def _draw_moving(self) -> None:
-        for artist in sorted(self._moving, key=lambda artist: artist.get_zorder()):
+        for artist in sorted(self._moving, key=lambda artist: float(artist.get_zorder())):
             (artist.axes or self.figure).draw_artist(artist)
 
     def _label(self, settings: Settings) -> None:
@@ -193,13 +214,13 @@ class Explorer:
             used = names[key] is not None
             slider.label.set(text=names[key] or rf"$\{key}$", color="black" if used else _GREY)
             slider.valtext.set(text=values[key] if used else "not used by this rule", color="black" if used else "0.45")
-            slider.poly.set_facecolor(COLORS[0] if used else _GREY)
+            slider.poly.set_color(COLORS[0] if used else _GREY)
 
-    def _show(self, scene: Scene) -> tuple[float, ...]:
-        """Bring the artists up to date, and return the limits of the axes."""
+    def _show(self, scene: Scene) -> None:
         self.title.set_text(f"{plain(self.model.problem.name or 'data')}: {RULES[scene.settings.rule].label}")
         self.words.set(text=_words(scene), color="black" if scene.success else _BAD)
-        self.notice.set_text("" if len(scene.times) else "\n".join(textwrap.wrap(f"no run: {scene.message}", 60)))
+        self.notice.set_text("" if len(scene.times) else "\n".join(textwrap.wrap(f"no run: {scene.message}", 44)))
+        self.detail.set_text("" if not len(scene.times) else "\n".join(textwrap.wrap(plain(scene.message), 100)[:2]))
         self._show_trajectory(scene)
         ends = ((self.end_line, scene.beta), (self.predicted_line, scene.predicted), (self.plain_line, scene.plain))
         for line, values in ends:
@@ -207,7 +228,6 @@ class Explorer:
         known = (scene.beta, scene.plain, *(self.model.interpolators or ())[:1])
         top = _above(1.05 * max(np.abs(values[np.isfinite(values)]).max(initial=0.0) for values in known))
         self.limit_axes.set_ylim(-top, top)
-        return (*self.loss_axes.get_xlim(), *self.loss_axes.get_ylim(), *self.beta_axes.get_ylim(), top)
 
     def _show_trajectory(self, scene: Scene) -> None:
         times, losses, betas = scene.times, scene.losses, scene.betas
@@ -250,7 +270,7 @@ def _above(value: float) -> float:
 
 def _words(scene: Scene) -> str:
     if scene.status == "refused":
-        return "refused"
+        return "refused: move a slider back"
     parts = [scene.status if scene.success else f"{scene.status}, what was reached is shown"]
     if math.isfinite(scene.richness):
         parts.append(f"richness {scene.richness:.3f}")
