@@ -1,0 +1,68 @@
+"""Phase diagram over ascent step and strength of gradient regularization, with the line gamma = epsilon, which is SAM.
+
+Sharpness-aware minimisation of radius rho is the forward difference with ``gamma = epsilon = rho``: the line shows where it runs
+through the regimes, and what the two parameters do when they are set apart.  Colour and contours are those of the phase diagram.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import dln
+from figures._canvas import increasing
+from figures._grids import Grid, flow_grid
+from figures._map import draw_grid as draw
+from figures._stored import read
+
+__all__ = ["AXES", "FULL", "compute", "draw", "read"]
+
+#: The two parameters that are drawn from a stored grid that has them.
+AXES = ("epsilon", "gamma")
+
+EPSILONS = np.geomspace(1e-2, 10, 19)
+GAMMAS = np.geomspace(1e-2, 10, 19)
+
+#: The paper's size.
+FULL = {"epsilons": np.geomspace(1e-2, 10, 61), "gammas": np.geomspace(1e-2, 10, 61)}
+
+
+def compute(
+    problem: dln.Problem | None = None,
+    *,
+    epsilons: Sequence[float] | NDArray[np.float64] = EPSILONS,
+    gammas: Sequence[float] | NDArray[np.float64] = GAMMAS,
+    alpha: float = 0.3,
+    scheme: str = "forward",
+    **options: Any,
+) -> Grid:
+    """Train one network per cell of the grid.
+
+    Parameters
+    ----------
+    problem : Problem, optional
+        Data with more than one interpolator; by default `dln.datasets.diabetes`.
+    epsilons, gammas : array_like (A,), (G,)
+        Positive and increasing.
+    alpha : float
+        Initial scale.
+    scheme : str
+        See `dln.GradientRegularization`; not "exact", which takes no epsilon.
+    **options
+        ``rtol``, ``residual_tol``, ``max_steps``, ``workers`` and ``progress``: see `figures._grids.flow_grid`.
+
+    Returns
+    -------
+    Grid
+        Of ``richness``, with contours of ``mean_log_shift``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is bad, the data cannot be interpolated, or have only one interpolator.
+    """
+    x, y = ("epsilon", increasing("epsilons", epsilons)), ("gamma", increasing("gammas", gammas))
+    return flow_grid(problem, x, y, {"alpha": alpha}, scheme=scheme, **options)
