@@ -138,7 +138,7 @@ def flow_grid(
     """
     problem = dln.datasets.diabetes() if problem is None else problem
     ends = interpolators(problem)
-    settings = [{**fixed, x[0]: float(a), y[0]: float(b)} for b in y[1] for a in x[1]]
+    settings: list[dict[str, Any]] = [{**fixed, x[0]: float(a), y[0]: float(b)} for b in y[1] for a in x[1]]
     rules = [dln.GradientRegularization(s["gamma"], s["epsilon"], scheme) for s in settings]
 
     def cell(k: int) -> tuple[float, float, bool, str]:

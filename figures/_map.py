@@ -28,6 +28,8 @@ BELOW = "#C8769B"
 TOUCHING = 0.02
 #: The first for the most frequent way to fail.
 HATCHES = ("////", "....", "xxxx")
+#: Least distance between the labels of two contours, in inches.
+APART = 0.5
 #: Parameters that are drawn on a log scale even where few values or little range would not ask for it.
 LOGARITHMIC = frozenset({"alpha", "gamma", "epsilon", "rho", "step", "decay", "level"})
 
@@ -177,8 +179,13 @@ def _contours(data: Grid, axes: Axes) -> list[Any]:
     # A dark rim: white alone would vanish on the bright end of the colours.
     rim: list[Any] = [patheffects.withStroke(linewidth=1.8, foreground="black")]
     lines.set_path_effects(rim)
+    places: list[Array] = []
     for label in axes.clabel(lines, fmt=lambda level: f"{level:.3g}", fontsize="x-small"):
         label.set_path_effects(rim)
+        place = axes.transData.transform(label.get_position()) / axes.figure.dpi
+        # Where lines crowd, as at an edge, their labels would lie on one another.
+        label.set_visible(all(np.hypot(*(place - other)) > APART for other in places))
+        places += [place] if label.get_visible() else []
     known = LOOKS.get(str(data.contour))
     words = known.label if known else plain(data.contour_label or str(data.contour).replace("_", " "))
     return [Line2D([], [], color="white", linewidth=1.0, path_effects=rim, label=words)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from dln._suggest import unknown
 from figures._canvas import plain
 from figures._grids import SYMBOLS, Grid, named
 
-__all__ = ["is_store", "open_store", "read"]
+__all__ = ["is_store", "open_store", "places", "read"]
 
 Array = NDArray[np.float64]
+
+#: What goes on the x axis rather than on the y axis, if nothing else is asked for.
+ACROSS = ("alpha", "log_alpha", "epsilon", "n_samples")
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
@@ -59,6 +62,20 @@ def open_store(path: str | os.PathLike[str]) -> Any:
     return xarray.open_zarr(path)
 
 
+def places(words: Sequence[str]) -> dict[str, float | str]:
+    """Read words such as "epsilon=0.2" into names and values, numbers where they are numbers."""
+    read: dict[str, float | str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"--at must be NAME=VALUE, such as epsilon=0.2, got {word!r}")
+        try:
+            read[name] = float(value)
+        except ValueError:
+            read[name] = value
+    return read
+
+
 def read(
     dataset: Any, *, x: str | None = None, y: str | None = None, measure: str = "richness",
     contour: str | None = "mean_log_shift", at: Mapping[str, float | str] | None = None,
@@ -71,7 +88,7 @@ def read(
         As `dln.sweep` returns it: one dimension per parameter, its values as a coordinate; the variable `status` (codes, with
         ``flag_values``, ``flag_meanings`` and ``success_values``), or `success`, or neither: then what is NaN has failed.
     x, y : str, optional
-        The two dimensions; by default the only two that have more than one value.
+        The two dimensions; by default the first two that have more than one value, scales before strengths.
     measure, contour : str
         Variables; contours are left out where the Dataset has no such variable.
     at : mapping, optional
@@ -126,7 +143,8 @@ def _two(x: str | None, y: str | None, free: list[str], dataset: Any) -> tuple[s
             raise ValueError(f"{unknown('dimension', name, free)}; the grid has {', '.join(free) or 'none'}")
     if x is not None and x == y:
         raise ValueError(f"x and y must be two dimensions, got {x} twice")
-    rest = [name for name in free if name not in (x, y)]
+    rest = [name for name in (*(name for name in ACROSS if name in free), *(name for name in free if name not in ACROSS))
+            if name not in (x, y)]
     if x is None and rest:
         x = rest.pop(0)
     if y is None and rest:
@@ -146,6 +164,8 @@ def _place(dataset: Any, name: str, value: float | str) -> int:
     if values.dtype.kind in "OUS":
         places = np.flatnonzero(values.astype(str) == str(value))
     else:
+        if isinstance(value, str):
+            raise ValueError(f"{name} must be a number, got {value!r}")
         number = float(value)
         places = np.flatnonzero(np.abs(values - number) <= 1e-6 * max(abs(number), 1e-300))
     if not places.size:

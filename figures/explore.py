@@ -27,7 +27,7 @@ import dln
 from figures._canvas import COLORS, plain, scale_name, style
 from figures._exploration import RULES, Exploration, Scene, Settings
 
-__all__ = ["SIZE", "Explorer", "screenshot", "show"]
+__all__ = ["SIZE", "Explorer", "Settings", "screenshot", "show"]
 
 #: Width and height of the window, in inches.
 SIZE = (10.0, 6.4)

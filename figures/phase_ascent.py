@@ -6,6 +6,7 @@ the effective initialisation shrinks.  Colour and contours are those of the phas
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,21 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dln
+from figures import _stored
 from figures._canvas import increasing
 from figures._grids import Grid, flow_grid
 from figures._map import draw_grid as draw
-from figures._stored import read
 
-__all__ = ["AXES", "FULL", "compute", "draw", "read"]
+__all__ = ["FULL", "compute", "draw", "read"]
 
-#: The two parameters that are drawn from a stored grid that has them.
-AXES = ("alpha", "epsilon")
+#: From a stored grid: see `figures._stored.read`.
+read = functools.partial(_stored.read, x="alpha", y="epsilon")
 
 ALPHAS = np.geomspace(1e-4, 10, 21)
-EPSILONS = np.geomspace(1e-2, 10, 15)
+EPSILONS = np.geomspace(1e-1, 1e3, 15)
 
 #: The paper's size.
-FULL = {"alphas": np.geomspace(1e-4, 10, 85), "epsilons": np.geomspace(1e-2, 10, 55)}
+FULL = {"alphas": np.geomspace(1e-4, 10, 85), "epsilons": np.geomspace(1e-1, 1e3, 55)}
 
 
 def compute(
@@ -35,7 +36,7 @@ def compute(
     *,
     alphas: Sequence[float] | NDArray[np.float64] = ALPHAS,
     epsilons: Sequence[float] | NDArray[np.float64] = EPSILONS,
-    gamma: float = 1.0,
+    gamma: float = 0.2,
     scheme: str = "forward",
     **options: Any,
 ) -> Grid:

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dln
+from figures import _stored
 from figures._canvas import increasing
 from figures._grids import Grid, flow_grid
 from figures._map import draw_grid as draw
-from figures._stored import read
 
 __all__ = ["AXES", "FULL", "compute", "draw", "read"]
 
-#: The two parameters that are drawn from a stored grid that has them.
+#: The two parameters.
 AXES = ("alpha", "gamma")
 
 ALPHAS = np.geomspace(1e-6, 10, 29)
@@ -30,6 +30,24 @@ GAMMAS = np.geomspace(1e-2, 10, 19)
 
 #: The paper's size.
 FULL = {"alphas": np.geomspace(1e-6, 10, 85), "gammas": np.geomspace(1e-2, 10, 55)}
+
+
+def read(dataset: Any, **options: Any) -> Grid:
+    """Take a grid that has been computed: over alpha and gamma if it has them, else over its own dimensions.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    **options
+        ``x``, ``y``, ``measure``, ``contour`` and ``at``: see `figures._stored.read`.
+
+    Returns
+    -------
+    Grid
+    """
+    if not options.keys() & {"x", "y"} and set(AXES) <= set(dataset.dims):
+        options |= dict(zip(("x", "y"), AXES, strict=True))
+    return _stored.read(dataset, **options)
 
 
 def compute(

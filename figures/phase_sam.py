@@ -1,11 +1,13 @@
 """Phase diagram over ascent step and strength of gradient regularization, with the line gamma = epsilon, which is SAM.
 
-Sharpness-aware minimisation of radius rho is the forward difference with ``gamma = epsilon = rho``: the line shows where it runs
-through the regimes, and what the two parameters do when they are set apart.  Colour and contours are those of the phase diagram.
+Sharpness-aware minimisation of radius rho is the forward difference with ``gamma = epsilon = rho``: the line shows where it
+runs through the regimes, and what the two parameters do when they are set apart.  Colour and contours are those of the phase
+diagram.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,21 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dln
+from figures import _stored
 from figures._canvas import increasing
 from figures._grids import Grid, flow_grid
 from figures._map import draw_grid as draw
-from figures._stored import read
 
-__all__ = ["AXES", "FULL", "compute", "draw", "read"]
+__all__ = ["FULL", "compute", "draw", "read"]
 
-#: The two parameters that are drawn from a stored grid that has them.
-AXES = ("epsilon", "gamma")
+#: From a stored grid: see `figures._stored.read`.
+read = functools.partial(_stored.read, x="epsilon", y="gamma")
 
-EPSILONS = np.geomspace(1e-2, 10, 19)
-GAMMAS = np.geomspace(1e-2, 10, 19)
+EPSILONS = np.geomspace(1e-2, 100, 21)
+GAMMAS = np.geomspace(1e-2, 100, 21)
 
 #: The paper's size.
-FULL = {"epsilons": np.geomspace(1e-2, 10, 61), "gammas": np.geomspace(1e-2, 10, 61)}
+FULL = {"epsilons": np.geomspace(1e-2, 100, 61), "gammas": np.geomspace(1e-2, 100, 61)}
 
 
 def compute(
@@ -35,7 +37,7 @@ def compute(
     *,
     epsilons: Sequence[float] | NDArray[np.float64] = EPSILONS,
     gammas: Sequence[float] | NDArray[np.float64] = GAMMAS,
-    alpha: float = 0.3,
+    alpha: float = 0.01,
     scheme: str = "forward",
     **options: Any,
 ) -> Grid:

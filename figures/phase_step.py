@@ -6,6 +6,7 @@ Contours: the mean over coordinates of ``log(alpha_eff/alpha)``: a larger step s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,24 +15,24 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 import dln
+from figures import _stored
 from figures._canvas import increasing, plain
 from figures._grids import Grid, TheoryLine, interpolators, richness_of, threaded
 from figures._map import draw_grid
-from figures._stored import read
 from figures.step_size import curvature
 
-__all__ = ["AXES", "FULL", "compute", "draw", "read"]
+__all__ = ["FULL", "compute", "draw", "read"]
 
 Array = NDArray[np.float64]
 
-#: The two parameters that are drawn from a stored grid that has them.
-AXES = ("alpha", "step")
+#: From a stored grid: see `figures._stored.read`.
+read = functools.partial(_stored.read, x="alpha", y="step")
 
 ALPHAS = np.geomspace(1e-3, 3, 15)
 STEPS = np.geomspace(0.02, 2, 15)
 
 #: The paper's size.
-FULL = {"alphas": np.geomspace(1e-3, 3, 57), "steps": np.geomspace(0.02, 2, 57), "n_steps": 200_000}
+FULL = {"alphas": np.geomspace(1e-3, 3, 57), "steps": np.geomspace(0.02, 2, 57), "n_steps": 2_000_000}
 
 
 def compute(
@@ -39,7 +40,7 @@ def compute(
     *,
     alphas: Sequence[float] | Array = ALPHAS,
     steps: Sequence[float] | Array = STEPS,
-    n_steps: int = 50_000,
+    n_steps: int = 200_000,
     residual_tol: float = 1e-4,
     workers: int | None = None,
     progress: Callable[..., Any] | None = None,

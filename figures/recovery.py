@@ -1,8 +1,8 @@
 """Recovery: how often gradient flow from a small scale finds the sparse truth, over samples per feature and sparsity.
 
-The limit at small scale is the interpolator of least l1 norm, and for Gaussian data that one is the truth or is not, depending on
+The limit at small scale is the interpolator of least l1 norm. For Gaussian data that one is the truth or is not, depending on
 which side of a line N/d and k/d are: the transition of Donoho & Tanner (2009), here by the statistical dimension of Amelunxen,
-Lotz, McCoy & Tropp (2014), which is its centre up to a term of order sqrt(d)/d.
+Lotz, McCoy & Tropp (2014), around which it has a width of order ``1/sqrt(d)``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["AXES", "FULL", "compute", "draw", "read", "transition"]
 
 Array = NDArray[np.float64]
 
-#: The two parameters that are drawn from a stored grid that has them.
+#: The two parameters of a stored grid.
 AXES = ("n_samples", "n_nonzero")
 
 N_FEATURES = 60
@@ -115,7 +115,8 @@ def compute(
     Returns
     -------
     Grid
-        Over N/d and k/d; the measure ``recovered`` is the fraction of the draws in which beta came within 1 percent of the truth.
+        Over N/d and k/d; the measure ``recovered`` is the fraction of the draws in which beta came within 1 percent of the
+        truth.
         A cell in which any run did not converge has failed.
     """
     samples, nonzero = increasing("n_samples", n_samples), increasing("n_nonzero", n_nonzero)
@@ -131,7 +132,8 @@ def compute(
             run = dln.flow(problem, log_alpha=log_alpha, rtol=1e-5, residual_tol=1e-6)
             if not run.success:
                 return np.nan, False, str(run.status)
-            found += np.linalg.norm(run.beta - problem.truth) <= RECOVERED * np.linalg.norm(problem.truth)
+            truth = np.asarray(problem.truth)
+            found += int(np.linalg.norm(run.beta - truth) <= RECOVERED * np.linalg.norm(truth))
         return found / n_draws, True, str(run.status)
 
     jobs = [(int(n), int(k)) for k in nonzero for n in samples]
@@ -139,8 +141,8 @@ def compute(
     shape = (len(nonzero), len(samples))
     recovered, success, status = (np.array(column).reshape(shape) for column in zip(*cells, strict=True))
     title = ("gradient flow", named("log_alpha", log_alpha), f"$d=$ {n_features}", f"{n_draws} draws per cell")
-    return Grid("samples_per_feature", "sparsity", samples / n_features, nonzero / n_features, "recovered", recovered, None, None,
-                success, status, title)
+    return Grid("samples_per_feature", "sparsity", samples / n_features, nonzero / n_features, "recovered", recovered, None,
+                None, success, status, title)
 
 
 def read(dataset: Any, *, x: str | None = None, y: str | None = None, measure: str = "distance_to_truth",
@@ -150,8 +152,8 @@ def read(dataset: Any, *, x: str | None = None, y: str | None = None, measure: s
     Parameters
     ----------
     dataset : xarray.Dataset
-        As `dln.sweep` returns it for data that are a function of ``n_samples``, ``n_nonzero`` and a ``seed``, over which the mean
-        is taken; with the measure "distance_to_truth".
+        As `dln.sweep` returns it for data that are a function of ``n_samples``, ``n_nonzero`` and a ``seed``, over which the
+        mean is taken; with the measure "distance_to_truth".
     x, y : str, optional
         Names of the first two; they become N/d and k/d where the Dataset has a parameter ``n_features``.
     measure : str
