@@ -386,7 +386,7 @@ def _figure_data(args: argparse.Namespace, module: Any) -> Any:
         if "problem" not in accepted:
             raise ValueError(f"figure {args.name} needs no data: leave out --data")
         options["problem"] = problem
-    if "progress" in accepted or "options" in accepted:  # trajectories takes both: options are then those of the flow
+    if "progress" in accepted:
         options["progress"] = _progress()
     return module.compute(**options)
 

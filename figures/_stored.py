@@ -59,7 +59,7 @@ def open_store(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path} is no stored grid: {error}") from None
     if "schema" in attributes and hasattr(dln, "open_sweep"):
         return dln.open_sweep(path)  # it lays out its arrays in a way of its own
-    return xarray.open_zarr(path)
+    return xarray.open_zarr(path, consolidated=False)  # which reads consolidated stores, too, and warns of none
 
 
 def places(words: Sequence[str]) -> dict[str, float | str]:

@@ -7,7 +7,7 @@ the effective initialisation shrinks.  Colour and contours are those of the phas
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ def compute(
     epsilons: Sequence[float] | NDArray[np.float64] = EPSILONS,
     gamma: float = 0.2,
     scheme: str = "forward",
+    progress: Callable[..., Any] | None = None,
     **options: Any,
 ) -> Grid:
     """Train one network per cell of the grid.
@@ -52,8 +53,10 @@ def compute(
         Strength of the regularization.
     scheme : str
         See `dln.GradientRegularization`; not "exact", which takes no epsilon.
+    progress : callable, optional
+        Wraps an iterable, as tqdm does.
     **options
-        ``rtol``, ``residual_tol``, ``max_steps``, ``workers`` and ``progress``: see `figures._grids.flow_grid`.
+        ``rtol``, ``residual_tol``, ``max_steps`` and ``workers``: see `figures._grids.flow_grid`.
 
     Returns
     -------
@@ -66,4 +69,4 @@ def compute(
         If a parameter is bad, the data cannot be interpolated, or have only one interpolator.
     """
     x, y = ("alpha", increasing("alphas", alphas)), ("epsilon", increasing("epsilons", epsilons))
-    return flow_grid(problem, x, y, {"gamma": gamma}, scheme=scheme, **options)
+    return flow_grid(problem, x, y, {"gamma": gamma}, scheme=scheme, progress=progress, **options)

@@ -8,7 +8,7 @@ but farther from beta_1 than beta_2 is: that has a colour of its own. Contours: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def read(dataset: Any, **options: Any) -> Grid:
     -------
     Grid
     """
-    if not options.keys() & {"x", "y"} and set(AXES) <= set(dataset.dims):
+    if not options.keys() & {"x", "y"} and set(AXES) <= set(dataset.dims) - set(options.get("at") or ()):
         options |= dict(zip(("x", "y"), AXES, strict=True))
     return _stored.read(dataset, **options)
 
@@ -57,6 +57,7 @@ def compute(
     gammas: Sequence[float] | NDArray[np.float64] = GAMMAS,
     epsilon: float | None = 0.2,
     scheme: str = "forward",
+    progress: Callable[..., Any] | None = None,
     **options: Any,
 ) -> Grid:
     """Train one network per cell of the grid.
@@ -69,8 +70,10 @@ def compute(
         Positive and increasing.
     epsilon, scheme : float, str
         See `dln.GradientRegularization`.
+    progress : callable, optional
+        Wraps an iterable, as tqdm does.
     **options
-        ``rtol``, ``residual_tol``, ``max_steps``, ``workers`` and ``progress``: see `figures._grids.flow_grid`.
+        ``rtol``, ``residual_tol``, ``max_steps`` and ``workers``: see `figures._grids.flow_grid`.
 
     Returns
     -------
@@ -83,4 +86,4 @@ def compute(
         If a parameter is bad, the data cannot be interpolated, or have only one interpolator.
     """
     x, y = ("alpha", increasing("alphas", alphas)), ("gamma", increasing("gammas", gammas))
-    return flow_grid(problem, x, y, {"epsilon": epsilon}, scheme=scheme, **options)
+    return flow_grid(problem, x, y, {"epsilon": epsilon}, scheme=scheme, progress=progress, **options)

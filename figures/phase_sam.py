@@ -8,7 +8,7 @@ diagram.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ def compute(
     gammas: Sequence[float] | NDArray[np.float64] = GAMMAS,
     alpha: float = 0.01,
     scheme: str = "forward",
+    progress: Callable[..., Any] | None = None,
     **options: Any,
 ) -> Grid:
     """Train one network per cell of the grid.
@@ -53,8 +54,10 @@ def compute(
         Initial scale.
     scheme : str
         See `dln.GradientRegularization`; not "exact", which takes no epsilon.
+    progress : callable, optional
+        Wraps an iterable, as tqdm does.
     **options
-        ``rtol``, ``residual_tol``, ``max_steps``, ``workers`` and ``progress``: see `figures._grids.flow_grid`.
+        ``rtol``, ``residual_tol``, ``max_steps`` and ``workers``: see `figures._grids.flow_grid`.
 
     Returns
     -------
@@ -67,4 +70,4 @@ def compute(
         If a parameter is bad, the data cannot be interpolated, or have only one interpolator.
     """
     x, y = ("epsilon", increasing("epsilons", epsilons)), ("gamma", increasing("gammas", gammas))
-    return flow_grid(problem, x, y, {"alpha": alpha}, scheme=scheme, **options)
+    return flow_grid(problem, x, y, {"alpha": alpha}, scheme=scheme, progress=progress, **options)

@@ -22,8 +22,8 @@ def test_the_transition_is_the_least_statistical_dimension(s):
 
 
 def test_ends_and_published_values_of_the_transition():
-    """Reference: no coordinate needs no sample, all need all; Donoho & Tanner's weak threshold, about k/N = 0.19 at N/d = 0.1 and
-    0.39 at N/d = 0.5."""
+    """Reference: no coordinate needs no sample, all need all; Donoho & Tanner's weak threshold, about k/N = 0.19 at N/d = 0.1
+    and 0.39 at N/d = 0.5."""
     np.testing.assert_array_equal(recovery.transition(np.array([0.0, 1.0])), [0, 1])
     for delta, rho in ((0.1, 0.19), (0.5, 0.39)):
         assert recovery.transition(rho * delta) == pytest.approx(delta, rel=0.02)
