@@ -1,5 +1,6 @@
 """dln explore: its numbers against the library's other routes, its window by simulated events and on a virtual display."""
 
+import dataclasses
 import math
 import os
 import shutil
@@ -100,7 +101,8 @@ def test_data_without_interpolator_have_no_richness():
 
 @pytest.mark.parametrize("options, message", [
     ({"rule": "grr"}, "unknown rule 'grr'; did you mean 'gr'"), ({"gamma": 0.0}, "gamma must be positive and finite, got 0"),
-    ({"epsilon": math.nan}, "epsilon must be positive and finite, got nan"), ({"log_alpha": math.inf}, "log_alpha must be finite"),
+    ({"epsilon": math.nan}, "epsilon must be positive and finite, got nan"),
+    ({"log_alpha": math.inf}, "log_alpha must be finite"),
 ])
 def test_bad_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -152,7 +154,7 @@ def test_a_move_draws_the_same_picture_as_drawing_everything(window):
 
 
 def test_moves_within_the_same_axes_draw_nothing_else(window, monkeypatch):
-    """Reference: the draws that are counted: a move is no whole draw, and the axes are drawn anew only when their limits move."""
+    """Reference: the draws, counted: a move is no whole draw, and the axes are drawn anew only when their limits move."""
     whole, frames = [], []
     window.figure.canvas.mpl_connect("draw_event", whole.append)
     redraw = window._redraw
@@ -169,19 +171,10 @@ def test_a_failed_run_and_a_refused_one_say_so_in_the_window(window, monkeypatch
     window.update()
     assert window.words.get_text().startswith("step limit, what was reached is shown")
     assert len(window.cross.get_xdata()) == 1 and "step" in window.detail.get_text()
-    monkeypatch.setattr(Exploration, "compute", lambda self, settings: Exploration(self.problem).__class__.__mro__ and _refused(
-        self.problem.n_features, settings))
+    monkeypatch.setitem(RULES, "gr", dataclasses.replace(RULES["gr"], make=lambda gamma, epsilon: dln.SAM(-1.0)))
     window.update()
-    assert "no run: alpha is" in window.notice.get_text() and window.words.get_text() == "refused: move a slider back"
-    assert not len(window.loss_line.get_xdata())
-
-
-def _refused(d, settings):
-    from figures._exploration import Scene
-
-    nothing = np.full(d, np.nan)
-    return Scene(settings, np.empty(0), np.empty(0), np.empty((0, d)), nothing, nothing, nothing, False, "refused", "alpha is bad",
-                 math.nan, math.nan, False, 0.0)
+    assert "no run: rho must" in window.notice.get_text() and window.words.get_text() == "refused: move a slider back"
+    assert not len(window.loss_line.get_xdata()) and np.isnan(window.end_line.get_ydata()).all()
 
 
 def test_no_words_lie_on_others_and_none_is_clipped(problem):
@@ -191,16 +184,15 @@ def test_no_words_lie_on_others_and_none_is_clipped(problem):
         FigureCanvasAgg(figure)
         explorer = explore.Explorer(problem, figure, settings)
         figure.canvas.draw()
-        texts = [explorer.title, explorer.words, explorer.detail, *figure.legends[0].get_texts(), *explorer.radio.labels,
+        texts = [explorer.title, explorer.words, explorer.detail, *figure.legends[0].get_texts(),
                  *(text for slider in explorer.sliders.values() for text in (slider.label, slider.valtext)),
-                 *(label for axes in explorer._axes() for label in (axes.xaxis.label, axes.yaxis.label)), explorer.rule_axes._left_title]
+                 *(label for axes in explorer._axes() for label in (axes.xaxis.label, axes.yaxis.label))]
         boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
-        boxes.append(("the rules", explorer.rule_axes.get_window_extent()))
+        boxes.append(("the rules", explorer.rule_axes.get_tightbbox()))
         for k, (words, box) in enumerate(boxes):
-            assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and 0 <= box.y0 and box.y1 <= figure.bbox.y1, words
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1, words
             for other, taken in boxes[:k]:
-                inside = other in {label.get_text() for label in explorer.radio.labels}
-                assert (inside and words == "the rules") or not box.padded(-1).overlaps(taken.padded(-1)), (words, other)
+                assert not box.padded(-1).overlaps(taken.padded(-1)), (words, other)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -209,13 +201,16 @@ def test_no_words_lie_on_others_and_none_is_clipped(problem):
 
 def test_a_screenshot_needs_no_display(tmp_path, capsys):
     out = tmp_path / "a.png"
-    assert cli.main(["explore", "diabetes", "--rule", "sam", "--gamma", "0.3", "--alpha", "1e-40", "--screenshot", str(out)]) == 0
+    settings = ["--rule", "sam", "--gamma", "0.3", "--alpha", "1e-40"]
+    assert cli.main(["explore", "diabetes", *settings, "--screenshot", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG") and capsys.readouterr().out == f"wrote {out}\n"
 
 
 @pytest.mark.parametrize("words, message", [
-    (["--rule", "smm"], "unknown rule 'smm'; did you mean 'sam'"), (["--gamma", "-1"], "gamma must be positive and finite, got -1"),
-    (["--alpha", "0"], "--alpha must be positive, got 0"), (["--screenshot", "a.gif"], "--screenshot a.gif must end in .png or .pdf"),
+    (["--rule", "smm"], "unknown rule 'smm'; did you mean 'sam'"),
+    (["--gamma", "-1"], "gamma must be positive and finite, got -1"),
+    (["--alpha", "0"], "--alpha must be positive, got 0"),
+    (["--screenshot", "a.gif"], "--screenshot a.gif must end in .png or .pdf"),
 ])
 def test_bad_options_are_refused_in_one_line(words, message, capsys):
     assert cli.main(["explore", "diabetes", *words]) == 2
@@ -229,18 +224,17 @@ from matplotlib import pyplot
 from figures import explore
 
 problem = dln.sparse_regression(10, 24, 2, rng=1)
-pyplot.ioff()
-shown = []
 
 def show():
     figure = pyplot.gcf()
     canvas = figure.canvas
     canvas.draw()
     explorer = kept[0]
-    before = canvas.copy_from_bbox(figure.bbox).to_string() if hasattr(canvas.copy_from_bbox(figure.bbox), "to_string") else None
+    before = bytes(canvas.buffer_rgba())
     explorer.sliders["alpha"].set_val(-4.0)
     canvas.flush_events()
-    print(pyplot.get_backend().lower(), explorer.scene.settings.log_alpha, explorer.scene.status)
+    settings, changed = explorer.scene.settings, bytes(canvas.buffer_rgba()) != before
+    print(pyplot.get_backend().lower(), settings.log_alpha, explorer.scene.status, changed)
     pyplot.close(figure)
 
 kept = []
@@ -270,14 +264,15 @@ def test_the_window_opens_on_a_virtual_display(tmp_path):
         server.terminate()
         server.wait(timeout=20)
     assert done.returncode == 0, done.stderr
-    backend, log_alpha, status = done.stdout.split()
-    assert (backend, status) == ("tkagg", "converged") and float(log_alpha) == pytest.approx(-4 * math.log(10))
+    backend, log_alpha, status, changed = done.stdout.split()
+    assert (backend, status, changed) == ("tkagg", "converged", "True") and float(log_alpha) == pytest.approx(-4 * math.log(10))
 
 
 @pytest.mark.parametrize("backend", ["tkagg", "agg", None])
 def test_without_a_display_there_is_one_line(backend, tmp_path):
     """Reference: what the command says and its exit status."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")}
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     if backend is not None:
         environment["MPLBACKEND"] = backend
     done = subprocess.run([sys.executable, "-m", "dln", "explore", "diabetes"], capture_output=True, text=True, cwd=ROOT,
