@@ -182,7 +182,7 @@ class Exploration:
         begin = time.perf_counter()
         d = self.problem.n_features
         nothing = np.full(d, np.nan)
-        options = {"log_alpha": settings.log_alpha, "rtol": 1e-5, "residual_tol": 1e-4, "max_steps": self.max_steps}
+        options = {"log_alpha": settings.log_alpha, "rtol": 1e-5, "residual_tol": 1e-5, "max_steps": self.max_steps}
         try:
             rule = RULES[settings.rule].make(settings.gamma, settings.epsilon)
             run = dln.flow(self.problem, rule, **options)

@@ -220,7 +220,9 @@ class Explorer:
         self.title.set_text(f"{plain(self.model.problem.name or 'data')}: {RULES[scene.settings.rule].label}")
         self.words.set(text=_words(scene), color="black" if scene.success else _BAD)
         self.notice.set_text("" if len(scene.times) else "\n".join(textwrap.wrap(f"no run: {scene.message}", 44)))
-        self.detail.set_text("" if not len(scene.times) else "\n".join(textwrap.wrap(plain(scene.message), 100)[:2]))
+        # Without its last clause for runs that failed: that one says which argument of `dln.flow` to change.
+        why = "; ".join(scene.message.split("; ")[: 1 if not scene.success else None])
+        self.detail.set_text("" if not len(scene.times) else "\n".join(textwrap.wrap(plain(why), 100)[:2]))
         self._show_trajectory(scene)
         ends = ((self.end_line, scene.beta), (self.predicted_line, scene.predicted), (self.plain_line, scene.plain))
         for line, values in ends:
@@ -271,7 +273,7 @@ def _above(value: float) -> float:
 def _words(scene: Scene) -> str:
     if scene.status == "refused":
         return "refused: move a slider back"
-    parts = [scene.status if scene.success else f"{scene.status}, what was reached is shown"]
+    parts = [scene.status if scene.success else f"{scene.status}: as far as it went"]
     if math.isfinite(scene.richness):
         parts.append(f"richness {scene.richness:.3f}")
     if math.isfinite(scene.mean_log_shift):
