@@ -347,6 +347,10 @@ def _figure(args: argparse.Namespace) -> int:
         for name in figures.registry:
             print(f"{name:{width}}  {(figures.get(name).__doc__ or '').splitlines()[0]}")
         return FINE
+    if args.all:
+        return _gallery(args)
+    if args.out_dir is not None:
+        raise ValueError("--out-dir goes with --all; for one figure give --out FILE")
     if args.name is None:
         raise ValueError(f"name a figure: {', '.join(figures.registry)}")
     module = figures.get(args.name)
@@ -354,8 +358,29 @@ def _figure(args: argparse.Namespace) -> int:
         raise ValueError(f"figure {args.name} needs --out FILE, ending in {' or '.join(figures.SUFFIXES)}")
     for path in args.out:
         check_out(path, "--out", figures.SUFFIXES)
+    figure = _figure_of(module.draw(_figure_data(args, module)))
+    for path in args.out:
+        figures.save(figure, path)
+        print(f"wrote {path}")
+    return FINE
+
+
+def _figure_data(args: argparse.Namespace, module: Any) -> Any:
+    """Give what a figure is to draw: read from a stored grid, or computed."""
+    from figures import _stored, gallery
+
+    choices = {name: getattr(args, name) for name in ("x", "y", "measure", "at") if getattr(args, name) is not None}
+    if args.data is not None and _stored.is_store(args.data):
+        for name in ("target", "n_samples", "seed", "full"):
+            if getattr(args, name) not in (None, False):
+                raise ValueError(f"--{name.replace('_', '-')} does not go with a stored grid")
+        if not hasattr(module, "read"):
+            raise ValueError(f"figure {args.name} is not drawn from a stored grid: leave out --data, or take phase-diagram")
+        return module.read(_stored.open_store(args.data), **choices | ({"at": _stored.places(args.at)} if args.at else {}))
+    for name in choices:
+        raise ValueError(f"--{name} needs --data with a stored grid, such as grid.zarr")
+    options = gallery.options_of(module, args.full)
     accepted = inspect.signature(module.compute).parameters
-    options: dict[str, Any] = {}
     problem = read_problem(args)
     if problem is not None:
         if "problem" not in accepted:
@@ -363,10 +388,41 @@ def _figure(args: argparse.Namespace) -> int:
         options["problem"] = problem
     if "progress" in accepted:
         options["progress"] = _progress()
-    figure = _figure_of(module.draw(module.compute(**options)))
-    for path in args.out:
-        figures.save(figure, path)
-        print(f"wrote {path}")
+    return module.compute(**options)
+
+
+def _gallery(args: argparse.Namespace) -> int:
+    from figures import gallery
+
+    for name in ("name", "out", "data", "x", "y", "measure", "at"):
+        if getattr(args, name) is not None:
+            option = "a figure's name" if name == "name" else f"--{name}"
+            raise ValueError(f"{option} does not go with --all, which draws every figure with its own data into --out-dir")
+    read_problem(args)  # options of data without data are refused
+    drawn = gallery.draw_all(args.out_dir or Path("build/gallery"), full=args.full,
+                             report=lambda one: print(one, file=sys.stderr if one.error else sys.stdout, flush=True))
+    failed = sum(bool(one.error) for one in drawn)
+    print(f"{len(drawn) - failed} of {len(drawn)} figures in {sum(one.seconds for one in drawn):.0f} s")
+    return _complain(f"{failed} of {len(drawn)} figures failed", FAILED) if failed else FINE
+
+
+def _explore(args: argparse.Namespace) -> int:
+    import figures
+    from figures import explore
+
+    check_out(args.screenshot, "--screenshot", figures.SUFFIXES)
+    if args.alpha is not None and not args.alpha > 0:
+        raise ValueError(f"--alpha must be positive, got {args.alpha:g}")
+    begin = {"rule": args.rule, "gamma": args.gamma, "epsilon": args.epsilon,
+             "log_alpha": args.log_alpha if args.alpha is None else math.log(args.alpha)}
+    settings = explore.Settings(**{name: value for name, value in begin.items() if value is not None})
+    problem = read_problem(args)
+    assert problem is not None
+    if args.screenshot is None:
+        explore.show(problem, settings)
+    else:
+        explore.screenshot(problem, args.screenshot, settings)
+        print(f"wrote {args.screenshot}")
     return FINE
 
 
@@ -375,4 +431,4 @@ def _figure_of(axes: Any) -> Any:
 
 
 COMMANDS = {"flow": _flow, "descend": _descend, "predict": _predict, "theorems": _theorems, "derive": _derive,
-            "verify": _verify, "figure": _figure}
+            "verify": _verify, "figure": _figure, "explore": _explore}

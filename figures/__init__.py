@@ -22,6 +22,10 @@ __all__ = ["SUFFIXES", "get", "registry", "save"]
 #: Figures by the name they have on the command line, each with its module. A new figure is one line here.
 registry = {
     "phase-diagram": "figures.phase_diagram",
+    "phase-ascent": "figures.phase_ascent",
+    "phase-sam": "figures.phase_sam",
+    "phase-step": "figures.phase_step",
+    "recovery": "figures.recovery",
     "noise": "figures.noise",
     "trajectories": "figures.trajectories",
     "potentials": "figures.potentials",

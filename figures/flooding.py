@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import COLORS, drawing
 
-__all__ = ["FloodingCourse", "compute", "draw"]
+__all__ = ["FULL", "FloodingCourse", "compute", "draw"]
 
 Array = NDArray[np.float64]
+
+#: The paper's size.
+FULL = {"n_steps": 20_000, "n_times": 1000}
 
 
 @dataclass(frozen=True, eq=False)

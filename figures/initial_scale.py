@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import COLORS, LINES, drawing, increasing
 
-__all__ = ["InitialScale", "compute", "draw"]
+__all__ = ["FULL", "InitialScale", "compute", "draw"]
 
 Array = NDArray[np.float64]
+
+#: The paper's size.
+FULL = {"log_alphas": math.log(10) * np.linspace(-10, 3, 521)}
 
 LOWEST = 1e-9  # of the excess, in the picture
 

@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import COLORS, drawing, increasing, scale_name
 
-__all__ = ["LassoPaths", "compute", "correlated", "draw"]
+__all__ = ["FULL", "LassoPaths", "compute", "correlated", "draw"]
 
 Array = NDArray[np.float64]
+
+#: The paper's size.
+FULL = {"n_penalties": 400}
 
 LOG_ALPHAS = tuple(exponent * np.log(10) for exponent in (-100, -20, -5))
 #: The smaller alpha is, the denser the line.

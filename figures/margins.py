@@ -20,9 +20,12 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import COLORS, drawing, increasing, scale_name
 
-__all__ = ["Margins", "compute", "draw", "two_classes"]
+__all__ = ["FULL", "Margins", "compute", "draw", "two_classes"]
 
 Array = NDArray[np.float64]
+
+#: The paper's size.
+FULL = {"n_margins": 200, "n_mus": 300}
 
 ALPHAS = (1e-2, 1.0, 1e2)
 

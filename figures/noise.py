@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import COLORS, drawing
 
-__all__ = ["METHODS", "Noise", "compute", "draw"]
+__all__ = ["FULL", "METHODS", "Noise", "compute", "draw"]
 
 Array = NDArray[np.float64]
+
+#: The paper's size.
+FULL = {"n_steps": 50_000, "n_runs": 400, "n_times": 200}
 
 #: The methods, in the order of the arrays.
 METHODS = ("gradient descent", "SGD", "label noise")

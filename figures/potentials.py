@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import drawing, increasing, scale_name
 
-__all__ = ["Potentials", "compute", "draw"]
+__all__ = ["FULL", "Potentials", "compute", "draw"]
 
 Array = NDArray[np.float64]
+
+#: The paper's size.
+FULL = {"n_points": 4001}
 
 LOG_ALPHAS = tuple(exponent * math.log(10) for exponent in (-300, -8, -2, -1, -0.5, 1))
 

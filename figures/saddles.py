@@ -21,9 +21,12 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import drawing, increasing, plain, scale_name
 
-__all__ = ["Saddles", "compute", "draw"]
+__all__ = ["FULL", "Saddles", "compute", "draw"]
 
 Array = NDArray[np.float64]
+
+#: The paper's size.
+FULL = {"n_times": 4000}
 
 LOG_ALPHAS = (-1e4, -100 * math.log(10), -20 * math.log(10), -5 * math.log(10))
 

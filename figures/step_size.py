@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import COLORS, drawing, increasing
 
-__all__ = ["StepSizes", "compute", "draw"]
+__all__ = ["FULL", "StepSizes", "compute", "draw"]
 
 Array = NDArray[np.float64]
+
+#: The paper's size.
+FULL = {"n_sizes": 120}
 
 METHODS = ("gradient descent", "one sample at a time")
 
@@ -61,7 +64,7 @@ class StepSizes:
 
 
 def compute(problem: dln.Problem | None = None, *, alpha: float = 0.1, steps: Sequence[float] | Array | None = None,
-            n_steps: int = 200_000, n_support: int = 3, residual_tol: float = 1e-6, rng: int = 0,
+            n_sizes: int = 20,            n_steps: int = 200_000, n_support: int = 3, residual_tol: float = 1e-6, rng: int = 0,
             progress: Callable[..., Any] | None = None) -> StepSizes:
     """Train with each step size by both methods.
 
@@ -72,7 +75,9 @@ def compute(problem: dln.Problem | None = None, *, alpha: float = 0.1, steps: Se
     alpha : float
         Initial scale.
     steps : array_like (S,), optional
-        Step sizes, increasing; by default 20 up to beyond the edge of stability.
+        Step sizes, increasing; by default `n_sizes` up to beyond the edge of stability.
+    n_sizes : int
+        How many.
     n_steps : int
         Most steps of a run.
     n_support : int
@@ -91,7 +96,7 @@ def compute(problem: dln.Problem | None = None, *, alpha: float = 0.1, steps: Se
     problem = dln.sparse_regression(20, 40, 3, rng=0) if problem is None else problem
     end = dln.flow(problem, alpha=alpha, residual_tol=residual_tol)
     edge = 2 / curvature(problem, end.log_u, end.log_v)
-    steps = edge * np.geomspace(0.02, 2.5, 20) if steps is None else increasing("steps", steps)
+    steps = edge * np.geomspace(0.02, 2.5, n_sizes) if steps is None else increasing("steps", steps)
     shifts = np.full((2, len(steps), problem.n_features), np.nan)
     curvatures = np.full(len(steps), np.nan)
     success, status = np.zeros((2, len(steps)), dtype=bool), np.full((2, len(steps)), "", dtype="<U32")

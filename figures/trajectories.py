@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 import dln
 from figures._canvas import COLORS, LINES, drawing, increasing, plain, scale_name
 
-__all__ = ["Trajectories", "compute", "draw"]
+__all__ = ["FULL", "Trajectories", "compute", "draw"]
 
 Array = NDArray[np.float64]
+
+#: The paper's size.
+FULL = {"n_times": 2000}
 
 ALPHAS = (1e-6, 1e-3, 1e-1)
 

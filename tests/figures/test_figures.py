@@ -1,5 +1,6 @@
 """What all figures share: the registry, files, and what they must leave alone."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,10 @@ from figures import _canvas
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "phase-diagram": {"alphas": [1e-2, 1], "gammas": [0.01, 0.1]},
+    "phase-ascent": {"alphas": [1e-2, 1], "epsilons": [0.1, 1]},
+    "phase-sam": {"epsilons": [0.01, 0.1], "gammas": [0.01, 0.1]},
+    "phase-step": {"alphas": [0.1, 1], "steps": [0.1, 0.5], "n_steps": 5000},
+    "recovery": {"n_features": 20, "n_samples": [6, 14], "n_nonzero": [1, 5], "n_draws": 2},
     "trajectories": {"alphas": [1e-2, 1e-1], "n_times": 20},
     "potentials": {"n_points": 20},
     "flooding": {"n_steps": 200, "n_times": 10},
@@ -41,6 +46,8 @@ def test_every_figure_has_compute_and_draw():
     for name in figures.registry:
         module = figures.get(name)
         assert callable(module.compute) and callable(module.draw) and module.__doc__
+        # The paper's size, --full, must be arguments that there are, and larger.
+        assert module.FULL and module.FULL.keys() <= inspect.signature(module.compute).parameters.keys()
 
 
 def test_unknown_figure_suggests_the_nearest():
