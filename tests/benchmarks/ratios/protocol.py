@@ -81,12 +81,15 @@ def relative_error(found, reference):
     return float(np.max(np.linalg.norm(found - reference, axis=-1) / np.linalg.norm(reference, axis=-1)))
 
 
-def seconds(call, repeats=1):
-    """Return the seconds of one call, the mean of `repeats` in a row."""
-    start = time.perf_counter()
+def seconds(call, repeats=1, clock=time.process_time):
+    """Return the seconds of one call, the mean of `repeats` in a row.
+
+    By default those of the processor, of all threads of the process: what other processes take from it does not count.
+    """
+    start = clock()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def choose(solver, task, patience):
@@ -110,6 +113,7 @@ def choose(solver, task, patience):
             if over:
                 break
             if error <= task.goal:
+                _confirm(runs, setting, task)
                 taken = [_fastest(lambda run=run, setting=setting: run(setting, None)) for run in runs]
                 if not best.runs or sum(taken) < sum(best.seconds):
                     best = Choice(solver, label, setting, error, taken, runs)
@@ -139,6 +143,14 @@ def _worst(runs, setting, task, limit):
     return worst, False, ""
 
 
+def _confirm(runs, setting, task):
+    """Raise if the runs that are timed, without a deadline, are less accurate than those that were looked at."""
+    for run, case in zip(runs, task.cases, strict=True):
+        error = relative_error(run(setting, None), case.reference)
+        if not error <= task.goal:
+            raise RuntimeError(f"{task.name}: a run at {shown(setting)} has error {error:.1e} without a deadline")
+
+
 def _fastest(call):
     """Return the least seconds of some calls: enough for noise not to choose the setting, few if they are long."""
     first = seconds(call)
@@ -162,10 +174,9 @@ def duel(ours, rivals, rounds, budget):
 
 def _pair(ours, rival, case):
     """Return the ratio of one pair of blocks, about as long as each other where that is not long: both run warm."""
-    mine, theirs = ours.seconds[case], rival.seconds[case]
-    block = min(max(mine, theirs, 2e-3), max(2e-2, mine, theirs) if theirs > mine else mine)
-    own = seconds(lambda: ours.runs[case](ours.setting, None), max(1, round(min(block, 2e-2) / mine)))
-    other = seconds(lambda: rival.runs[case](rival.setting, None), max(1, round(min(block, 2e-2) / theirs)))
+    block = min(max(ours.seconds[case], rival.seconds[case], 5e-3), 2e-2)
+    own, other = (seconds(lambda side=side: side.runs[case](side.setting, None), max(1, round(block / side.seconds[case])))
+                  for side in (ours, rival))
     return other / own
 
 
@@ -202,16 +213,16 @@ def shown(setting):
     return "" if setting is None else str(setting)
 
 
-def compare(task, solvers, *, rounds, patience, budget, tell=lambda text: None):
+def compare(task, solvers, *, rounds, patience, least, budget, tell=lambda text: None):
     """Compare the first of the solvers with the others on one task; return (our choice, list of `Comparison`).
 
-    Rivals get up to `patience` times our own time for one run, and at least 2 seconds.
+    Rivals get up to `patience` times our own time for one run, and at least `least` seconds, before they are given up.
     """
     ours = choose(solvers[0], task, math.inf)
     if not ours.runs:
         tell(f"  {solvers[0].name}: {ours.reason}")
         return ours, []
-    limit = max(2.0, patience * max(ours.seconds))
+    limit = max(least, patience * max(ours.seconds))
     choices = []
     for solver in solvers[1:]:
         choice = choose(solver, task, limit)
