@@ -4,6 +4,8 @@ Written from the definitions of the rules, without the package, in ``w = (u, v)`
 loops and all of fastmath.  ``a`` and ``b`` are gamma and epsilon, or the radius of SAM (and nothing).
 """
 
+import types
+
 import numpy as np
 from numba import njit
 
@@ -35,7 +37,7 @@ def velocity(w, X, y, code, a, b):
 
 
 def _samples_velocity(w, X, y, rho):
-    n, d = X.shape
+    d = X.shape[1]
     u, v = w[:d], w[d:]
     G = 0.5 * (X @ (u * u - v * v) - y)[:, None] * X
     U, V = u * (1 + 2 * rho * G), v * (1 - 2 * rho * G)
@@ -65,7 +67,7 @@ def _parts(w, X, y):
 
 
 def _jacobian(w, X, y, code, a, b):
-    n, d = X.shape
+    d = X.shape[1]
     if code == SAMPLES:
         return _samples_jacobian(w, X, y, a)
     A, D = _parts(w, X, y)
@@ -204,8 +206,6 @@ _jit_samples_jacobian = _CAREFUL(_samples_jacobian)
 
 def _compiled_jacobian():
     """Compile `_jacobian` with its helpers compiled too: the one source, twice."""
-    import types
-
     names = {**globals(), "_parts": _jit_parts, "_samples_jacobian": _jit_samples_jacobian}
     return _CAREFUL(types.FunctionType(_jacobian.__code__, names))
 

@@ -1,13 +1,11 @@
 """numbalsoda on flows: LSODA and DOP853 without any Python, right-hand sides compiled."""
 
-import time
-
 import numpy as np
 from numba import carray, cfunc, types
 
 from .fields import CODES, fill_log_velocity, fill_velocity, start, to_beta
 from .flows_scipy import coordinates
-from .protocol import Solver, TooSlow
+from .protocol import Solver, TooSlow, clock
 
 try:
     import numbalsoda
@@ -55,12 +53,12 @@ def _prepare(case, label, method):
             if deadline is None:
                 most = 100_000_000
             else:  # the solver cannot be interrupted: limit its steps to what might fit (a step of 1 us per 1000 products)
-                most = int(min(1e8, 1000 + (deadline - time.perf_counter()) / (1e-7 + 2e-10 * n * d)))
-                if deadline < time.perf_counter():
+                most = int(min(1e8, 1000 + (deadline - clock()) / (1e-7 + 2e-10 * n * d)))
+                if deadline < clock():
                     raise TooSlow
             states, success = solve(pointer, x0, times, data, rtol, atol, most)
             if not success:
-                if deadline is not None and time.perf_counter() > deadline:
+                if deadline is not None and clock() > deadline:
                     raise TooSlow
                 return None
             betas.append(to_beta(where, states[1]))

@@ -15,7 +15,7 @@ LARGEST_JACOBIAN = 1000  # rows; above, a factorisation alone takes longer than 
 def coordinates(task):
     """Return the ladders of solvers with rtol and atol: weights with three choices of atol, and log weights.
 
-    Settings are (rtol, atol / rtol).  In log weights it is atol that means something: it is a relative tolerance on the weights.
+    Settings are (rtol, atol).  In log weights it is atol that means something: a relative tolerance on the weights.
     """
     scale = min(cell.alpha for cell in task.cases[0].cells)
     factors = sorted({1.0, scale, scale**2}, reverse=True)

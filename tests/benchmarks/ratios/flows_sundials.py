@@ -1,12 +1,10 @@
 """CVODE of SUNDIALS (by scikit-sundae) on flows: BDF with the Jacobian, right-hand side and Jacobian compiled."""
 
-import time
-
 import numpy as np
 
 from .fields import to_beta
 from .flows_scipy import cells_of, coordinates, implicit_unfit
-from .protocol import Solver, TooSlow
+from .protocol import Solver, TooSlow, clock
 
 try:
     from sksundae.cvode import CVODE
@@ -38,10 +36,10 @@ def _prepare(case, label, linear):
         betas = []
         for cell, where, x0, rhs, jacobian in prepared:
             # An exception in a callback does not stop CVODE: limit the steps to what might fit.
-            most = 10_000_000 if deadline is None else int(1000 + max(0.0, deadline - time.perf_counter()) * 2e5)
+            most = 10_000_000 if deadline is None else int(1000 + max(0.0, deadline - clock()) * 2e5)
             solver = CVODE(rhs, rtol=rtol, atol=atol, method="BDF", linsolver=linear, jacfn=jacobian, max_num_steps=most)
             found = solver.solve(np.array([0.0, cell.t_end]), x0)
-            if deadline is not None and time.perf_counter() > deadline:
+            if deadline is not None and clock() > deadline:
                 raise TooSlow
             if not found.success:
                 return None

@@ -7,7 +7,7 @@ import dln
 
 from .protocol import Solver
 
-TOLERANCES = (1e-7, 1e-8, 1e-9, 1e-10)
+TOLERANCES = (1e-7, 1e-9)
 
 
 def _prepare_ours(case, label):

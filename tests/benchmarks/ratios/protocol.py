@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+#: What other processes take from the processor does not count: neither in ratios nor against a deadline.
+clock = time.process_time
+
 
 class TooSlow(Exception):
     """Raised by a run that notices that it is over its deadline."""
@@ -33,11 +36,13 @@ class Solver:
     prepare : callable
         ``prepare(case, label)`` does what is not timed, such as compiling for the shapes of the case, and returns
         ``run(setting, deadline)``, which returns an array to compare with ``case.reference``, or None for a failure.
-        `deadline` is a time of `time.perf_counter`, or None in timed runs.
+        `deadline` is a time of `clock`, or None in timed runs.
     unfit : callable
         ``unfit(task)`` says why the solver cannot do a task, or "" if it can.
     missing : str
         Why it cannot run on this machine, or "".
+    at_its_best : bool
+        If it reaches the goal nowhere, compare it at its most accurate setting, marked as missing the goal; and wait for it.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Solver:
     note: str = ""
     unfit: Callable[[Any], str] = lambda task: ""
     missing: str = ""
+    at_its_best: bool = False
 
 
 @dataclass
@@ -67,7 +73,7 @@ def guarded(function, deadline):
         return function
 
     def watched(*arguments):
-        if time.perf_counter() > deadline:
+        if clock() > deadline:
             raise TooSlow
         return function(*arguments)
 
@@ -81,15 +87,13 @@ def relative_error(found, reference):
     return float(np.max(np.linalg.norm(found - reference, axis=-1) / np.linalg.norm(reference, axis=-1)))
 
 
-def seconds(call, repeats=1, clock=time.process_time):
-    """Return the seconds of one call, the mean of `repeats` in a row.
-
-    By default those of the processor, of all threads of the process: what other processes take from it does not count.
-    """
-    start = clock()
+def seconds(call, repeats=1, now=None):
+    """Return the seconds of one call, the mean of `repeats` in a row, by default on `clock`."""
+    now = now or clock
+    start = now()
     for _ in range(repeats):
         call()
-    return (clock() - start) / repeats
+    return (now() - start) / repeats
 
 
 def choose(solver, task, patience):
@@ -101,15 +105,17 @@ def choose(solver, task, patience):
     if reason:
         return Choice(solver, reason=reason)
     best = Choice(solver)
-    closest, slow, trouble = math.inf, False, ""
+    closest, slow, trouble = Choice(solver), False, ""
+    patience = math.inf if solver.at_its_best else patience
     for label, settings in solver.ladders(task):
         runs = [solver.prepare(case, label) for case in task.cases]
         # What takes much longer than another ladder of the same solver need not be known exactly.
         limit = min(patience, 3.0 * max(best.seconds) + 0.05) if best.runs else patience
         for setting in settings:
-            error, over, raised = _worst(runs, setting, task, limit)
+            error, over, raised = _worst(runs, setting, task, limit, solver.at_its_best)
             slow, trouble = slow or over, raised or trouble
-            closest = min(closest, error)
+            if error < closest.error:
+                closest = Choice(solver, label, setting, error, [], runs)
             if over:
                 break
             if error <= task.goal:
@@ -118,27 +124,30 @@ def choose(solver, task, patience):
                 if not best.runs or sum(taken) < sum(best.seconds):
                     best = Choice(solver, label, setting, error, taken, runs)
                 break
+    if not best.runs and solver.at_its_best and closest.runs:
+        closest.seconds = [_fastest(lambda run=run: run(closest.setting, None)) for run in closest.runs]
+        return closest
     if not best.runs:
-        best.error = closest
-        best.reason = f"slower than {patience:.2g} s a run" if slow else f"error {closest:.0e} at best"
+        best.error = closest.error
+        best.reason = f"slower than {patience:.2g} s a run" if slow else f"error {closest.error:.0e} at best"
         best.reason += f" ({trouble})" if trouble else ""
     return best
 
 
-def _worst(runs, setting, task, limit):
+def _worst(runs, setting, task, limit, to_the_end):
     """Return the largest error over the cases, up to the first that misses the goal; whether time ran out; what was raised."""
     worst = 0.0
     for run, case in zip(runs, task.cases, strict=True):
         try:
-            begin = time.perf_counter()
+            begin = clock()
             found = run(setting, begin + limit)
-            over = time.perf_counter() - begin > limit
+            over = clock() - begin > limit
         except TooSlow:
             return math.inf, True, ""
         except Exception as problem:  # solvers raise what they like at settings too loose for them: one more way to fail
             return math.inf, False, f"{type(problem).__name__}: {problem}"
         worst = max(worst, relative_error(found, case.reference))
-        if worst > task.goal or over:
+        if (worst > task.goal and not to_the_end) or over:
             return worst, over, ""
     return worst, False, ""
 
@@ -192,16 +201,18 @@ class Comparison:
     error: float
     setting: str
     reason: str = ""
+    qualifies: bool = True
 
 
-def summarize(choice, ratios):
+def summarize(choice, ratios, goal):
     """Return the `Comparison` of a rival's choice and its ratios, one list per case; ratios may be empty if it has a reason."""
     name, setting = choice.solver.name, f"{choice.label} {shown(choice.setting)}".strip()
     if choice.reason:
-        return Comparison(name, math.nan, math.nan, math.nan, 0, choice.error, "", choice.reason)
+        return Comparison(name, math.nan, math.nan, math.nan, 0, choice.error, "", choice.reason, False)
     medians = [statistics.median(case) for case in ratios]
     pairs = [ratio for case in ratios for ratio in case]
-    return Comparison(name, statistics.median(pairs), min(medians), max(medians), len(pairs), choice.error, setting)
+    return Comparison(name, statistics.median(pairs), min(medians), max(medians), len(pairs), choice.error, setting,
+                      qualifies=choice.error <= goal)
 
 
 def shown(setting):
@@ -232,4 +243,4 @@ def compare(task, solvers, *, rounds, patience, least, budget, tell=lambda text:
         tell(f"  {solver.name}: {choice.reason or f'{choice.label} {shown(choice.setting)}, error {choice.error:.0e}'}")
     rivals = [choice for choice in choices if not choice.reason]
     found = iter(duel(ours, rivals, rounds, budget))
-    return ours, [summarize(choice, [] if choice.reason else next(found)) for choice in choices]
+    return ours, [summarize(choice, [] if choice.reason else next(found), task.goal) for choice in choices]

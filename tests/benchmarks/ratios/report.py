@@ -35,7 +35,8 @@ TARGETS = [
     Target("sweep plain, limits", BEST, 300), Target("sweep GR, limits", BEST, 40),
     Target("minimiser N = 20", "cvxpy with Clarabel", 40), Target("minimiser N = 200", "cvxpy with Clarabel", 200),
     Target("l1 N = 200", "HiGHS", 80),
-    *(Target(f"{kind} {alpha:.0e}, N = 1000", BEST, value) for kind in ("plain", "GR") for alpha, value in ((1e-1, 4), (1e-3, 20))),
+    *(Target(f"{kind} {alpha:.0e}, N = 1000", BEST, value)
+      for kind in ("plain", "GR") for alpha, value in ((1e-1, 4), (1e-3, 20))),
     Target("two threads", "one thread", 1.9),
 ]
 
@@ -53,7 +54,7 @@ def versions():
 
 def left_out(name):
     """Return the `Comparison` of a solver that a quick run does without: a row all the same."""
-    return Comparison(name, math.nan, math.nan, math.nan, 0, math.nan, "", "in the complete run only")
+    return Comparison(name, math.nan, math.nan, math.nan, 0, math.nan, "", "in the complete run only", False)
 
 
 def record(task, ours, comparisons):
@@ -70,7 +71,7 @@ def document(records, settings):
 
 def best_of(entry):
     """Return the rival with the smallest ratio on a task, or None if none qualified."""
-    found = [rival for rival in entry["rivals"] if _measured(rival)]
+    found = [rival for rival in entry["rivals"] if _measured(rival) and rival["qualifies"]]
     return min(found, key=lambda rival: rival["ratio"], default=None)
 
 
@@ -120,8 +121,9 @@ def task_table(entry):
     rows = []
     for rival in sorted(entry["rivals"], key=lambda r: (not _measured(r), r["ratio"] if _measured(r) else 0.0)):
         if _measured(rival):
+            error = f"{rival['error']:.0e}" + ("" if rival["qualifies"] else " (misses the goal)")
             rows.append((rival["rival"], number(rival["ratio"]), f"{number(rival['low'])} to {number(rival['high'])}",
-                         rival["pairs"], f"{rival['error']:.0e}", rival["setting"]))
+                         rival["pairs"], error, rival["setting"]))
         else:
             rows.append((rival["rival"], "none", "", 0, "", rival["reason"]))
     return table(("solver", "time / dln", "cases", "pairs", "error", "setting, or why not"), rows)

@@ -133,7 +133,7 @@ def instances(n, d, count, **options):
 def grid(kind, count):
     """Return cells of a sweep, an even choice of `count` out of 1024.
 
-    Plain flow: 1024 scales from 1e-8 to 1.  With regularization: 32 of these scales by 32 pairs with ``gamma`` from 1e-3 to 0.05
+    Plain flow: 1024 scales from 1e-8 to 1.  With regularization: 32 of these scales by 32 pairs, ``gamma`` from 1e-3 to 0.05
     and ``epsilon = 5 gamma``.
     """
     if kind == "plain":
@@ -178,7 +178,8 @@ def all_tasks(full):
                 return [flow_case(problem, kind, grid(kind, count), limit=limit) for problem in instances(20, 100, grids)]
 
             tasks.append(Task(f"sweep {kind}, {'limits' if limit else 'trajectories'}", "limit" if limit else "sweep", build))
-    tasks += [minimizer("minimiser N = 20", 20, 100, 1e-2, 5), minimizer("minimiser N = 200", 200, 2000, 1e-2, 5 if full else 1),
+    tasks += [minimizer("minimiser N = 20", 20, 100, 1e-2, 5),
+              minimizer("minimiser N = 200", 200, 2000, 1e-2, 5 if full else 1),
               minimizer("l1 N = 200", 200, 2000, 0.0, 5 if full else 2)]
     medium, large = functools.partial(instances, 200, 2000, 5), functools.partial(instances, 1000, 10_000, 5)
     for kind in ("plain", "GR"):

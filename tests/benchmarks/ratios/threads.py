@@ -19,6 +19,6 @@ def compare_threads(task, rtol, rounds):
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(one, runs))
-        ratios = [seconds(lambda: [one(run) for run in runs], clock=time.perf_counter)
-                  / seconds(lambda: list(pool.map(one, runs)), clock=time.perf_counter) for _ in range(rounds)]
+        ratios = [seconds(lambda: [one(run) for run in runs], now=time.perf_counter)
+                  / seconds(lambda: list(pool.map(one, runs)), now=time.perf_counter) for _ in range(rounds)]
     return Comparison("one thread", statistics.median(ratios), min(ratios), max(ratios), rounds, 0.0, f"{len(runs)} runs")
