@@ -171,7 +171,7 @@ def all_tasks(full):
     for title, options in (("correlated", {"correlation": 0.9}), ("noisy", {"noise": 0.1})):
         hard = functools.partial(instances, 20, 100, 5, **options)
         tasks += [single(f"{kind} 1e-03, {title}", kind, 1e-3, hard, quick=False) for kind in ("plain", "GR")]
-    count, grids = (1024, 5) if full else (32, 2)
+    count, grids = (1024, 5) if full else (16, 1)
     for limit in (False, True):
         for kind in ("plain", "GR"):
             def build(kind=kind, limit=limit):
