@@ -21,9 +21,11 @@ lint: .venv/stamp-dev
 types: .venv/stamp-dev
 	$(BIN)/mypy
 
-# Timings are ratios to other solvers in the same run; their warnings are not ours to fix.
-bench: .venv/stamp-bench
-	$(BIN)/python -m pytest tests/benchmarks -s --timeout 0 -W default
+# Ratios to other solvers in the same run, into build/benchmarks.md and .json; `make bench FULL=1` for all sizes and solvers,
+# BENCH="--only plain" for some tasks.  Then times of our own, to compare commits with.  Warnings of others are not ours to fix.
+bench: .venv/stamp-numbalsoda
+	PYTHONPATH=tests/benchmarks $(BIN)/python -m ratios $(if $(FULL),--full) $(BENCH)
+	$(BIN)/python -m pytest tests/benchmarks -s --timeout 0 -W default --benchmark-json build/own_times.json
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -36,6 +38,11 @@ clean:
 .venv/stamp-test: EXTRAS := [test]
 .venv/stamp-dev: EXTRAS := [dev]
 .venv/stamp-bench: EXTRAS := [test,bench]
+
+# It is built from source: without a Fortran compiler its rows say that it is missing.
+.venv/stamp-numbalsoda: .venv/stamp-bench
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check numbalsoda
+	touch $@
 
 .venv/stamp-run .venv/stamp-test .venv/stamp-dev .venv/stamp-bench: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.$(EXTRAS)'
