@@ -113,6 +113,11 @@ def test_slow_solvers_get_fewer_rounds_and_slower_ones_none(now):
     assert found["endless"].pairs == 0 and found["endless"].reason == "over 100x, given up"
 
 
+def test_a_solver_that_is_slow_where_it_is_sloppy_is_found_at_its_right_setting(now):
+    found = compared(now, solver("sloppy", now, cost=lambda setting: 1e4 if setting > 1e-5 else 2.0), patience=100.0)
+    assert (found["sloppy"].ratio, found["sloppy"].setting) == (pytest.approx(2.0), "only 1e-06")
+
+
 def test_what_a_solver_raises_is_a_failure_that_the_report_shows(now):
     def prepare(case, label):
         def run(setting, deadline):
