@@ -229,16 +229,16 @@ def shown(setting):
     return "" if setting is None else str(setting)
 
 
-def compare(task, solvers, *, rounds, patience, least, budget, tell=lambda text: None):
+def compare(task, solvers, *, rounds, patience, least, most, budget, tell=lambda text: None):
     """Compare the first of the solvers with the others on one task; return (our choice, list of `Comparison`).
 
-    Rivals get up to `patience` times our own time for one run, and at least `least` seconds, before they are given up.
+    Rivals get up to `patience` times our own time for one run, between `least` and `most` seconds, before they are given up.
     """
     ours = choose(solvers[0], task, math.inf)
     if not ours.runs:
         tell(f"  {solvers[0].name}: {ours.reason}")
         return ours, []
-    limit = max(least, patience * max(ours.seconds))
+    limit = min(most, max(least, patience * max(ours.seconds)))
     choices = []
     for solver in solvers[1:]:
         choice = choose(solver, task, limit)
