@@ -382,11 +382,13 @@ class DeepDual:
             at = ratio + way
             width = 0.5 * _NODE_WEIGHTS[:, None] * apart
             rate = 0.5 * self.k / np.cosh(np.minimum(0.5 * self.k * np.abs(at), 300.0)) ** 2
-            b_at = deep.predictor(at, **given)
+            b_at, start = deep.predictor(at, **given), deep.predictor(ratio, **given)
             passed = difference_of_tanh(0.5 * self.k * at, 0.5 * self.k * ratio, 0.5 * self.k * way)
-            conjugate = np.where(near, np.sum(b_at * rate * width, axis=0) * fade, conjugate)
+            conjugate = np.where(near, np.sum((b_at - start) * rate * width, axis=0) * fade, conjugate)
             divergence = np.where(near, np.sum(passed * deep.slope(at, **given) * width, axis=0) * fade, divergence)
-        values = float(np.sum(divergence)), float(self.y @ nu) - float(np.sum(conjugate))
+        # What the centre's own b gives to the conjugates is linear in nu: taken from y.
+        left = self.y - self.X @ np.where(near, start, 0.0)
+        values = float(np.sum(divergence)), float(left @ nu) - float(np.sum(conjugate))
         if abs(unit) > 600.0:
             return unit, *values
         factor = math.exp(unit)

@@ -185,7 +185,8 @@ class Exploration:
         options = {"log_alpha": settings.log_alpha, "rtol": 1e-5, "residual_tol": 1e-5, "max_steps": self.max_steps}
         try:
             rule = RULES[settings.rule].make(settings.gamma, settings.epsilon)
-            run = dln.flow(self.problem, rule, **options)
+            # With a time to save: asked for the limit alone, a run may fly far past the time at which it has converged.
+            run = dln.flow(self.problem, rule, save_at=[0.0], **options)
             times, losses, betas = self._trajectory(rule, run, options)
         except ValueError as refusal:
             return Scene(settings, np.empty(0), np.empty(0), np.empty((0, d)), nothing, nothing, nothing, False, "refused",

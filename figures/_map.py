@@ -37,7 +37,7 @@ LABELS = {
     "alpha": r"initial scale $\alpha$", "log_alpha": r"initial scale $\log\alpha$",
     "gamma": r"regularization strength $\gamma$", "epsilon": r"ascent step $\epsilon$", "rho": r"radius of SAM $\rho$",
     "step": r"step size $\eta$", "decay": "weight decay", "samples_per_feature": r"samples per feature $N/d$",
-    "sparsity": r"sparsity $k/d$",
+    "sparsity": r"sparsity $k/d$", "n_samples": r"samples $N$", "n_nonzero": r"coefficients of the truth that are not 0, $k$",
 }
 
 

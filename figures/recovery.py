@@ -155,7 +155,7 @@ def read(dataset: Any, *, x: str | None = None, y: str | None = None, measure: s
         As `dln.sweep` returns it for data that are a function of ``n_samples``, ``n_nonzero`` and a ``seed``, over which the
         mean is taken; with the measure "distance_to_truth".
     x, y : str, optional
-        Names of the first two; they become N/d and k/d where the Dataset has a parameter ``n_features``.
+        Names of the first two; they become N/d and k/d where d is known: a parameter ``n_features`` of the Dataset, or in `at`.
     measure : str
         The distance.
     at : mapping, optional
@@ -168,9 +168,11 @@ def read(dataset: Any, *, x: str | None = None, y: str | None = None, measure: s
     Grid
     """
     x, y = x or AXES[0], y or AXES[1]
+    at = dict(at or {})
+    n_features = _n_features(dataset, at)
     draws = dataset.sizes.get("seed", 1)
     one = [_stored.read(dataset, x=x, y=y, measure=measure, contour=None,
-                        at={**(at or {}), **({"seed": float(seed)} if draws > 1 else {})})
+                        at={**at, **({"seed": float(seed)} if draws > 1 else {})})
            for seed in (dataset["seed"].values if draws > 1 else (0,))]
     success = np.all([grid.success for grid in one], axis=0)
     status = one[0].status.astype(object)
@@ -179,11 +181,24 @@ def read(dataset: Any, *, x: str | None = None, y: str | None = None, measure: s
     recovered = np.where(success, np.mean([grid.values <= RECOVERED for grid in one], axis=0), np.nan)
     title = (*(part for part in one[0].title if not part.startswith("seed")), f"{draws} draws per cell")
     grid = replace(one[0], measure="recovered", values=recovered, success=success, status=status.astype(str), title=title)
-    try:
-        d = float(json.loads(dataset.attrs.get("parameters", "{}"))["n_features"])
-    except (KeyError, TypeError, ValueError):
+    if n_features is None or (x, y) != AXES:
         return grid
-    return replace(grid, x="samples_per_feature", y="sparsity", xs=grid.xs / d, ys=grid.ys / d) if (x, y) == AXES else grid
+    return replace(grid, x="samples_per_feature", y="sparsity", xs=grid.xs / n_features, ys=grid.ys / n_features)
+
+
+def _n_features(dataset: Any, at: dict[str, float | str]) -> float | None:
+    """Give d if it is known, taken out of `at` where it is no dimension; what is given goes before what is stored."""
+    given = at.get("n_features")
+    if "n_features" not in dataset.dims:
+        at.pop("n_features", None)
+    if given is None:
+        try:
+            given = json.loads(dataset.attrs.get("parameters", "{}"))["n_features"]
+        except (KeyError, TypeError, ValueError):
+            return None
+    if isinstance(given, str) or not given > 0:
+        raise ValueError(f"n_features must be a positive number, got {given!r}")
+    return float(given)
 
 
 def draw(data: Grid, ax: Axes | None = None) -> Axes:

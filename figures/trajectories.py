@@ -119,8 +119,9 @@ def compute(
 
 def _one(problem: dln.Problem, rule: dln.Rule, log_alpha: float, t_end: float | None, n_times: int,
          options: dict[str, Any]) -> tuple[Array, Array, Array, bool, str]:
-    # Twice: only the first run finds out how long it takes.
-    first = dln.flow(problem, rule, log_alpha=log_alpha, t_end=t_end, **options)
+    # Twice: only the first run finds out how long it takes; with a time to save, since a run that is asked for its limit alone
+    # may fly far past the time at which it has converged.
+    first = dln.flow(problem, rule, log_alpha=log_alpha, t_end=t_end, save_at=[0.0], **options)
     end = first.t if first.t > 0 else 1.0
     slope = 4 * float(np.max(np.abs(problem.gradient(np.zeros(problem.n_features)))))
     begin = min(0.05 / slope, end / 10) if slope > 0 else end / 1000

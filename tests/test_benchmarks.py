@@ -50,7 +50,7 @@ def solver(name, now, cost=lambda setting: 1.0, floor=0.0, **more):
 
 
 def compared(now, *rivals, rounds=3, **more):
-    options = {"patience": 1e6, "least": 1.0, "budget": 1e9} | more
+    options = {"patience": 1e6, "least": 1.0, "most": 1e9, "budget": 1e9} | more
     _, found = pr.compare(task(), [solver("dln", now), *rivals], rounds=rounds, **options)
     return {comparison.rival: comparison for comparison in found}
 
@@ -111,6 +111,11 @@ def test_slow_solvers_get_fewer_rounds_and_slower_ones_none(now):
                      patience=100.0, budget=250.0)
     assert (found["slow"].pairs, found["slow"].ratio) == (2 * 2, pytest.approx(50.0))
     assert found["endless"].pairs == 0 and found["endless"].reason == "over 100x, given up"
+
+
+def test_a_solver_that_is_slow_where_it_is_sloppy_is_found_at_its_right_setting(now):
+    found = compared(now, solver("sloppy", now, cost=lambda setting: 1e4 if setting > 1e-5 else 2.0), patience=100.0)
+    assert (found["sloppy"].ratio, found["sloppy"].setting) == (pytest.approx(2.0), "only 1e-06")
 
 
 def test_what_a_solver_raises_is_a_failure_that_the_report_shows(now):
@@ -202,7 +207,7 @@ def test_a_real_comparison_from_problem_to_table():
     """Reference of both solvers: a run at rtol 1e-12."""
     small = tasks.single("plain 1e-01", "plain", 0.1, lambda: [dln.sparse_regression(4, 9, 2, rng=seed) for seed in range(2)])
     lsoda = next(solver for solver in SOLVERS if solver.name == report.LSODA)
-    ours, found = pr.compare(small, [SOLVER, lsoda], rounds=1, patience=1e3, least=5.0, budget=1.0)
+    ours, found = pr.compare(small, [SOLVER, lsoda], rounds=1, patience=1e3, least=5.0, most=60.0, budget=1.0)
     assert 0.0 < ours.error <= tasks.GOAL and 0.0 < found[0].error <= tasks.GOAL and found[0].ratio > 0.0
     losses = [case.problem.loss(case.reference[0]) for case in small.cases]
     np.testing.assert_allclose(losses, tasks.END_LOSS, rtol=0.5)

@@ -391,7 +391,7 @@ class TestFigure:
         monkeypatch.setattr(phase_diagram, "draw", lambda data: drawn.append(data) or draw(data))
         status, _, err = run("figure", "phase-diagram", "--data", data, "--out", tmp_path / "a.png")
         assert (status, err) == (0, "") and (tmp_path / "a.png").stat().st_size > 1000
-        assert drawn[0].data == "data" and drawn[0].richness.shape == (1, 2)
+        assert drawn[0].title[0] == "data" and drawn[0].values.shape == (1, 2)
 
     def test_progress_on_a_terminal_only(self, run, data, tmp_path, monkeypatch):
         words = ("figure", "trajectories", "--data", data, "--out", tmp_path / "a.png")

@@ -1,5 +1,7 @@
 """Plateaus of gradient flow near the rich limit: jumps and flights against integration without them, and against limits."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hostile_data import hostile
@@ -14,15 +16,21 @@ def largest(a, b):
     return float(np.max(np.abs(np.asarray(a) - b)))
 
 
+@cache
+def integrated(log_alpha):
+    """Return a problem, what is asked of its flow, and the Rosenbrock method's answer: for every tolerance the same."""
+    problem = dln.sparse_regression(10, 40, 3, noise=0.1, rng=1)
+    end = dln.flow(problem, log_alpha=log_alpha).t
+    ask = {"log_alpha": log_alpha, "t_end": end, "save_at": np.geomspace(1e-3 * end, end, 25)}
+    return problem, ask, dln.flow(problem, rtol=1e-10, method="rosenbrock", **ask)
+
+
 @pytest.mark.parametrize("log_alpha", [np.log(1e-50), np.log(1e-300), -1e5])
 @pytest.mark.parametrize("rtol", [1e-8, 1e-5, 1e-3])
 def test_trajectories_are_those_of_integration(log_alpha, rtol):
     """Reference: the Rosenbrock method without jumps at rtol 1e-10; times fall on plateaus and in transitions."""
-    problem = dln.sparse_regression(10, 40, 3, noise=0.1, rng=1)
-    end = dln.flow(problem, log_alpha=log_alpha).t
-    times = np.geomspace(1e-3 * end, end, 25)
-    ask = {"log_alpha": log_alpha, "t_end": end, "save_at": times}
-    run, other = dln.flow(problem, rtol=rtol, **ask), dln.flow(problem, rtol=1e-10, method="rosenbrock", **ask)
+    problem, ask, other = integrated(log_alpha)
+    run = dln.flow(problem, rtol=rtol, **ask)
     assert run.method == "plateaus" and other.n_jumps == 0
     unit = rtol + 1e-14 * abs(log_alpha)
     assert largest(run.betas, other.betas) <= 10 * unit * np.abs(other.betas).max()

@@ -84,6 +84,14 @@ def test_the_limit_of_gradient_flow_is_the_minimiser(problem):
     assert scene.richness == pytest.approx(expected, abs=1e-4) and scene.mean_log_shift == 0
 
 
+def test_the_trajectory_ends_where_the_run_has_converged(problem):
+    """Reference: the loss: it reaches the tolerance at the end of the picture, not long before, and moves in most of it."""
+    for alpha in (1e-3, 1e-12, 1e-40):
+        scene = Exploration(problem).compute(Settings("gradient-flow", math.log(alpha)))
+        # A residual of 1e-5 is a loss of 1e-10 of that of 0.
+        assert scene.success and np.count_nonzero(scene.losses > 1e-9 * scene.losses[0]) > 0.8 * len(scene.losses)
+
+
 def test_a_failure_and_a_refusal_come_with_their_words(problem):
     """Reference: the words of `dln.flow`."""
     scene = Exploration(problem, max_steps=5).compute(Settings("gr"))

@@ -134,6 +134,12 @@ def test_recovery_is_the_share_of_seeds_near_the_truth(no_runs):
     np.testing.assert_array_equal(data.ys, [0.05, 0.125])
     assert data.status[1, 0] == "step limit" and data.n_failed == 1 and data.title[-1] == "4 draws per cell"
     assert len(recovery.draw(data).get_lines()) == 1  # the transition
+    unknown = recovery.read(grid.assign_attrs(parameters="{}"))
+    assert (unknown.x, unknown.y) == ("n_samples", "n_nonzero") and not recovery.draw(unknown).get_lines()
+    given = recovery.read(grid.assign_attrs(parameters="{}"), at={"n_features": 80.0})
+    np.testing.assert_array_equal(given.xs, [0.125, 0.25])
+    with pytest.raises(ValueError, match="n_features must be a positive number, got 'many'"):
+        recovery.read(grid, at={"n_features": "many"})
 
 
 def test_the_command_draws_from_a_store(grid, no_runs, tmp_path, capsys):

@@ -51,6 +51,14 @@ def test_scales_below_the_smallest_float(problem):
     assert half[0] == pytest.approx(half[1], rel=0.01)
 
 
+def test_a_trajectory_ends_where_it_has_converged(problem):
+    """Reference: the loss: from a small scale, too, it reaches the tolerance at the end of the picture and not long before."""
+    data = trajectories.compute(problem, alphas=[1e-12, 1e-3], n_times=50)
+    for losses in data.losses:
+        # A residual of 1e-6 is a loss of 1e-12 of that of 0.
+        assert np.count_nonzero(losses > 1e-11 * losses[0]) > 40
+
+
 def test_a_failed_run_is_kept_and_marked(problem):
     data = trajectories.compute(problem, alphas=[1e-3, 1], max_steps=30)
     assert not data.success[0] and data.status[0] == "step limit"

@@ -99,7 +99,8 @@ def seconds(call, repeats=1, now=None):
 def choose(solver, task, patience):
     """Return the fastest of the solver's settings whose error is at most ``task.goal`` on all cases, as a `Choice`.
 
-    A run longer than `patience` seconds is given up, and with it the rest of its ladder.
+    A run longer than `patience` seconds is given up, and after three of them in a row the rest of its ladder: at settings that
+    are far too loose some solvers take longer than at the right one.
     """
     reason = solver.missing or solver.unfit(task)
     if reason:
@@ -111,14 +112,16 @@ def choose(solver, task, patience):
         runs = [solver.prepare(case, label) for case in task.cases]
         # What takes much longer than another ladder of the same solver need not be known exactly.
         limit = min(patience, 3.0 * max(best.seconds) + 0.05) if best.runs else patience
+        given_up = 0
         for setting in settings:
             error, over, raised = _worst(runs, setting, task, limit, solver.at_its_best)
             slow, trouble = slow or over, raised or trouble
             if error < closest.error:
                 closest = Choice(solver, label, setting, error, [], runs)
-            if over:
+            given_up = given_up + 1 if over else 0
+            if given_up == 3:
                 break
-            if error <= task.goal:
+            if error <= task.goal and not over:
                 _confirm(runs, setting, task)
                 taken = [_fastest(lambda run=run, setting=setting: run(setting, None)) for run in runs]
                 if not best.runs or sum(taken) < sum(best.seconds):
@@ -226,16 +229,16 @@ def shown(setting):
     return "" if setting is None else str(setting)
 
 
-def compare(task, solvers, *, rounds, patience, least, budget, tell=lambda text: None):
+def compare(task, solvers, *, rounds, patience, least, most, budget, tell=lambda text: None):
     """Compare the first of the solvers with the others on one task; return (our choice, list of `Comparison`).
 
-    Rivals get up to `patience` times our own time for one run, and at least `least` seconds, before they are given up.
+    Rivals get up to `patience` times our own time for one run, between `least` and `most` seconds, before they are given up.
     """
     ours = choose(solvers[0], task, math.inf)
     if not ours.runs:
         tell(f"  {solvers[0].name}: {ours.reason}")
         return ours, []
-    limit = max(least, patience * max(ours.seconds))
+    limit = min(most, max(least, patience * max(ours.seconds)))
     choices = []
     for solver in solvers[1:]:
         choice = choose(solver, task, limit)

@@ -181,7 +181,7 @@ def all_tasks(full):
     tasks += [minimizer("minimiser N = 20", 20, 100, 1e-2, 5),
               minimizer("minimiser N = 200", 200, 2000, 1e-2, 5 if full else 1),
               minimizer("l1 N = 200", 200, 2000, 0.0, 5 if full else 2)]
-    medium, large = functools.partial(instances, 200, 2000, 5), functools.partial(instances, 1000, 10_000, 5)
+    medium, large = functools.partial(instances, 200, 2000, 5), functools.partial(instances, 1000, 10_000, 2)
     for kind in ("plain", "GR"):
         tasks += [single(f"{kind} {alpha:.0e}, N = 200", kind, alpha, medium, False, 1e-11) for alpha in (1e-1, 1e-3)]
         tasks += [single(f"{kind} {alpha:.0e}, N = 1000", kind, alpha, large, False, 1e-9) for alpha in (1e-1, 1e-3)]
