@@ -126,7 +126,13 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
 
         return SlidingFlow(problem, rule, initialize(problem.n_features, **scale), *settings).run()
     if depth == 2.0:
-        return Integration(problem, rule, initialize(problem.n_features, **scale), *settings).run()
+        arguments = problem, rule, initialize(problem.n_features, **scale), *settings
+        run = Integration(*arguments)
+        if run.seeks_a_small_limit():
+            from ._shrinking import run_to_limit  # it builds on this module
+
+            return run_to_limit(*arguments)
+        return run.run()
     from ._deep import DeepIntegration, deep_initialize  # it builds on this module
 
     return DeepIntegration(depth, problem, rule, deep_initialize(problem.n_features, depth, **scale), *settings).run()
@@ -138,6 +144,7 @@ class Integration:
     def __init__(self, problem, rule, start, t_end, saved, rtol, residual_tol, method, max_steps):
         self.problem, self.rule, self.start, self.t_end, self.saved = problem, rule, start, t_end, saved
         self.rtol, self.method_asked, self.max_steps = rtol, method, max_steps
+        self.way = rtol  # the tolerance of the way, if that is another one than that of the end
         # Single samples are lost in the row space; every other rule sees the data only through it.
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         self.X, self.y = self.rows.X, self.rows.y
@@ -179,7 +186,7 @@ class Integration:
             self.scale = max(self.scale, float(np.linalg.norm(start)))
         log_scale = math.log(beta_scale) if beta_scale > 0.0 else -math.inf
         s = self.settings
-        s[stepping.RTOL] = self.rtol
+        s[stepping.RTOL] = self.way
         s[stepping.RESIDUAL_TOL] = self.residual_tol
         s[stepping.DORMANT] = log_scale + math.log(1e-8)
         s[stepping.ASLEEP] = log_scale + math.log(_ASLEEP * self.rtol)
@@ -190,10 +197,19 @@ class Integration:
         s[stepping.CALM_STRETCH] = 10.0
 
     def _sleeps_at_first(self):
-        """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
+        """Whether every weight starts so small that the flow will go from plateau to plateau."""
         tops = self.log_product + np.abs(self.log_ratio)
-        return isinstance(self.rule, GradientFlow) and tops.size > 0 and float(tops.max()) < min(
-            self.settings[stepping.ASLEEP], self.settings[stepping.DORMANT])
+        return tops.size > 0 and float(tops.max()) < min(self.settings[stepping.ASLEEP], self.settings[stepping.DORMANT])
+
+    def seeks_a_small_limit(self):
+        """Whether only the limit is asked for, the rule shrinks, and the flow will go from plateau to plateau."""
+        rule = self.rule
+        if not (rule.shrinks and rule.settles) or rule.time_dependent or rule.breakpoints or self.method_asked != "auto":
+            return False
+        if self.t_end is not None or self.saved.size:
+            return False
+        self._scales()
+        return self._sleeps_at_first()
 
     def _cross_plateaus(self):
         n, d = self.X.shape
@@ -242,8 +258,8 @@ class Integration:
         """Integrate to the end and return the result."""
         self._scales()
         # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
-        loose = self.method_asked == "auto" and self.rtol >= 1e-5 and self.X.shape[0] <= 300
-        if self.method_asked == "auto" and self._sleeps_at_first():
+        loose = self.method_asked == "auto" and self.way >= 1e-5 and self.X.shape[0] <= 300
+        if self.method_asked == "auto" and isinstance(self.rule, GradientFlow) and self._sleeps_at_first():
             self._use("plateaus")
         else:
             self._use("rosenbrock" if self.method_asked == "rosenbrock" or loose else "explicit")
@@ -332,6 +348,9 @@ class Integration:
         else:
             self.kept.append((self.clock[st.T], *self._weights(), self._loss()))
 
+    def _log_alpha_error(self):
+        return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.rtol) if self.rule.shrinks else 0.0
+
     def _error_estimate(self):
         error = float(self.clock[st.ERROR_OF_BETA])
         if self.rule.shrinks:
@@ -353,6 +372,8 @@ class Integration:
         residual = self._residual_norm() / self.scale if self.scale > 0.0 else 0.0
         status, message = self._verdict(reason, t, count[st.ACCEPTED], residual, error)
         times, betas, log_us, log_vs, losses = self._trajectory()
+        if kind is FlowResult:
+            more["log_alpha_error"] = self._log_alpha_error()
         return kind(
             beta=beta, t=t, loss=self._loss(), residual=residual, log_u=log_u, log_v=log_v,
             dual=nu if self.rows.basis is None else self.rows.basis @ nu, shrinkage=shrinkage,

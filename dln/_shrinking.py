@@ -1,0 +1,105 @@
+"""Limits of rules that shrink, from small scales: a loose way, and proof that the limit does not feel it.
+
+The limit is the minimiser of the potential at ``log alpha_eff = log alpha - 2 Q``, with ``Q = int q`` (Karakida et al. 2023):
+of all that happened on the way it knows Q alone, and near the rich limit it hardly feels that either, since the support alone decides.
+With ``S = diag(u^2 + v^2)`` at the limit, differentiate ``beta = 2 u v sinh(log(u/v))`` and ``X beta = y``:
+
+    d beta = (I - S X^T (X S X^T)^-1 X) (2 beta d log alpha_eff).
+
+That is exact, and falls exponentially as alpha does.  So the way is followed loosely, the estimated error of Q is carried to
+beta, and where that is more than what was asked for the run is done again, more tightly.
+"""
+
+import numpy as np
+from scipy.linalg import qr
+
+from .flow import Integration
+from .integrate import state as st
+
+WAY_TOL = 1e-3  # the loosest way: a W-method at more than this can be silently wrong
+_TIGHTEN = 0.1  # of the tolerance that would just do, when a run is done again
+
+
+def run_to_limit(*arguments):
+    """Return the result of the run whose `Integration` has these arguments, the way as loose as the limit allows."""
+    rtol = arguments[5]
+    way = max(rtol, WAY_TOL)
+    before = None
+    while True:
+        attempt = LimitOfShrinking(*arguments, way=min(way, WAY_TOL), before=before)
+        result = attempt.run()
+        error = attempt.error_of_limit
+        if error is None or error <= rtol:
+            return result
+        way *= min(0.1, _TIGHTEN * rtol / error)
+        way = way if way > 10.0 * rtol else rtol
+        before = attempt.count
+
+
+class LimitOfShrinking(Integration):
+    """One attempt: the way at the tolerance `way`, beta at `rtol`; `before` are the counts of earlier ones."""
+
+    error_of_limit: float | None = None  # of beta, where the run has converged
+
+    def __init__(self, *arguments, way, before=None):
+        super().__init__(*arguments)
+        self.way = way
+        if before is not None:
+            self.count[:] = before
+            self.count[st.BEST_AT] = before[st.ACCEPTED]
+
+    def _log_alpha_error(self):
+        return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.way)
+
+    def _error_estimate(self):
+        if self.way <= self.rtol:
+            return super()._error_estimate()
+        moves = sensitivity(self.X, self.state[st.BETA], self.state[st.SIZE], 1e-2 * self.rtol)
+        error = moves * self._log_alpha_error()
+        if self.clock[st.STARTED] > 0.0:
+            self.error_of_limit = error
+        # Logarithms of this size are known to their rounding only.
+        return max(error, np.finfo(float).eps * (1.0 + float(self.clock[st.REACH])), 1e-2 * self.rtol)
+
+
+def sensitivity(X, beta, size, negligible):
+    """Bound ``|d beta| / |beta|`` by the largest ``|d log alpha_eff|`` of a coordinate, for the limit on ``X beta = y``.
+
+    Parameters
+    ----------
+    X : ndarray (N, d)
+        Data of full row rank.
+    beta, size : ndarray (d,)
+        ``u^2 - v^2`` and ``u^2 + v^2`` at the limit.
+    negligible : float
+        The smallest coordinates, together below this times ``|beta|``, count as free to move by as much as they are large.
+
+    Returns
+    -------
+    float
+        Twice the sum over j of the norms of column j of ``(I - S X^T (X S X^T)^-1 X) diag(beta)``, over ``|beta|``; infinite where
+        more than twice N coordinates count, far from the rich limit.
+
+    References
+    ----------
+    Differentiated from the minimiser's own equations; the direction in which all scales move alike is that of Azulay et al.
+    (2021), ``d beta / d log alpha``.
+    """
+    length = float(np.linalg.norm(beta))
+    if length == 0.0:
+        return 0.0
+    order = np.argsort(np.abs(beta))
+    below = np.cumsum(np.abs(beta[order]))
+    n_small = int(np.searchsorted(below, negligible * length, side="right"))
+    kept = order[n_small:]
+    if kept.size > 2 * X.shape[0]:
+        return np.inf
+    root = np.sqrt(size)
+    Q, R, _ = qr((X * root).T, mode="economic", pivoting=True)
+    diagonal = np.abs(np.diagonal(R))
+    Q = Q[:, :np.count_nonzero(diagonal > 1e-13 * diagonal[0])]
+    columns = -(Q @ Q[kept].T)
+    columns[kept, np.arange(kept.size)] += 1.0
+    columns *= root[:, None] * (beta[kept] / root[kept])
+    rest = float(below[n_small - 1]) if n_small else 0.0
+    return 2.0 * (float(np.linalg.norm(columns, axis=0).sum()) + rest) / length
