@@ -1,7 +1,8 @@
 """Limits of rules that shrink, from small scales: a loose way, and proof that the limit does not feel it.
 
 The limit is the minimiser of the potential at ``log alpha_eff = log alpha - 2 Q``, with ``Q = int q`` (Karakida et al. 2023):
-of all that happened on the way it knows Q alone, and near the rich limit it hardly feels that either, since the support alone decides.
+of all that happened on the way it knows Q alone, and near the rich limit it hardly feels that either, since the support alone
+decides.
 With ``S = diag(u^2 + v^2)`` at the limit, differentiate ``beta = 2 u v sinh(log(u/v))`` and ``X beta = y``:
 
     d beta = (I - S X^T (X S X^T)^-1 X) (2 beta d log alpha_eff).
@@ -10,13 +11,18 @@ That is exact, and falls exponentially as alpha does.  So the way is followed lo
 beta, and where that is more than what was asked for the run is done again, more tightly.
 """
 
+import math
+
 import numpy as np
 from scipy.linalg import qr
 
+from ._jit import address, entry_point
 from .flow import Integration
+from .integrate import shrinking, stepping
 from .integrate import state as st
 
 WAY_TOL = 1e-3  # the loosest way: a W-method at more than this can be silently wrong
+_VISIBLE = 0.05  # part of the tolerance, of the data's scale, from which on a coordinate is followed by small steps
 _TIGHTEN = 0.1  # of the tolerance that would just do, when a run is done again
 
 
@@ -48,6 +54,40 @@ class LimitOfShrinking(Integration):
             self.count[:] = before
             self.count[st.BEST_AT] = before[st.ACCEPTED]
 
+    def _first_method(self):
+        if self.rule.dormant_pair is None:
+            return super()._first_method()
+        return "plateaus", True
+
+    def _cross_plateaus(self):
+        n, d = self.X.shape
+        s = self.settings
+        visible = s[stepping.DORMANT] - math.log(1e-8) + math.log(_VISIBLE * self.way)
+        s[stepping.ASLEEP] = s[stepping.DORMANT]
+        s[stepping.DORMANT] = visible - stepping.LANDING
+        self.pair = np.array(self.rule.dormant_pair)
+        self.buffer = np.empty(n * (d + 1))
+        self.buffer_read = self.buffer.view()
+        self.buffer_read.flags.writeable = False
+        self.journal = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)
+
+    def _kernels(self):
+        if self.methods[-1] != "plateaus":
+            return super()._kernels()
+        # Q has no part in the Jacobian, so a step of it is a plain sum over the stages.
+        _, C, m, e, _, gamma, *_ = self.tableau
+        self.weights = gamma * np.linalg.solve((np.eye(len(m)) - gamma * C).T, np.array([m, e]).T).T.copy()
+        return entry_point(shrinking.follow), address(self.rule.kernel), address(self.rule.curvature)
+
+    def _call(self, kernels, params, attempts):
+        if self.methods[-1] != "plateaus":
+            return super()._call(kernels, params, attempts)
+        kernel, rule_kernel, curvature = kernels
+        A, C, m, e, _, gamma, order, filtered, memory = self.tableau
+        return kernel(rule_kernel, curvature, self.pair, self.X, self.y, self.c, self.state, self.z, self.f, self.r, self.error,
+                      self.clock, self.count, self.settings, params, *self.journal, self.buffer, self.buffer_read,
+                      A, C, m, e, gamma, order, filtered, memory, self.weights, attempts)
+
     def _log_alpha_error(self):
         return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.way)
 
@@ -77,8 +117,8 @@ def sensitivity(X, beta, size, negligible):
     Returns
     -------
     float
-        Twice the sum over j of the norms of column j of ``(I - S X^T (X S X^T)^-1 X) diag(beta)``, over ``|beta|``; infinite where
-        more than twice N coordinates count, far from the rich limit.
+        Twice the sum of the norms of the columns of ``(I - S X^T (X S X^T)^-1 X) diag(beta)``, over ``|beta|``; infinite
+        where more than twice N coordinates count, far from the rich limit.
 
     References
     ----------

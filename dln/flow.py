@@ -252,17 +252,23 @@ class Integration:
         high = np.nextafter(t + h, -np.inf)
         return np.array([self.rule.parameters(d, float(min(max(t + node * h, low), high))) for node in self.nodes])
 
+    def _first_method(self):
+        """Return the method to begin with, and whether to stay with it because the way is loose."""
+        if self.method_asked != "auto":
+            return self.method_asked, False
+        # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
+        loose = self.way >= 1e-5 and self.X.shape[0] <= 300
+        if isinstance(self.rule, GradientFlow) and self._sleeps_at_first():
+            return "plateaus", loose
+        return "rosenbrock" if loose else "explicit", loose
+
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self):
         """Integrate to the end and return the result."""
         self._scales()
-        # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
-        loose = self.method_asked == "auto" and self.way >= 1e-5 and self.X.shape[0] <= 300
-        if self.method_asked == "auto" and isinstance(self.rule, GradientFlow) and self._sleeps_at_first():
-            self._use("plateaus")
-        else:
-            self._use("rosenbrock" if self.method_asked == "rosenbrock" or loose else "explicit")
+        method, loose = self._first_method()
+        self._use(method)
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = self._kernels()
         last_save = self.saved[-1] if self.saved.size else 0.0
