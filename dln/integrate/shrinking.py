@@ -33,6 +33,7 @@ from .state import (
     ERROR_OLD,
     FACTORIZATIONS,
     H_CONTROL,
+    LANDING_CAP,
     LOG_PRODUCT,
     LOG_RATIO,
     PRODUCT,
@@ -54,15 +55,17 @@ from .state import (
     evaluate,
     fix_scale,
 )
-from .stepping import ASLEEP, COUPLING, RESIDUAL_TOL, ROUNDING, RTOL, control, plan, reject, report
+from .stepping import ASLEEP, COUPLING, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
 
-AT_REST, MOVED, NOTES_SIZE = range(3)
+AT_REST, MOVED, STEEPNESS, NOTES_SIZE = range(4)
 _JUMPS = 0
 
 _MARGIN = 1.0  # coordinates take part from this far below the threshold on, in log u^2,
 _LINGER = 4.0  # and until this far below it
 _STILL = 0.3  # a log weight that moved by more than this in the last step is not at rest
 _CLOSE = 0.1  # nor is one further than this from the plateau, in the logarithm of beta
+_SAFETY = 0.9
+_LEAST_TREND, _MOST_TREND = 0.4, 2.0  # of the step size, that the controller believes in
 _PART = 0.3  # of the tolerance, which a jump may leave in Q
 
 FOLLOW = types.int64(
@@ -93,12 +96,14 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     data = np.empty((n + 1, d))  # of all columns: in the basis, and along the residual across it
     across, velocity, inside, origin, onward = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     drift, start = np.empty(d), np.empty((4, d))
-    flat_rows, now = np.empty(ROWS * d), np.empty((2, d))
+    flat_rows, now = np.empty(ROWS * d), np.empty(2 * d)
     states = np.empty((5, n + d))
     vectors = np.empty((5, n))
     flat_K, flat_M, flat_gram = np.empty((stages + 1) * (n + d)), np.empty(n * n), np.empty(n * n)
     flat_trace = np.empty(2 * stages * n)
+    flat_work = np.empty(2 * n)
     flat_sums = np.empty(4 * (n + 1) * (n + 1))
+    sums, whole_data = flat_sums[:4].reshape((4, 1, 1)), data[:1]
     asleep = settings[ASLEEP]
     widest = settings[COUPLING] / (4.0 * c)
     built = grown = False
@@ -145,9 +150,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         grown = False
         if change != _SAME or not built:
             if built:
-                k = basis.R.shape[0]
-                sums = flat_sums[:4 * (k + 1) * (k + 1)].reshape((4, k + 1, k + 1))
-                _settle_up(here, data[:k + 1], sums, basis.columns, z[n:], error[n:])
+                _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
                 count[RHS] += 1
                 if not evaluate(rule, here, c, z, params[0], r, f, work_n):
                     reason = DIVERGED
@@ -157,16 +160,22 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             built = True
         else:
             known = -1
-        k, size = basis.R.shape
-        total = k + size
-        sums = flat_sums[:4 * (k + 1) * (k + 1)].reshape((4, k + 1, k + 1))
-        part_rows = flat_rows[:ROWS * size].reshape((ROWS, size))
-        part = System(buffer_read[:k * size].reshape((k, size)), buffer_read[n * d:n * d + k], part_rows)
-        z_part, f_part = states[0, :total], states[1, :total]
-        r_part, pushed = vectors[0, :k], vectors[1, :k]
-        work_part = flat_trace[:2 * k].reshape((2, k))
         if known >= 0:
             # A new stretch: the small problem, at the present state.
+            k, size = basis.R.shape
+            total = k + size
+            sums = flat_sums[:4 * (k + 1) * (k + 1)].reshape((4, k + 1, k + 1))
+            part_rows = flat_rows[:ROWS * size].reshape((ROWS, size))
+            part = System(buffer_read[:k * size].reshape((k, size)), buffer_read[n * d:n * d + k], part_rows)
+            z_part, f_part, z_new = states[0, :total], states[1, :total], states[2, :total]
+            f_new, local = states[3, :total], states[4, :total]
+            r_part, pushed, r_new, row_scale = vectors[0, :k], vectors[1, :k], vectors[2, :k], vectors[3, :k]
+            K = flat_K[:(stages + 1) * total].reshape((stages + 1, total))
+            M, gram_matrix = flat_M[:k * k].reshape((k, k)), flat_gram[:k * k].reshape((k, k))
+            trace = flat_trace[:2 * stages * k].reshape((2 * stages, k))
+            part_work = flat_work[:2 * k].reshape((2, k))
+            part_data, whole_data = data[:k], data[:k + 1]
+            part_now = now[:2 * size].reshape((2, size))
             elapsed = 0.0
             split(basis, f[:n], inside[:k], velocity)
             split(basis, r, inside[:k], across)
@@ -181,23 +190,16 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             origin[:] = z[:n]
             sums[:] = 0.0
             z_part[:] = 0.0
-            if not evaluate(rule, part, c, z_part, params[0], r_part, f_part, work_part):
+            if not evaluate(rule, part, c, z_part, params[0], r_part, f_part, part_work):
                 reason = DIVERGED
                 break
-            pushed[:] = work_part[0]
-            now[:, :size] = part_rows[BETA:SIZE + 1]
-        z_new, f_new, local = states[2, :total], states[3, :total], states[4, :total]
-        r_new = vectors[2, :k]
-        K = flat_K[:(stages + 1) * total].reshape((stages + 1, total))
-        M, gram_matrix = flat_M[:k * k].reshape((k, k)), flat_gram[:k * k].reshape((k, k))
-        trace = flat_trace[:2 * stages * k].reshape((2 * stages, k))
-        row_scale = vectors[3, :k]
-        part_work = work_n.ravel()[:2 * k].reshape((2, k))
+            pushed[:] = part_work[0]
+            part_now[:] = part_rows[BETA:SIZE + 1]
         trace[0], trace[1] = r_part, pushed
-        part_rows[BETA:SIZE + 1] = now[:, :size]
+        part_rows[BETA:SIZE + 1] = part_now
         r_new[:] = r_part
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
-        scaled, stiffness = rosenbrock_attempt(
+        scaled, _ = rosenbrock_attempt(
             rule, curvature, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
             z_new, f_new, r_new, local, K, M, gram_matrix, row_scale, part_work, trace)
         count[RHS] += stages
@@ -206,13 +208,14 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             # And those that sleep: by nu, and by their own integrals of q.
             length = norm(across)
             _add_up(trace, length, 2.0 * pair[0] * c * c * h, pair[1], weights, sums)
-            rmatvec(data[:k], local[:k], 2.0, rows[WORK])
-            scaled = max(scaled, _largest(here, data[:k + 1], sums[3], widest, tolerance) / tolerance)
+            rmatvec(part_data, local[:k], 2.0, rows[WORK])
+            scaled = max(scaled, _largest(here, whole_data, sums[3], widest, tolerance) / tolerance)
         if not scaled <= 1.0:  # NaN included
             reason = reject(h, scaled, order, clock, count)
+            notes[STEEPNESS] = 0.0
             continue
         ratio = rows[WORK]
-        rmatvec(data[:k], z_new[:k], -4.0, ratio)
+        rmatvec(part_data, z_new[:k], -4.0, ratio)
         for j in range(d):
             ratio[j] += start[0, j] - 4.0 * (elapsed + h) * drift[j]
         if _startle(ratio, start, elapsed + h, asleep, member):
@@ -223,9 +226,8 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         elapsed += h
         count[ACCEPTED] += 1
         z_part[:], f_part[:], r_part[:], pushed[:] = z_new, f_new, r_new, part_work[0]
-        now[:, :size] = part_rows[BETA:SIZE + 1]
-        sums[0] += sums[2]
-        sums[1] += sums[3]
+        part_now[:] = part_rows[BETA:SIZE + 1]
+        sums[:2] += sums[2:]
         _carry(basis, M, row_scale, local, error)
         notes[MOVED] = _spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, z[n:], f[n:], basis.columns)
         rmatvec(basis.rows, z_part[:k], 1.0, z[:n])
@@ -235,13 +237,13 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             z[i] += origin[i] + elapsed * velocity[i]
             f[i] += velocity[i]
             r[i] += across[i]
-        control(h, scaled, stiffness, True, order, memory, clock)
+        _control(h, scaled, order, clock, notes)
         reason = plan(here, f, r, clock, count, settings, True, order)
         if reason != DIVERGED and notes[MOVED] <= _STILL:
             rests, leaves = _rest(here, c, f, r, pair[0], settings, tolerance, inside, onward, other_space)
             if rests:
                 # Q as far as it is known, what the rest of the way adds to it, and nu for that.
-                _settle_up(here, data[:k + 1], sums, basis.columns, z[n:], error[n:])
+                _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
                 built = False
                 tally[_JUMPS] += 1
                 rmatvec(X, inside, 1.0, rows[WORK])
@@ -263,14 +265,32 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
                     # The flow itself comes as near to it as was asked for only now.
                     clock[T] -= math.log(settings[RESIDUAL_TOL]) * relaxation(here, c, asleep, other_space)
     if built:
-        k = basis.R.shape[0]
-        sums = flat_sums[:4 * (k + 1) * (k + 1)].reshape((4, k + 1, k + 1))
-        _settle_up(here, data[:k + 1], sums, basis.columns, z[n:], error[n:])
+        _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
         evaluate(rule, here, c, z, params[0], r, f, work_n)
         if reason == RUNNING:
             reason = plan(here, f, r, clock, count, settings, True, order)
     report(here, z, error, r, clock)
     return reason
+
+
+@njit()
+def _control(h, scaled, order, clock, notes):
+    """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled`.
+
+    Where a coordinate grows up the coefficient of ``h^order`` in the error grows exponentially, and where it settles it falls
+    likewise: it is extrapolated (Gustafsson 1994).
+    """
+    scaled = max(scaled, 1e-8)
+    steepness = scaled ** (1.0 / order) / h
+    trend = notes[STEEPNESS] / steepness if notes[STEEPNESS] > 0.0 else 1.0
+    notes[STEEPNESS] = steepness
+    grown = h * min(10.0, max(0.2, _SAFETY * scaled ** (-1.0 / order) * min(_MOST_TREND, max(_LEAST_TREND, trend))))
+    if h < 0.99 * clock[H_CONTROL]:
+        # Cut short by a landing: the weight that has landed changes on its own time scale from now on.
+        cap = clock[LANDING_CAP]
+        clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
+    else:
+        clock[H_CONTROL] = grown
 
 
 @njit()
