@@ -57,15 +57,15 @@ from .state import (
 )
 from .stepping import ASLEEP, COUPLING, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
 
-AT_REST, MOVED, STEEPNESS, NOTES_SIZE = range(4)
+AT_REST, MOVED, STEEPNESS, REFUSED, NOTES_SIZE = range(5)
 _JUMPS = 0
 
 _MARGIN = 1.0  # coordinates take part from this far below the threshold on, in log u^2,
 _LINGER = 4.0  # and until this far below it
 _STILL = 0.3  # a log weight that moved by more than this in the last step is not at rest
 _CLOSE = 0.1  # nor is one further than this from the plateau, in the logarithm of beta
-_SAFETY = 0.9
-_LEAST_TREND, _MOST_TREND = 0.4, 2.0  # of the step size, that the controller believes in
+_SAFETY = 0.88
+_LEAST_TREND, _MOST_TREND = 0.4, 1.5  # of the step size, that the controller believes in
 _PART = 0.3  # of the tolerance, which a jump may leave in Q
 
 FOLLOW = types.int64(
@@ -212,7 +212,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             scaled = max(scaled, _largest(here, whole_data, sums[3], widest, tolerance) / tolerance)
         if not scaled <= 1.0:  # NaN included
             reason = reject(h, scaled, order, clock, count)
-            notes[STEEPNESS] = 0.0
+            notes[REFUSED] = 1.0
             continue
         ratio = rows[WORK]
         rmatvec(part_data, z_new[:k], -4.0, ratio)
@@ -285,6 +285,9 @@ def _control(h, scaled, order, clock, notes):
     trend = notes[STEEPNESS] / steepness if notes[STEEPNESS] > 0.0 else 1.0
     notes[STEEPNESS] = steepness
     grown = h * min(10.0, max(0.2, _SAFETY * scaled ** (-1.0 / order) * min(_MOST_TREND, max(_LEAST_TREND, trend))))
+    if notes[REFUSED] > 0.0:
+        notes[REFUSED] = 0.0
+        grown = min(grown, h)
     if h < 0.99 * clock[H_CONTROL]:
         # Cut short by a landing: the weight that has landed changes on its own time scale from now on.
         cap = clock[LANDING_CAP]
@@ -363,16 +366,21 @@ def _gather(here, basis, inside, buffer, n, part_rows):
 def _add_up(trace, length, scale, w, weights, sums):
     """Fill sums[2:] (k + 1, k + 1) with the integral of ``a b^T`` over a step, and the estimate of its error."""
     k = trace.shape[1]
-    sums[2:] = 0.0
+    step, wrong = sums[2], sums[3]
+    step[:] = 0.0
+    wrong[:] = 0.0
     for s in range(weights.shape[1]):
-        for kind in range(2):
-            weight = scale * weights[kind, s]
-            out = sums[2 + kind]
-            for i in range(k + 1):
-                a = weight * (trace[2 * s, i] if i < k else length)
-                for j in range(k):
-                    out[i, j] += a * (trace[2 * s, j] + w * trace[2 * s + 1, j])
-                out[i, k] += a * length
+        of_step, of_error = scale * weights[0, s], scale * weights[1, s]
+        left, pushed = trace[2 * s], trace[2 * s + 1]
+        for i in range(k + 1):
+            a = left[i] if i < k else length
+            a_step, a_error = of_step * a, of_error * a
+            for j in range(k):
+                b = left[j] + w * pushed[j]
+                step[i, j] += a_step * b
+                wrong[i, j] += a_error * b
+            step[i, k] += a_step * length
+            wrong[i, k] += a_error * length
 
 
 @njit()
