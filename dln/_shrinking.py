@@ -23,7 +23,20 @@ from .integrate import state as st
 
 WAY_TOL = 1e-3  # the loosest way: a W-method at more than this can be silently wrong
 _VISIBLE = 0.05  # part of the tolerance, of the data's scale, from which on a coordinate is followed by small steps
+_SMALL = 1e-6  # weights whose squares are this small beside the data's scale do not count, nor those below rtol
+_ASLEEP = 1e-2  # of that
 _TIGHTEN = 0.1  # of the tolerance that would just do, when a run is done again
+
+
+def starts_small(problem, rule, start, rtol):
+    """Whether all weights start so small, at most `rtol` of the data's scale, that the flow goes from plateau to plateau."""
+    if rule.time_dependent or rule.breakpoints:
+        return False
+    scale = problem.row_space.coordinate_scale
+    if not scale > 0.0:
+        return False
+    largest = float((2.0 * start.log_alpha + np.abs(start.log_ratio)).max())
+    return largest < math.log(scale) + math.log(_ASLEEP * min(rtol, _SMALL))
 
 
 def run_to_limit(*arguments):

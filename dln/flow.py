@@ -127,12 +127,12 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         return SlidingFlow(problem, rule, initialize(problem.n_features, **scale), *settings).run()
     if depth == 2.0:
         arguments = problem, rule, initialize(problem.n_features, **scale), *settings
-        run = Integration(*arguments)
-        if run.seeks_a_small_limit():
-            from ._shrinking import run_to_limit  # it builds on this module
+        if t_end is None and not saved.size and method == "auto" and rule.shrinks and rule.settles:
+            from ._shrinking import run_to_limit, starts_small  # it builds on this module
 
-            return run_to_limit(*arguments)
-        return run.run()
+            if starts_small(*arguments[:3], rtol):
+                return run_to_limit(*arguments)
+        return Integration(*arguments).run()
     from ._deep import DeepIntegration, deep_initialize  # it builds on this module
 
     return DeepIntegration(depth, problem, rule, deep_initialize(problem.n_features, depth, **scale), *settings).run()
@@ -197,19 +197,10 @@ class Integration:
         s[stepping.CALM_STRETCH] = 10.0
 
     def _sleeps_at_first(self):
-        """Whether every weight starts so small that the flow will go from plateau to plateau."""
+        """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
         tops = self.log_product + np.abs(self.log_ratio)
-        return tops.size > 0 and float(tops.max()) < min(self.settings[stepping.ASLEEP], self.settings[stepping.DORMANT])
-
-    def seeks_a_small_limit(self):
-        """Whether only the limit is asked for, the rule shrinks, and the flow will go from plateau to plateau."""
-        rule = self.rule
-        if not (rule.shrinks and rule.settles) or rule.time_dependent or rule.breakpoints or self.method_asked != "auto":
-            return False
-        if self.t_end is not None or self.saved.size:
-            return False
-        self._scales()
-        return self._sleeps_at_first()
+        return isinstance(self.rule, GradientFlow) and tops.size > 0 and float(tops.max()) < min(
+            self.settings[stepping.ASLEEP], self.settings[stepping.DORMANT])
 
     def _cross_plateaus(self):
         n, d = self.X.shape
@@ -258,7 +249,7 @@ class Integration:
             return self.method_asked, False
         # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
         loose = self.way >= 1e-5 and self.X.shape[0] <= 300
-        if isinstance(self.rule, GradientFlow) and self._sleeps_at_first():
+        if self._sleeps_at_first():
             return "plateaus", loose
         return "rosenbrock" if loose else "explicit", loose
 

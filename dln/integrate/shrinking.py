@@ -62,10 +62,10 @@ _JUMPS = 0
 
 _MARGIN = 1.0  # coordinates take part from this far below the threshold on, in log u^2,
 _LINGER = 4.0  # and until this far below it
-_STILL = 0.3  # a log weight that moved by more than this in the last step is not at rest
-_CLOSE = 0.1  # nor is one further than this from the plateau, in the logarithm of beta
-_SAFETY = 0.88
-_LEAST_TREND, _MOST_TREND = 0.4, 1.5  # of the step size, that the controller believes in
+_STILL = 0.7  # a log weight that moved by more than this in the last step is not at rest
+_CLOSE = 0.25  # nor is one further than this from the plateau, in the logarithm of beta
+_SAFETY = 0.9
+_LEAST_TREND, _MOST_TREND = 0.4, 1.7  # of the step size, that the controller believes in
 _PART = 0.3  # of the tolerance, which a jump may leave in Q
 
 FOLLOW = types.int64(
@@ -529,7 +529,7 @@ def _rest(here, c, f, r, strength, settings, tolerance, move, onward, space):
             rate = 4.0 * (abs(p[j]) + abs(f[n + j]))
             lasts = length if rate * length <= 1.0 else 1.0 / rate
             disturbance += math.exp(rows[PRODUCT, j] + abs(rows[RATIO, j])) * lasts
-        if not 2.0 * brings <= _PART * tolerance or 4.0 * abs(left[j]) > 5.0 * _CLOSE:
+        if not 2.0 * brings <= _PART * tolerance or 4.0 * abs(left[j]) > 2.0 * _CLOSE:
             return False, 0.0
     # Those that sleep must not count on the plateau either, for as long as they will.
     return disturbance * settings[COUPLING] <= settings[RTOL], share
