@@ -25,6 +25,7 @@ WAY_TOL = 1e-3  # the loosest way: a W-method at more than this can be silently 
 _VISIBLE = 0.05  # part of the tolerance, of the data's scale, from which on a coordinate is followed by small steps
 _SMALL = 1e-6  # weights whose squares are this small beside the data's scale do not count, nor those below rtol
 _ASLEEP = 1e-2  # of that
+_LEAST_ERROR = 0.3  # of the tolerance of the way, that log alpha_eff is taken to be off by
 _TIGHTEN = 0.1  # of the tolerance that would just do, when a run is done again
 
 
@@ -44,31 +45,43 @@ def run_to_limit(*arguments):
     rtol = arguments[5]
     way = max(rtol, WAY_TOL)
     before = None
+    small = True
     while True:
-        attempt = LimitOfShrinking(*arguments, way=min(way, WAY_TOL), before=before)
+        attempt = LimitOfShrinking(*arguments, way=min(way, WAY_TOL), small=small, before=before)
         result = attempt.run()
         error = attempt.error_of_limit
-        if error is None or error <= rtol:
+        if (result.success and error <= rtol) or (way <= rtol and not (small and attempt.failed)):
             return result
+        before = attempt.count
+        if attempt.failed:
+            small = False  # with all coordinates: slower, but nothing is left out
+            continue
         way *= min(0.1, _TIGHTEN * rtol / error)
         way = way if way > 10.0 * rtol else rtol
-        before = attempt.count
 
 
 class LimitOfShrinking(Integration):
-    """One attempt: the way at the tolerance `way`, beta at `rtol`; `before` are the counts of earlier ones."""
+    """One attempt: the way at the tolerance `way`, beta at `rtol`.
 
-    error_of_limit: float | None = None  # of beta, where the run has converged
+    With `small` in the coordinates that are awake, where the rule allows it; `before` are the counts of earlier attempts.
+    """
 
-    def __init__(self, *arguments, way, before=None):
+    error_of_limit = math.inf  # of beta
+    failed = False  # it has not come to an end
+
+    def __init__(self, *arguments, way, small=True, before=None):
         super().__init__(*arguments)
-        self.way = way
+        self.way, self.small = way, small
         if before is not None:
             self.count[:] = before
             self.count[st.BEST_AT] = before[st.ACCEPTED]
 
+    def _verdict(self, reason, *numbers):
+        self.failed = reason not in (st.CONVERGED, st.STATIONARY)
+        return super()._verdict(reason, *numbers)
+
     def _first_method(self):
-        if self.rule.dormant_pair is None:
+        if not self.small or self.rule.dormant_pair is None:
             return super()._first_method()
         return "plateaus", True
 
@@ -105,18 +118,16 @@ class LimitOfShrinking(Integration):
         return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.way)
 
     def _error_estimate(self):
-        if self.way <= self.rtol:
-            return super()._error_estimate()
-        moves = sensitivity(self.X, self.state[st.BETA], self.state[st.SIZE], 1e-2 * self.rtol)
-        error = moves * self._log_alpha_error()
-        if self.clock[st.STARTED] > 0.0:
-            self.error_of_limit = error
+        errors = np.maximum(2.0 * np.abs(self.error[self.X.shape[0]:]), _LEAST_ERROR * self.way)
+        self.error_of_limit = limit_error(self.X, self.state[st.BETA], self.state[st.SIZE], errors, 1e-2 * self.rtol)
         # Logarithms of this size are known to their rounding only.
-        return max(error, np.finfo(float).eps * (1.0 + float(self.clock[st.REACH])), 1e-2 * self.rtol)
+        least = max(np.finfo(float).eps * (1.0 + float(self.clock[st.REACH])), 1e-2 * self.rtol)
+        error = max(self.error_of_limit, least)
+        return min(error, super()._error_estimate()) if self.way <= self.rtol else error
 
 
-def sensitivity(X, beta, size, negligible):
-    """Bound ``|d beta| / |beta|`` by the largest ``|d log alpha_eff|`` of a coordinate, for the limit on ``X beta = y``.
+def limit_error(X, beta, size, errors, negligible):
+    """Bound ``|d beta| / |beta|`` at a limit on ``X beta = y`` by errors of log alpha_eff.
 
     Parameters
     ----------
@@ -124,35 +135,39 @@ def sensitivity(X, beta, size, negligible):
         Data of full row rank.
     beta, size : ndarray (d,)
         ``u^2 - v^2`` and ``u^2 + v^2`` at the limit.
+    errors : ndarray (d,)
+        Of log alpha_eff, absolute.
     negligible : float
         The smallest coordinates, together below this times ``|beta|``, count as free to move by as much as they are large.
 
     Returns
     -------
     float
-        Twice the sum of the norms of the columns of ``(I - S X^T (X S X^T)^-1 X) diag(beta)``, over ``|beta|``; infinite
-        where more than twice N coordinates count, far from the rich limit.
+        Twice the sum of the norms of the columns of ``(I - S X^T (X S X^T)^-1 X) diag(beta errors)``, over ``|beta|``;
+        infinite where more than twice N coordinates count, far from the rich limit.
 
     References
     ----------
-    Differentiated from the minimiser's own equations; the direction in which all scales move alike is that of Azulay et al.
-    (2021), ``d beta / d log alpha``.
+    Differentiated from the equations of the minimiser; for errors that are the same for all coordinates it is the speed
+    ``d beta / d log alpha`` of theorem T24.
     """
     length = float(np.linalg.norm(beta))
     if length == 0.0:
         return 0.0
+    if not (math.isfinite(length) and np.isfinite(errors).all()):
+        return math.inf
     order = np.argsort(np.abs(beta))
     below = np.cumsum(np.abs(beta[order]))
     n_small = int(np.searchsorted(below, negligible * length, side="right"))
     kept = order[n_small:]
     if kept.size > 2 * X.shape[0]:
-        return np.inf
+        return math.inf
     root = np.sqrt(size)
     Q, R, _ = qr((X * root).T, mode="economic", pivoting=True)
     diagonal = np.abs(np.diagonal(R))
     Q = Q[:, :np.count_nonzero(diagonal > 1e-13 * diagonal[0])]
     columns = -(Q @ Q[kept].T)
     columns[kept, np.arange(kept.size)] += 1.0
-    columns *= root[:, None] * (beta[kept] / root[kept])
-    rest = float(below[n_small - 1]) if n_small else 0.0
+    columns *= root[:, None] * (beta[kept] * errors[kept] / root[kept])
+    rest = float(below[n_small - 1]) * float(errors.max()) if n_small else 0.0
     return 2.0 * (float(np.linalg.norm(columns, axis=0).sum()) + rest) / length

@@ -66,6 +66,8 @@ _STILL = 0.7  # a log weight that moved by more than this in the last step is no
 _CLOSE = 0.25  # nor is one further than this from the plateau, in the logarithm of beta
 _SAFETY = 0.9
 _LEAST_TREND, _MOST_TREND = 0.4, 1.7  # of the step size, that the controller believes in
+_ALMOST = 1e-6  # a residual this small beside the targets, that wakes nobody, does not end a run
+_SEEMING = 0.5  # error of the log weights of those that sleep, for the time being
 _PART = 0.3  # of the tolerance, which a jump may leave in Q
 
 FOLLOW = types.int64(
@@ -95,7 +97,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     basis = basis_of(X, member, space)
     data = np.empty((n + 1, d))  # of all columns: in the basis, and along the residual across it
     across, velocity, inside, origin, onward = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    drift, start = np.empty(d), np.empty((4, d))
+    drift, start = np.empty(d), np.empty((5, d))
     flat_rows, now = np.empty(ROWS * d), np.empty(2 * d)
     states = np.empty((5, n + d))
     vectors = np.empty((5, n))
@@ -106,7 +108,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     sums, whole_data = flat_sums[:4].reshape((4, 1, 1)), data[:1]
     asleep = settings[ASLEEP]
     widest = settings[COUPLING] / (4.0 * c)
-    built = grown = False
+    built = grown = stale = False
     elapsed = 0.0
     reason = RUNNING
     if clock[STARTED] == 0.0:
@@ -148,16 +150,20 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         if grown and change == _SAME:
             change = _MORE
         grown = False
-        if change != _SAME or not built:
+        if change != _SAME or not built or stale:
             if built:
                 _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
                 count[RHS] += 1
                 if not evaluate(rule, here, c, z, params[0], r, f, work_n):
                     reason = DIVERGED
                     break
-            known = basis.R.shape[0] if built and change == _MORE else 0
-            basis = extended(X, basis, member, space) if known > 0 else basis_of(X, member, space)
+            known = basis.R.shape[0] if built and change != _FEWER else 0
+            if not built or change == _FEWER:
+                basis = basis_of(X, member, space)
+            elif change == _MORE:
+                basis = extended(X, basis, member, space)
             built = True
+            stale = False
         else:
             known = -1
         if known >= 0:
@@ -187,6 +193,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             rmatvec(X, velocity, 1.0, drift)
             start[0], start[1], start[2] = rows[RATIO], rows[PRODUCT], z[n:]
             start[3] = f[n:]
+            rmatvec(X, f[:n], 1.0, start[4])
             origin[:] = z[:n]
             sums[:] = 0.0
             z_part[:] = 0.0
@@ -239,6 +246,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             r[i] += across[i]
         _control(h, scaled, order, clock, notes)
         reason = plan(here, f, r, clock, count, settings, True, order)
+        stale = _drifts(rows[WORK_RULE], start, elapsed)
         if reason != DIVERGED and notes[MOVED] <= _STILL:
             rests, leaves = _rest(here, c, f, r, pair[0], settings, tolerance, inside, onward, other_space)
             if rests:
@@ -260,7 +268,10 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
                     reason = DIVERGED
                     break
                 reason = plan(here, f, r, clock, count, settings, True, order)
-                notes[AT_REST] = 1.0 if norm(plateau) > c * NOTHING * norm(y) else 0.0
+                # With next to nothing left, what those that sleep still miss is left to integration.
+                lasts = _flight(here, plateau, f[n:], asleep)
+                least = NOTHING if lasts < np.inf else _ALMOST
+                notes[AT_REST] = 1.0 if norm(plateau) > c * least * norm(y) else 0.0
                 if reason == CONVERGED:
                     # The flow itself comes as near to it as was asked for only now.
                     clock[T] -= math.log(settings[RESIDUAL_TOL]) * relaxation(here, c, asleep, other_space)
@@ -341,6 +352,16 @@ def _startle(ratio, start, elapsed, asleep, member):
         if not member[j] and start[1, j] - 4.0 * elapsed * start[3, j] + abs(ratio[j]) > asleep + STARTLED:
             member[j] = startled = True
     return startled
+
+
+@njit()
+def _drifts(p, start, elapsed):
+    """Whether q, nearly proportional to p^2, may have changed so much in a stretch that sleepers are not where they seem."""
+    farthest = 0.0
+    for j in range(p.shape[0]):
+        was = start[4, j] * start[4, j]
+        farthest = max(farthest, abs(start[3, j] * (p[j] * p[j] - was)) / (was + 1e-300))
+    return not 4.0 * elapsed * farthest <= _SEEMING
 
 
 @njit()
