@@ -127,7 +127,13 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
 
         return SlidingFlow(problem, rule, initialize(problem.n_features, **scale), *settings).run()
     if depth == 2.0:
-        return Integration(problem, rule, initialize(problem.n_features, **scale), *settings).run()
+        arguments = problem, rule, initialize(problem.n_features, **scale), *settings
+        if t_end is None and not saved.size and method == "auto" and rule.shrinks and rule.settles:
+            from ._shrinking import run_to_limit, starts_small  # it builds on this module
+
+            if starts_small(*arguments[:3], rtol):
+                return run_to_limit(*arguments)
+        return Integration(*arguments).run()
     from ._deep import DeepIntegration, deep_initialize  # it builds on this module
 
     return DeepIntegration(depth, problem, rule, deep_initialize(problem.n_features, depth, **scale), *settings).run()
@@ -139,6 +145,7 @@ class Integration:
     def __init__(self, problem, rule, start, t_end, saved, rtol, residual_tol, method, max_steps):
         self.problem, self.rule, self.start, self.t_end, self.saved = problem, rule, start, t_end, saved
         self.rtol, self.method_asked, self.max_steps = rtol, method, max_steps
+        self.way = rtol  # the tolerance of the way, if that is another one than that of the end
         # Single samples are lost in the row space; every other rule sees the data only through it.
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         self.X, self.y = self.rows.X, self.rows.y
@@ -180,7 +187,7 @@ class Integration:
             self.scale = max(self.scale, float(np.linalg.norm(start)))
         log_scale = math.log(beta_scale) if beta_scale > 0.0 else -math.inf
         s = self.settings
-        s[stepping.RTOL] = self.rtol
+        s[stepping.RTOL] = self.way
         s[stepping.RESIDUAL_TOL] = self.residual_tol
         s[stepping.DORMANT] = log_scale + math.log(1e-8)
         s[stepping.ASLEEP] = log_scale + math.log(_ASLEEP * self.rtol)
@@ -238,17 +245,23 @@ class Integration:
         high = np.nextafter(t + h, -np.inf)
         return np.array([self.rule.parameters(d, float(min(max(t + node * h, low), high))) for node in self.nodes])
 
+    def _first_method(self):
+        """Return the method to begin with, and whether to stay with it because the way is loose."""
+        if self.method_asked != "auto":
+            return self.method_asked, False
+        # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
+        loose = self.way >= 1e-5 and self.X.shape[0] <= 300
+        if self._sleeps_at_first():
+            return "plateaus", loose
+        return "rosenbrock" if loose else "explicit", loose
+
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self):
         """Integrate to the end and return the result."""
         self._scales()
-        # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
-        loose = self.method_asked == "auto" and self.rtol >= 1e-5 and self.X.shape[0] <= 300
-        if self.method_asked == "auto" and self._sleeps_at_first():
-            self._use("plateaus")
-        else:
-            self._use("rosenbrock" if self.method_asked == "rosenbrock" or loose else "explicit")
+        method, loose = self._first_method()
+        self._use(method)
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = self._kernels()
         last_save = self.saved[-1] if self.saved.size else 0.0
@@ -334,6 +347,9 @@ class Integration:
         else:
             self.kept.append((self.clock[st.T], *self._weights(), self._loss()))
 
+    def _log_alpha_error(self):
+        return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.rtol) if self.rule.shrinks else 0.0
+
     def _error_estimate(self):
         error = float(self.clock[st.ERROR_OF_BETA])
         if self.rule.shrinks:
@@ -355,6 +371,8 @@ class Integration:
         residual = self._residual_norm() / self.scale if self.scale > 0.0 else 0.0
         status, message = self._verdict(reason, t, count[st.ACCEPTED], residual, error)
         times, betas, log_us, log_vs, losses = self._trajectory()
+        if kind is FlowResult:
+            more["log_alpha_error"] = self._log_alpha_error()
         return kind(
             beta=beta, t=t, loss=self._loss(), residual=residual, log_u=log_u, log_v=log_v,
             dual=nu if self.rows.basis is None else self.rows.basis @ nu, shrinkage=shrinkage,

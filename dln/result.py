@@ -99,7 +99,9 @@ class FlowResult(FlowLaw):
     error_estimate : float
         Estimated relative error of `beta` and `effective_alpha` at time `t`: local errors, carried along the flow; at least
         `rtol` for rules whose Jacobian is approximated, and 0.01 `rtol` for stiff steps of gradient flow, which hold the
-        smallest coordinates.
+        smallest coordinates.  Of a limit from a small scale (see `flow`) that of `beta` alone.
+    log_alpha_error : float
+        Estimated largest absolute error of `log_effective_alpha`; 0 for rules without q, NaN where it is not estimated.
     n_steps, n_rejected, n_rhs, n_factorizations : int
         Accepted and rejected steps, evaluations of (p, q), Cholesky factorisations.
     n_jumps : int
@@ -149,6 +151,7 @@ class FlowResult(FlowLaw):
     depth: float = field(default=2)
     exact_law: bool = field(default=True)
     n_jumps: int = field(default=0)
+    log_alpha_error: float = field(default=np.nan)
 
     @property
     def _log_time_scale(self):

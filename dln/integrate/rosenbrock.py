@@ -19,13 +19,13 @@ from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, lo
 _ROSENBROCK = types.UniTuple(types.float64, 2)(
     types.intp, types.intp, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean,
-    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, MATRIX,
+    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, MATRIX, MATRIX,
 )
 
 
 @njit(_ROSENBROCK)
 def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
-                       z_new, f_new, r, local, K, M, diagonal, row_scale, work_n):
+                       z_new, f_new, r, local, K, M, diagonal, row_scale, work_n, trace):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
     The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
@@ -33,6 +33,9 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     ``S^-1 + h gamma (K + kappa K^2)``.  The estimate of the local error of nu is `filtered` through it where the method's
     own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).  An attempt that overflows, or whose
     matrix does not factor, returns an infinite error.
+
+    Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
+    stage i; those of stage 0 are the caller's.
     """
     X, rows = awake.X, awake.rows
     beta, size, work_d, beta_start = rows[BETA], rows[SIZE], rows[WORK], rows[HELD]
@@ -74,6 +77,9 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
                         z_new[k] += A[i, j] * K[j, k]
             if not evaluate(rule, awake, c, z_new, params[min(i, last)], r, k_i, work_n):
                 return np.inf, stiffness
+            if trace.shape[0] > 0:
+                trace[2 * i] = r
+                trace[2 * i + 1] = work_n[0]
             for j in range(i):
                 if C[i, j] != 0.0:
                     weight = C[i, j] / h

@@ -61,7 +61,7 @@ from .state import (
 _FIRST_MOVE = 0.8
 _FIRST_EXPLICIT_MOVE = 0.01
 
-_LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
+LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
 # A weight that saturates has poles at a distance of pi/rate in complex time: a longer step of order 8 leaves the range in
 # which its error estimate means anything.
 _GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights
@@ -108,6 +108,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     diagonal = np.empty(dual)
     row_scale = np.ones(n)
     work_n = np.empty((2, n))
+    no_trace = np.empty((0, n))
     here = System(X, y, rows)
     trial = System(X, y, rows.copy())
     awake = trial
@@ -153,7 +154,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
-                z_new, f_new, r_new, local, K, M, diagonal, row_scale, work_n)
+                z_new, f_new, r_new, local, K, M, diagonal, row_scale, work_n, no_trace)
             count[FACTORIZATIONS] += 1
         else:
             scaled, stiffness = explicit_attempt(
@@ -305,10 +306,10 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
             if top <= settings[DORMANT]:
                 growing = max(growing, 0.25 * rate)
             if top <= settings[DORMANT] and rate > 0.0:
-                arrival = (settings[DORMANT] + _LANDING - top) / rate
+                arrival = (settings[DORMANT] + LANDING - top) / rate
                 if arrival < landing:
                     landing = arrival
-                    clock[LANDING_CAP] = _LANDING / rate
+                    clock[LANDING_CAP] = LANDING / rate
             elif rate > 0.0 and top > settings[DORMANT] + _AWAKE:
                 fastest_growth = max(fastest_growth, rate)
         largest_q = max(largest_q, abs(q))

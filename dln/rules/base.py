@@ -76,6 +76,10 @@ class Rule(ABC):
         Whether the rule sees single samples; otherwise (X, y) may be reduced to the row space.
     settles : bool
         Whether a small residual means convergence: not for a rule that keeps moving the weights on an interpolator.
+    dormant_pair : (float, float) or None
+        (s, w) if coordinates whose weights are negligible count for nothing, in `kernel` and in `curvature`, and if
+        theirs is ``q_j = 2 s (c x_j.r) (c x_j.(r + w k))``, k being what the kernel leaves in ``work_n[0]``: then the flow
+        may be integrated in the other coordinates alone.  None if not.
     deep_kernel, deep_curvature : compiled functions of signatures `DEEP_RULE` and `DEEP_CURVATURE`
         The same rule at depth D > 2; without the first it is known at depth 2 only.
     deep_law : bool
@@ -101,6 +105,11 @@ class Rule(ABC):
     def time_dependent(self):
         """Whether the parameters depend on time."""
         return False
+
+    @property
+    def dormant_pair(self):
+        """See the class; None unless a rule says otherwise."""
+        return None
 
     @property
     def breakpoints(self):

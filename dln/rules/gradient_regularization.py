@@ -177,6 +177,12 @@ class GradientRegularization(Rule):
         else:
             object.__setattr__(self, "epsilon", number("epsilon", self.epsilon, minimum=0.0, strict=True))
 
+    @property
+    def dormant_pair(self):
+        """(gamma, signed ascent step), or (gamma, 1) for the centred difference; None if the norm is not squared."""
+        gamma, step, kind, squared = self.parameters(1)
+        return (gamma, 1.0 if kind == _CENTERED else step) if squared else None
+
     def parameters(self, n_features, t=0.0):
         """Return (gamma, signed ascent step, kind of scheme, squared)."""
         step = 0.0 if self.epsilon is None else self.epsilon

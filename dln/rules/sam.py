@@ -213,6 +213,11 @@ class SAM(Rule):
         """False with a normalised radius: the ascent step keeps its length at an interpolator."""
         return not self.normalized
 
+    @property
+    def dormant_pair(self):
+        """(rho, rho); None for one sample at a time and for a normalised radius."""
+        return None if self.per_sample or self.normalized else (self.rho, self.rho)
+
     def parameters(self, n_features, t=0.0):
         """Return (rho, normalized)."""
         return np.array([self.rho, float(self.normalized)])

@@ -1,0 +1,173 @@
+"""Limits of rules that shrink, from small scales: a loose way, and proof that the limit does not feel it.
+
+The limit is the minimiser of the potential at ``log alpha_eff = log alpha - 2 Q``, with ``Q = int q`` (Karakida et al. 2023):
+of all that happened on the way it knows Q alone, and near the rich limit it hardly feels that either, since the support alone
+decides.
+With ``S = diag(u^2 + v^2)`` at the limit, differentiate ``beta = 2 u v sinh(log(u/v))`` and ``X beta = y``:
+
+    d beta = (I - S X^T (X S X^T)^-1 X) (2 beta d log alpha_eff).
+
+That is exact, and falls exponentially as alpha does.  So the way is followed loosely, the estimated error of Q is carried to
+beta, and where that is more than what was asked for the run is done again, more tightly.
+"""
+
+import math
+
+import numpy as np
+from scipy.linalg import qr
+
+from ._jit import address, entry_point
+from .flow import Integration
+from .integrate import shrinking, stepping
+from .integrate import state as st
+
+WAY_TOL = 1e-3  # the loosest way: a W-method at more than this can be silently wrong
+_VISIBLE = 0.05  # part of the tolerance, of the data's scale, from which on a coordinate is followed by small steps
+_SMALL = 1e-6  # weights whose squares are this small beside the data's scale do not count, nor those below rtol
+_ASLEEP = 1e-2  # of that
+_LEAST_ERROR = 0.3  # of the tolerance of the way, that log alpha_eff is taken to be off by
+_TIGHTEN = 0.1  # of the tolerance that would just do, when a run is done again
+
+
+def starts_small(problem, rule, start, rtol):
+    """Whether all weights start so small, at most `rtol` of the data's scale, that the flow goes from plateau to plateau."""
+    if rule.time_dependent or rule.breakpoints:
+        return False
+    scale = problem.row_space.coordinate_scale
+    if not scale > 0.0:
+        return False
+    largest = float((2.0 * start.log_alpha + np.abs(start.log_ratio)).max())
+    return largest < math.log(scale) + math.log(_ASLEEP * min(rtol, _SMALL))
+
+
+def run_to_limit(*arguments):
+    """Return the result of the run whose `Integration` has these arguments, the way as loose as the limit allows."""
+    rtol = arguments[5]
+    way = max(rtol, WAY_TOL)
+    before = None
+    small = True
+    while True:
+        attempt = LimitOfShrinking(*arguments, way=min(way, WAY_TOL), small=small, before=before)
+        result = attempt.run()
+        error = attempt.error_of_limit
+        if (result.success and error <= rtol) or (way <= rtol and not (small and attempt.failed)):
+            return result
+        before = attempt.count
+        if attempt.failed:
+            small = False  # with all coordinates: slower, but nothing is left out
+            continue
+        way *= min(0.1, _TIGHTEN * rtol / error)
+        way = way if way > 10.0 * rtol else rtol
+
+
+class LimitOfShrinking(Integration):
+    """One attempt: the way at the tolerance `way`, beta at `rtol`.
+
+    With `small` in the coordinates that are awake, where the rule allows it; `before` are the counts of earlier attempts.
+    """
+
+    error_of_limit = math.inf  # of beta
+    failed = False  # it has not come to an end
+
+    def __init__(self, *arguments, way, small=True, before=None):
+        super().__init__(*arguments)
+        self.way, self.small = way, small
+        if before is not None:
+            self.count[:] = before
+            self.count[st.BEST_AT] = before[st.ACCEPTED]
+
+    def _verdict(self, reason, *numbers):
+        self.failed = reason not in (st.CONVERGED, st.STATIONARY)
+        return super()._verdict(reason, *numbers)
+
+    def _first_method(self):
+        if not self.small or self.rule.dormant_pair is None:
+            return super()._first_method()
+        return "plateaus", True
+
+    def _cross_plateaus(self):
+        n, d = self.X.shape
+        s = self.settings
+        visible = s[stepping.DORMANT] - math.log(1e-8) + math.log(_VISIBLE * self.way)
+        s[stepping.ASLEEP] = s[stepping.DORMANT]
+        s[stepping.DORMANT] = visible - stepping.LANDING
+        self.pair = np.array(self.rule.dormant_pair)
+        self.buffer = np.empty(n * (d + 1))
+        self.buffer_read = self.buffer.view()
+        self.buffer_read.flags.writeable = False
+        self.journal = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)
+
+    def _kernels(self):
+        if self.methods[-1] != "plateaus":
+            return super()._kernels()
+        # Q has no part in the Jacobian, so a step of it is a plain sum over the stages.
+        _, C, m, e, _, gamma, *_ = self.tableau
+        self.weights = gamma * np.linalg.solve((np.eye(len(m)) - gamma * C).T, np.array([m, e]).T).T.copy()
+        return entry_point(shrinking.follow), address(self.rule.kernel), address(self.rule.curvature)
+
+    def _call(self, kernels, params, attempts):
+        if self.methods[-1] != "plateaus":
+            return super()._call(kernels, params, attempts)
+        kernel, rule_kernel, curvature = kernels
+        A, C, m, e, _, gamma, order, filtered, memory = self.tableau
+        return kernel(rule_kernel, curvature, self.pair, self.X, self.y, self.c, self.state, self.z, self.f, self.r, self.error,
+                      self.clock, self.count, self.settings, params, *self.journal, self.buffer, self.buffer_read,
+                      A, C, m, e, gamma, order, filtered, memory, self.weights, attempts)
+
+    def _log_alpha_error(self):
+        return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.way)
+
+    def _error_estimate(self):
+        errors = np.maximum(2.0 * np.abs(self.error[self.X.shape[0]:]), _LEAST_ERROR * self.way)
+        self.error_of_limit = limit_error(self.X, self.state[st.BETA], self.state[st.SIZE], errors, 1e-2 * self.rtol)
+        # Logarithms of this size are known to their rounding only.
+        least = max(np.finfo(float).eps * (1.0 + float(self.clock[st.REACH])), 1e-2 * self.rtol)
+        error = max(self.error_of_limit, least)
+        return min(error, super()._error_estimate()) if self.way <= self.rtol else error
+
+
+def limit_error(X, beta, size, errors, negligible):
+    """Bound ``|d beta| / |beta|`` at a limit on ``X beta = y`` by errors of log alpha_eff.
+
+    Parameters
+    ----------
+    X : ndarray (N, d)
+        Data of full row rank.
+    beta, size : ndarray (d,)
+        ``u^2 - v^2`` and ``u^2 + v^2`` at the limit.
+    errors : ndarray (d,)
+        Of log alpha_eff, absolute.
+    negligible : float
+        The smallest coordinates, together below this times ``|beta|``, count as free to move by as much as they are large.
+
+    Returns
+    -------
+    float
+        Twice the sum of the norms of the columns of ``(I - S X^T (X S X^T)^-1 X) diag(beta errors)``, over ``|beta|``;
+        infinite where more than twice N coordinates count, far from the rich limit.
+
+    References
+    ----------
+    Differentiated from the equations of the minimiser; for errors that are the same for all coordinates it is the speed
+    ``d beta / d log alpha`` of theorem T24.
+    """
+    length = float(np.linalg.norm(beta))
+    if length == 0.0:
+        return 0.0
+    if not (math.isfinite(length) and np.isfinite(errors).all()):
+        return math.inf
+    order = np.argsort(np.abs(beta))
+    below = np.cumsum(np.abs(beta[order]))
+    n_small = int(np.searchsorted(below, negligible * length, side="right"))
+    kept = order[n_small:]
+    if kept.size > 2 * X.shape[0]:
+        return math.inf
+    root = np.sqrt(size)
+    Q, R, _ = qr((X * root).T, mode="economic", pivoting=True)
+    diagonal = np.abs(np.diagonal(R))
+    Q = Q[:, :np.count_nonzero(diagonal > 1e-13 * diagonal[0])]
+    columns = -(Q @ Q[kept].T)
+    columns[kept, np.arange(kept.size)] += 1.0
+    columns *= root[:, None] * (beta[kept] * errors[kept] / root[kept])
+    rest = float(below[n_small - 1]) * float(errors.max()) if n_small else 0.0
+    return 2.0 * (float(np.linalg.norm(columns, axis=0).sum()) + rest) / length

@@ -1,0 +1,556 @@
+"""Rules that shrink, from small scales to their limit: integrated in the coordinates that are awake, and in nothing else.
+
+Near the rich limit the flow rests on plateaus and goes from one to the next by transitions, as gradient flow does
+(`plateaus.py`).  Two things are the same.  Across the span of the columns that are awake nu moves in a straight line, so the
+stages of a step see a problem of as few rows and columns as there are coordinates awake.  And at rest nu is known *given Q*:
+
+    X_B^T nu = (log(u0/v0)_B - asinh(beta_B / (2 alpha_eff,B^2))) / 4,    beta_B least squares on B.
+
+One is not: Q over a transition is not fixed by its ends.  For a coordinate that sleeps q is a product of two linear forms in
+vectors that all coordinates share (`Rule.dormant_pair`), so its integral is a quadratic form of one small matrix,
+
+    int q_j = 2 s c^2 x_j^T (int a b^T) x_j,    a = r,  b = r + w k,
+
+which the stages add up; it is evaluated where a stretch on the same coordinates ends.  On a plateau q is constant.
+"""
+
+import math
+
+import numpy as np
+from numba import types
+
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._linalg import cholesky_solve, norm, rmatvec
+from .reduced import back_substitute, basis_of, extended, forward_substitute, room, split
+from .rest import NOTHING, STARTLED, mirror, relaxation
+from .rosenbrock import rosenbrock_attempt
+from .state import (
+    ACCEPTED,
+    BEST_AT,
+    BETA,
+    CONVERGED,
+    DIVERGED,
+    ERROR_OLD,
+    FACTORIZATIONS,
+    H_CONTROL,
+    LANDING_CAP,
+    LOG_PRODUCT,
+    LOG_RATIO,
+    PRODUCT,
+    RATIO,
+    REACH,
+    REJECTED,
+    RHS,
+    ROWS,
+    RUNNING,
+    SCALE,
+    SIZE,
+    STARTED,
+    STATIONARY,
+    WORK,
+    WORK_RULE,
+    H,
+    System,
+    T,
+    evaluate,
+    fix_scale,
+)
+from .stepping import ASLEEP, COUPLING, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
+
+AT_REST, MOVED, STEEPNESS, REFUSED, NOTES_SIZE = range(5)
+_JUMPS = 0
+
+_MARGIN = 1.0  # coordinates take part from this far below the threshold on, in log u^2,
+_LINGER = 4.0  # and until this far below it
+_STILL = 0.7  # a log weight that moved by more than this in the last step is not at rest
+_CLOSE = 0.25  # nor is one further than this from the plateau, in the logarithm of beta
+_SAFETY = 0.9
+_LEAST_TREND, _MOST_TREND = 0.4, 1.7  # of the step size, that the controller believes in
+_ALMOST = 1e-6  # a residual this small beside the targets, that wakes nobody, does not end a run
+_SEEMING = 0.5  # error of the log weights of those that sleep, for the time being
+_PART = 0.3  # of the tolerance, which a jump may leave in Q
+
+FOLLOW = types.int64(
+    types.intp, types.intp, DATA_VECTOR, DATA_MATRIX, DATA_VECTOR, types.float64,
+    MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
+    VECTOR, VECTOR, INTEGERS, VECTOR, DATA_VECTOR,
+    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean, types.float64,
+    DATA_MATRIX, types.int64,
+)
+
+
+@njit(FOLLOW)
+def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, settings, params, plateau, notes, tally,
+           buffer, buffer_read, A, C, m, e, gamma, order, filtered, memory, weights, attempts):
+    """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
+
+    As `stepping.advance`, for rules with a `dormant_pair`, without stops, from a state in which every coordinate sleeps.
+    `plateau` (n,) is the velocity of nu at rest, `notes` (NOTES_SIZE,) what has happened; `weights` (2, stages) are those of
+    the stages in a step of Q and in the estimate of its error.
+    """
+    n, d = X.shape
+    stages = A.shape[0]
+    here = System(X, y, rows)
+    work_n = np.empty((2, n))
+    member = np.zeros(d, dtype=np.bool_)
+    space, other_space = room(n, d, 0), room(n, d, 0)
+    basis = basis_of(X, member, space)
+    data = np.empty((n + 1, d))  # of all columns: in the basis, and along the residual across it
+    across, velocity, inside, origin, onward = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    drift, start = np.empty(d), np.empty((5, d))
+    flat_rows, now = np.empty(ROWS * d), np.empty(2 * d)
+    states = np.empty((5, n + d))
+    vectors = np.empty((5, n))
+    flat_K, flat_M, flat_diagonal = np.empty((stages + 1) * (n + d)), np.empty(n * n), np.empty(n)
+    flat_trace = np.empty(2 * stages * n)
+    flat_work = np.empty(2 * n)
+    flat_sums = np.empty(4 * (n + 1) * (n + 1))
+    sums, whole_data = flat_sums[:4].reshape((4, 1, 1)), data[:1]
+    asleep = settings[ASLEEP]
+    widest = settings[COUPLING] / (4.0 * c)
+    built = grown = stale = False
+    elapsed = 0.0
+    reason = RUNNING
+    if clock[STARTED] == 0.0:
+        count[RHS] += 1
+        clock[STARTED] = 1.0
+        fix_scale(rows, True)
+        if not evaluate(rule, here, c, z, params[0], r, f, work_n):
+            reason = DIVERGED
+        notes[AT_REST] = 1.0
+        plateau[:] = f[:n]
+    if reason == RUNNING:
+        reason = plan(here, f, r, clock, count, settings, True, order)
+    while reason == RUNNING and attempts > 0:
+        attempts -= 1
+        if notes[AT_REST] > 0.0:
+            h = _flight(here, plateau, f[n:], asleep)
+            if h == np.inf:
+                reason = STATIONARY  # no coordinate will ever wake
+                break
+            for i in range(n):
+                z[i] += h * plateau[i]
+            for j in range(d):
+                if rows[PRODUCT, j] + abs(rows[RATIO, j]) < asleep + STARTLED:
+                    z[n + j] += h * f[n + j]
+            clock[T] += h
+            count[ACCEPTED] += 1
+            count[RHS] += 1
+            if not evaluate(rule, here, c, z, params[0], r, f, work_n):
+                reason = DIVERGED
+                break
+            clock[H_CONTROL] = 1e300  # as far as to the next landing
+            clock[ERROR_OLD] = 1.0
+            notes[AT_REST] = 0.0
+            count[BEST_AT] = count[ACCEPTED]
+            reason = plan(here, f, r, clock, count, settings, True, order)
+            continue
+        h = clock[H]
+        change = _choose(here, f[n:], h, asleep, member)
+        if grown and change == _SAME:
+            change = _MORE
+        grown = False
+        if change != _SAME or not built or stale:
+            if built:
+                _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
+                count[RHS] += 1
+                if not evaluate(rule, here, c, z, params[0], r, f, work_n):
+                    reason = DIVERGED
+                    break
+            known = basis.R.shape[0] if built and change != _FEWER else 0
+            if not built or change == _FEWER:
+                basis = basis_of(X, member, space)
+            elif change == _MORE:
+                basis = extended(X, basis, member, space)
+            built = True
+            stale = False
+        else:
+            known = -1
+        if known >= 0:
+            # A new stretch: the small problem, at the present state.
+            k, size = basis.R.shape
+            total = k + size
+            sums = flat_sums[:4 * (k + 1) * (k + 1)].reshape((4, k + 1, k + 1))
+            part_rows = flat_rows[:ROWS * size].reshape((ROWS, size))
+            part = System(buffer_read[:k * size].reshape((k, size)), buffer_read[n * d:n * d + k], part_rows)
+            z_part, f_part, z_new = states[0, :total], states[1, :total], states[2, :total]
+            f_new, local = states[3, :total], states[4, :total]
+            r_part, pushed, r_new, row_scale = vectors[0, :k], vectors[1, :k], vectors[2, :k], vectors[3, :k]
+            K = flat_K[:(stages + 1) * total].reshape((stages + 1, total))
+            M, diagonal = flat_M[:k * k].reshape((k, k)), flat_diagonal[:k]
+            trace = flat_trace[:2 * stages * k].reshape((2 * stages, k))
+            part_work = flat_work[:2 * k].reshape((2, k))
+            part_data, whole_data = data[:k], data[:k + 1]
+            part_now = now[:2 * size].reshape((2, size))
+            elapsed = 0.0
+            split(basis, f[:n], inside[:k], velocity)
+            split(basis, r, inside[:k], across)
+            _gather(here, basis, inside[:k], buffer, n, part_rows)
+            for q in range(known, k):
+                rmatvec(X, basis.rows[q], 1.0, data[q])
+            length = norm(across)
+            rmatvec(X, across, 1.0 / length if length > 0.0 else 0.0, data[k])
+            rmatvec(X, velocity, 1.0, drift)
+            start[0], start[1], start[2] = rows[RATIO], rows[PRODUCT], z[n:]
+            start[3] = f[n:]
+            rmatvec(X, f[:n], 1.0, start[4])
+            origin[:] = z[:n]
+            sums[:] = 0.0
+            z_part[:] = 0.0
+            if not evaluate(rule, part, c, z_part, params[0], r_part, f_part, part_work):
+                reason = DIVERGED
+                break
+            pushed[:] = part_work[0]
+            part_now[:] = part_rows[BETA:SIZE + 1]
+        trace[0], trace[1] = r_part, pushed
+        part_rows[BETA:SIZE + 1] = part_now
+        r_new[:] = r_part
+        tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
+        scaled, _ = rosenbrock_attempt(
+            rule, curvature, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
+            z_new, f_new, r_new, local, K, M, diagonal, row_scale, part_work, trace)
+        count[RHS] += stages
+        count[FACTORIZATIONS] += 1
+        if scaled <= 1.0:
+            # And those that sleep: by nu, and by their own integrals of q.
+            length = norm(across)
+            _add_up(trace, length, 2.0 * pair[0] * c * c * h, pair[1], weights, sums)
+            rmatvec(part_data, local[:k], 2.0, rows[WORK])
+            scaled = max(scaled, _largest(here, whole_data, sums[3], widest, tolerance) / tolerance)
+        if not scaled <= 1.0:  # NaN included
+            reason = reject(h, scaled, order, clock, count)
+            notes[REFUSED] = 1.0
+            continue
+        ratio = rows[WORK]
+        rmatvec(part_data, z_new[:k], -4.0, ratio)
+        for j in range(d):
+            ratio[j] += start[0, j] - 4.0 * (elapsed + h) * drift[j]
+        if _startle(ratio, start, elapsed + h, asleep, member):
+            grown = True
+            count[REJECTED] += 1
+            continue
+        clock[T] += h
+        elapsed += h
+        count[ACCEPTED] += 1
+        z_part[:], f_part[:], r_part[:], pushed[:] = z_new, f_new, r_new, part_work[0]
+        part_now[:] = part_rows[BETA:SIZE + 1]
+        sums[:2] += sums[2:]
+        _carry(basis, M, row_scale, local, error)
+        notes[MOVED] = _spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, z[n:], f[n:], basis.columns)
+        rmatvec(basis.rows, z_part[:k], 1.0, z[:n])
+        rmatvec(basis.rows, f_part[:k], 1.0, f[:n])
+        rmatvec(basis.rows, r_part, 1.0, r)
+        for i in range(n):
+            z[i] += origin[i] + elapsed * velocity[i]
+            f[i] += velocity[i]
+            r[i] += across[i]
+        _control(h, scaled, order, clock, notes)
+        reason = plan(here, f, r, clock, count, settings, True, order)
+        stale = _drifts(rows[WORK_RULE], start, elapsed)
+        if reason != DIVERGED and notes[MOVED] <= _STILL:
+            rests, leaves = _rest(here, c, f, r, pair[0], settings, tolerance, inside, onward, other_space)
+            if rests:
+                # Q as far as it is known, what the rest of the way adds to it, and nu for that.
+                _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
+                built = False
+                tally[_JUMPS] += 1
+                rmatvec(X, inside, 1.0, rows[WORK])
+                rmatvec(X, onward, 4.0 * pair[0], rows[WORK + 1])
+                for j in range(d):
+                    if rows[PRODUCT, j] + abs(rows[RATIO, j]) <= asleep:
+                        z[n + j] += rows[WORK + 1, j] * rows[WORK, j]
+                        error[n + j] += leaves * rows[WORK + 1, j] * rows[WORK, j]
+                for i in range(n):
+                    z[i] += inside[i]
+                plateau[:] = onward
+                count[RHS] += 1
+                if not evaluate(rule, here, c, z, params[0], r, f, work_n):
+                    reason = DIVERGED
+                    break
+                reason = plan(here, f, r, clock, count, settings, True, order)
+                # With next to nothing left, what those that sleep still miss is left to integration.
+                lasts = _flight(here, plateau, f[n:], asleep)
+                least = NOTHING if lasts < np.inf else _ALMOST
+                notes[AT_REST] = 1.0 if norm(plateau) > c * least * norm(y) else 0.0
+                if reason == CONVERGED:
+                    # The flow itself comes as near to it as was asked for only now.
+                    clock[T] -= math.log(settings[RESIDUAL_TOL]) * relaxation(here, c, asleep, other_space)
+    if built:
+        _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
+        evaluate(rule, here, c, z, params[0], r, f, work_n)
+        if reason == RUNNING:
+            reason = plan(here, f, r, clock, count, settings, True, order)
+    report(here, z, error, r, clock)
+    return reason
+
+
+@njit()
+def _control(h, scaled, order, clock, notes):
+    """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled`.
+
+    Where a coordinate grows up the coefficient of ``h^order`` in the error grows exponentially, and where it settles it falls
+    likewise: it is extrapolated (Gustafsson 1994).
+    """
+    scaled = max(scaled, 1e-8)
+    steepness = scaled ** (1.0 / order) / h
+    trend = notes[STEEPNESS] / steepness if notes[STEEPNESS] > 0.0 else 1.0
+    notes[STEEPNESS] = steepness
+    grown = h * min(10.0, max(0.2, _SAFETY * scaled ** (-1.0 / order) * min(_MOST_TREND, max(_LEAST_TREND, trend))))
+    if notes[REFUSED] > 0.0:
+        notes[REFUSED] = 0.0
+        grown = min(grown, h)
+    if h < 0.99 * clock[H_CONTROL]:
+        # Cut short by a landing: the weight that has landed changes on its own time scale from now on.
+        cap = clock[LANDING_CAP]
+        clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
+    else:
+        clock[H_CONTROL] = grown
+
+
+@njit()
+def _flight(here, velocity, q, asleep):
+    """Return for how long nu can go on in a straight line, and Q at a constant rate, until a coordinate that sleeps wakes."""
+    rows, p = here.rows, here.rows[WORK]
+    rmatvec(here.X, velocity, 1.0, p)
+    first = np.inf
+    for j in range(p.shape[0]):
+        if rows[PRODUCT, j] + abs(rows[RATIO, j]) >= asleep + STARTLED:
+            continue
+        for sign in (1.0, -1.0):
+            rate = -4.0 * (q[j] + sign * p[j])
+            if rate > 0.0:
+                first = min(first, (asleep + STARTLED - rows[PRODUCT, j] - sign * rows[RATIO, j]) / rate)
+    return first
+
+
+_SAME, _FEWER, _MORE = range(3)
+
+
+@njit()
+def _choose(here, q, h, asleep, member):
+    """Mark the coordinates that take part in a step of size h; say how that differs from before."""
+    rows = here.rows
+    change = _SAME
+    for j in range(member.shape[0]):
+        top = rows[PRODUCT, j] + abs(rows[RATIO, j]) + max(0.0, 4.0 * h * (abs(rows[WORK_RULE, j]) - q[j]))
+        if member[j]:
+            if top <= asleep - _LINGER:
+                member[j] = False
+                change = _FEWER
+        elif top > asleep - _MARGIN:
+            member[j] = True
+            if change == _SAME:
+                change = _MORE
+    return change
+
+
+@njit()
+def _startle(ratio, start, elapsed, asleep, member):
+    """Mark the coordinates that a step left out and that ended it too large; return whether there are any."""
+    startled = False
+    for j in range(member.shape[0]):
+        if not member[j] and start[1, j] - 4.0 * elapsed * start[3, j] + abs(ratio[j]) > asleep + STARTLED:
+            member[j] = startled = True
+    return startled
+
+
+@njit()
+def _drifts(p, start, elapsed):
+    """Whether q, nearly proportional to p^2, may have changed so much in a stretch that sleepers are not where they seem."""
+    farthest = 0.0
+    for j in range(p.shape[0]):
+        was = start[4, j] * start[4, j]
+        farthest = max(farthest, abs(start[3, j] * (p[j] * p[j] - was)) / (was + 1e-300))
+    return not 4.0 * elapsed * farthest <= _SEEMING
+
+
+@njit()
+def _gather(here, basis, inside, buffer, n, part_rows):
+    """Fill the rows of the small problem, and `buffer` with its data: R, and a target that accounts for the others."""
+    R, columns = basis.R, basis.columns
+    k, size = R.shape
+    d = here.X.shape[1]
+    for q in range(size):
+        j = columns[q]
+        part_rows[LOG_PRODUCT, q], part_rows[LOG_RATIO, q] = here.rows[PRODUCT, j], here.rows[RATIO, j]
+        part_rows[SCALE, q] = 0.0
+        part_rows[BETA, q], part_rows[SIZE, q] = here.rows[BETA, j], here.rows[SIZE, j]
+    for i in range(k):
+        fitted = 0.0
+        for q in range(size):
+            buffer[i * size + q] = R[i, q]
+            fitted += R[i, q] * part_rows[BETA, q]
+        buffer[n * d + i] = fitted - inside[i]
+
+
+@njit()
+def _add_up(trace, length, scale, w, weights, sums):
+    """Fill sums[2:] (k + 1, k + 1) with the integral of ``a b^T`` over a step, and the estimate of its error."""
+    k = trace.shape[1]
+    step, wrong = sums[2], sums[3]
+    step[:] = 0.0
+    wrong[:] = 0.0
+    for s in range(weights.shape[1]):
+        of_step, of_error = scale * weights[0, s], scale * weights[1, s]
+        left, pushed = trace[2 * s], trace[2 * s + 1]
+        for i in range(k + 1):
+            a = left[i] if i < k else length
+            a_step, a_error = of_step * a, of_error * a
+            for j in range(k):
+                b = left[j] + w * pushed[j]
+                step[i, j] += a_step * b
+                wrong[i, j] += a_error * b
+            step[i, k] += a_step * length
+            wrong[i, k] += a_error * length
+
+
+@njit()
+def _quadratic(form, data, out, work):
+    """Fill out (d,) with ``x_j^T form x_j``, x_j the columns of the data (k + 1, d)."""
+    out[:] = 0.0
+    for i in range(form.shape[0]):
+        rmatvec(data, form[i], 1.0, work)
+        for j in range(out.shape[0]):
+            out[j] += data[i, j] * work[j]
+
+
+@njit()
+def _largest(here, data, form, widest, tolerance):
+    """Return the largest error of a log weight in a step: that by nu is in the row WORK, that of q's integral is `form`."""
+    rows = here.rows
+    bound = 2.0 * norm(form.ravel()) * widest
+    if not bound <= 0.1 * tolerance:
+        bound = 0.0
+        _quadratic(form, data, rows[WORK + 1], rows[WORK + 2])
+    else:
+        rows[WORK + 1] = 0.0
+    largest = 0.0
+    for j in range(rows.shape[1]):
+        found = abs(rows[WORK, j]) + 2.0 * abs(rows[WORK + 1, j])
+        if not found <= largest:  # NaN included
+            largest = found
+    return largest + bound
+
+
+@njit()
+def _settle_up(here, data, sums, columns, Q, error):
+    """Add to Q, and to its error, what the stretch has brought to the coordinates that slept; forget it."""
+    gain, wrong, work = here.rows[WORK], here.rows[WORK + 1], here.rows[WORK + 2]
+    _quadratic(sums[0], data, gain, work)
+    _quadratic(sums[1], data, wrong, work)
+    for q in range(columns.shape[0]):
+        gain[columns[q]] = wrong[columns[q]] = 0.0  # theirs are known
+    for j in range(gain.shape[0]):
+        Q[j] += gain[j]
+        error[j] += wrong[j]
+    sums[:] = 0.0
+
+
+@njit()
+def _carry(basis, M, row_scale, local, error):
+    """Add a step's estimated error, and carry the sum over the step, slower than the flow itself does."""
+    k, size = basis.R.shape
+    n = basis.rows.shape[1]
+    inside, across = np.empty(k), np.empty(n)
+    split(basis, error[:n], inside, across)
+    for i in range(k):
+        inside[i] = (inside[i] + local[i]) * row_scale[i]
+    cholesky_solve(M, inside)
+    rmatvec(basis.rows, inside, 1.0, error[:n])
+    for i in range(n):
+        error[i] += across[i]
+    for q in range(size):
+        error[n + basis.columns[q]] += local[k + q]
+
+
+@njit()
+def _spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, Q, q, columns):
+    """Bring all coordinates to the end of a step; return by how much a log weight of those awake has moved.
+
+    Q of those that sleep moves on at its last rate, for the time being.
+    """
+    rows = here.rows
+    size = columns.shape[0]
+    k = z_part.shape[0] - size
+    moved = 0.0
+    for i in range(size):
+        j = columns[i]
+        if part.rows[PRODUCT, i] + abs(part.rows[RATIO, i]) > asleep:
+            moved = max(moved, abs(part.rows[RATIO, i] - rows[RATIO, j]))
+    for j in range(rows.shape[1]):
+        rows[RATIO, j] = ratio[j]
+        rows[PRODUCT, j] = start[1, j] - 4.0 * elapsed * start[3, j]
+    for i in range(size):
+        j = columns[i]
+        for row in (BETA, SIZE, PRODUCT, RATIO):
+            rows[row, j] = part.rows[row, i]
+        Q[j] = start[2, j] + z_part[k + i]
+        q[j] = f_part[k + i]
+    return moved
+
+
+@njit()
+def _rest(here, c, f, r, strength, settings, tolerance, move, onward, space):
+    """Whether what is left of the way to the plateau can be left out; if so, fill in how.
+
+    `move` (n,) is what is left of the way of nu, and `onward` its velocity on the plateau.  Of a coordinate that sleeps
+
+        int (q - q on the plateau) = 4 s p x_j.move,    p = x_j.onward,
+
+    up to terms of second order, and to a share of it by which p differs from the plain gradient: that share is returned too.
+    """
+    X, rows = here.X, here.rows
+    n, d = X.shape
+    asleep = settings[ASLEEP]
+    awake = np.empty(d, dtype=np.bool_)
+    count = 0
+    for j in range(d):
+        awake[j] = rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep
+        count += awake[j]
+    if count == 0 or count > n:
+        return False, 0.0
+    basis = basis_of(X, awake, space)
+    R, columns = basis.R, basis.columns
+    if R.shape[0] < count:
+        return False, 0.0
+    inside, beta, wanted = np.empty(count), np.empty(count), np.empty(count)
+    split(basis, r, inside, move)
+    beta[:] = inside
+    back_substitute(R, beta)
+    for k in range(count):
+        now = rows[BETA, columns[k]]
+        change = 1.0 - beta[k] / now
+        if not (change > 0.0 and abs(math.log(change)) <= _CLOSE):
+            return False, 0.0
+        beta[k] = now - beta[k]
+    # Projected twice: over a long plateau even rounding that is left along the columns would be felt.
+    split(basis, f[:n], wanted, move)
+    difference = total = 0.0
+    for k in range(count):
+        difference += (wanted[k] - c * inside[k]) ** 2
+        total += wanted[k] ** 2
+    split(basis, move, inside, onward)
+    share = math.sqrt(difference / total) if total > 0.0 else 0.0
+    for k in range(count):
+        wanted[k] = 0.25 * (rows[RATIO, columns[k]] - mirror(beta[k], rows[PRODUCT, columns[k]]))
+    forward_substitute(R, wanted)
+    rmatvec(basis.rows, wanted, 1.0, move)
+    left, p = rows[WORK], rows[WORK + 1]
+    rmatvec(X, move, 1.0, left)
+    rmatvec(X, onward, 1.0, p)
+    length = _flight(System(X, here.y, rows), onward, f[n:], asleep) if norm(onward) > 0.0 else 0.0
+    rmatvec(X, move, 1.0, left)
+    disturbance = 0.0
+    for j in range(d):
+        if awake[j]:
+            speed = abs(rows[WORK_RULE, j])
+            brings = abs(f[n + j] * left[j]) / speed if speed > 0.0 else 0.0
+        else:
+            brings = share * abs(4.0 * strength * p[j] * left[j])
+            rate = 4.0 * (abs(p[j]) + abs(f[n + j]))
+            lasts = length if rate * length <= 1.0 else 1.0 / rate
+            disturbance += math.exp(rows[PRODUCT, j] + abs(rows[RATIO, j])) * lasts
+        if not 2.0 * brings <= _PART * tolerance or 4.0 * abs(left[j]) > 2.0 * _CLOSE:
+            return False, 0.0
+    # Those that sleep must not count on the plateau either, for as long as they will.
+    return disturbance * settings[COUPLING] <= settings[RTOL], share
