@@ -89,13 +89,14 @@ def test_a_start_that_has_converged_already(problem):
 
 def test_the_loop_can_be_left_anywhere_and_goes_on_with_the_same_bits(problem):
     # Reference: the same tile in one call.  One multiply-add of budget: the kernel returns after every share of attempts.
-    arguments = problem, None, np.array([-2.3, -7.0, -690.0]), None, None, 1e-8, 1e-10, "auto", 100_000
-    whole, pieces = Tile(*arguments), Tile(*arguments)
+    def tile():
+        return Tile(problem, None, [-2.3, -7.0, -690.0], None, rtol=1e-8, residual_tol=1e-10, method="auto", max_steps=100_000)
+
+    whole, pieces, again = tile(), tile(), tile()
     whole.run()
     pieces.run(budget=1.0)
     assert np.array_equal(whole.result().betas, pieces.result().betas)
     assert np.array_equal(whole.result().n_rhs, pieces.result().n_rhs)
-    again = Tile(*arguments)
     again.run()
     assert again.cursor[tile_kernel.CELL] == 3
     again.run()  # nothing is left to do, and nothing changes

@@ -3,7 +3,7 @@
 Each cell is what `dln.flow` returns for it, to the last bit, without Python between the steps of a run and between runs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ..flow import (
 from ..problem import Problem, RowSpace
 from ..result import Status
 from ..rules import Flooding, GradientFlow, Rule
+from ..rules.base import number
 from . import plateaus, rest, starting, stepping
 from . import state as st
 from . import tile_kernel as kernel
@@ -42,7 +43,8 @@ class TileResult:
     duals : ndarray (C, N)
         ``int p dt = X^T dual``.
     losses, residuals, times, error_estimates : ndarray (C,)
-    n_steps, n_rejected, n_rhs, n_factorizations, n_jumps : ndarray of int (C,)
+    n_steps, n_rejected, n_rhs, n_factorizations, n_jumps, n_newton : ndarray of int (C,)
+        The last counts Newton steps of limits that were solved for.
     statuses : ndarray of int8 (C,)
         Codes: ``STATUSES[code]`` is the `Status`.
     success : ndarray of bool (C,)
@@ -64,10 +66,17 @@ class TileResult:
     n_rhs: np.ndarray
     n_factorizations: np.ndarray
     n_jumps: np.ndarray
+    n_newton: np.ndarray
     statuses: np.ndarray
     success: np.ndarray
     duality_gaps: np.ndarray
     problem: Problem
+
+    def put(self, cells, other):
+        """Replace some of the cells by those of another result."""
+        for field in fields(self):
+            if field.name != "problem" and (array := getattr(self, field.name)).flags.writeable:
+                array[cells] = getattr(other, field.name)
 
     def status(self, cell):
         """Return the `Status` of a cell."""
@@ -100,7 +109,7 @@ def tile_covers(rule, *, depth=2, save_at=None):
 
 
 def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=None, rtol=1e-8, residual_tol=1e-10,
-              method="auto", max_steps=100_000):
+              method="auto", max_steps=100_000, limits_only=False, limit_tol=1e-6):
     """Integrate C flows of one problem, each as `dln.flow` does, in one compiled loop.
 
     Parameters
@@ -114,6 +123,13 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
         Initial shapes ``log(u0/v0)``, by default 0.
     t_end, rtol, residual_tol, method, max_steps
         As in `dln.flow`, the same for all cells.
+    limits_only : bool
+        Only the limits are wanted.  Those of gradient flow are solved for, each to a certificate; for `GradientRegularization`
+        (squared) and `SAM` (full batch, not normalised) flows are integrated until the relative residual is 1e-3, and closed.
+        Others, and cells that cannot be closed to `limit_tol`, are integrated to the end.  `times` is infinite where there was
+        no end.
+    limit_tol : float
+        Largest relative error of beta that closing a flow may add to that of its integration, an estimate.
 
     Returns
     -------
@@ -136,7 +152,15 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
     >>> flow_tile(dln.sparse_regression(20, 50, 3, rng=0), log_alphas=np.log([0.1, 1e-3])).statuses
     array([0, 0], dtype=int8)
     """
-    tile = Tile(problem, rules, log_alphas, log_ratios, t_end, rtol, residual_tol, method, max_steps)
+    settings = {"rtol": rtol, "residual_tol": residual_tol, "method": method, "max_steps": max_steps}
+    if limits_only:
+        from .tile_limits import limit_tile  # it builds on this module
+
+        if t_end is not None:
+            raise ValueError(f"limits_only asks for limits, which know no t_end; got t_end={t_end}")
+        limit_tol = number("limit_tol", limit_tol, minimum=0.0, strict=True)
+        return limit_tile((problem, rules, log_alphas, log_ratios), settings, limit_tol)
+    tile = Tile(problem, rules, log_alphas, log_ratios, t_end=t_end, **settings)
     tile.run()
     return tile.result()
 
@@ -144,12 +168,12 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
 class Tile:
     """The arrays of a tile, and one state for all of its runs."""
 
-    def __init__(self, problem, rules, log_alphas, log_ratios, t_end, rtol, residual_tol, method, max_steps):
+    def __init__(self, problem, rules, log_alphas, log_ratios, *, rtol, residual_tol, method, max_steps, t_end=None):
         if not isinstance(problem, Problem):
             raise TypeError(f"problem must be a dln.Problem, got {type(problem).__name__}; build one with dln.Problem(X, y)")
         rules = [GradientFlow()] if rules is None else [rules] if isinstance(rules, Rule) else list(rules)
         rule = _checked_rules(rules)
-        self.problem, self.rule = problem, rule
+        self.problem, self.rule, self.rules = problem, rule, rules
         self.t_end, self.rtol, self.residual_tol, self.method, self.max_steps = checked_settings(
             rule, t_end, rtol, residual_tol, method, max_steps)
         d = problem.n_features
@@ -178,6 +202,15 @@ class Tile:
         self.residual_scales, self.shrinkage_errors = np.empty(size), np.empty(size)
         self.tallies, self.ends = (np.zeros((size, k), dtype=np.int64) for k in (plateaus.TALLY_SIZE, kernel.ENDS_SIZE))
         self.cursor = np.zeros(kernel.CURSOR_SIZE, dtype=np.int64)
+
+    def part(self, cells):
+        """Return a tile of some of the cells."""
+        rules, scales, ratios = (given if len(given) == 1 else [given[i] for i in cells]
+                                 for given in (self.rules, self.log_alphas, self.log_ratios))
+        size = len(cells)
+        return Tile(self.problem, rules, np.broadcast_to(scales, (size, len(scales[0]))),
+                    np.broadcast_to(ratios, (size, len(ratios[0]))), t_end=self.t_end, rtol=self.rtol,
+                    residual_tol=self.residual_tol, method=self.method, max_steps=self.max_steps)
 
     def _check_tops(self):
         tops = 2.0 * self.log_alphas + np.abs(self.log_ratios) if self.log_ratios.any() else 2.0 * self.log_alphas
@@ -225,7 +258,8 @@ class Tile:
             losses=losses, residuals=residuals, times=self.clocks[:, st.T].copy(), error_estimates=errors,
             n_steps=counts[:, st.ACCEPTED].copy(), n_rejected=counts[:, st.REJECTED].copy(), n_rhs=counts[:, st.RHS].copy(),
             n_factorizations=counts[:, st.FACTORIZATIONS].copy(), n_jumps=self.tallies[:, plateaus.JUMPS].copy(),
-            statuses=statuses, success=success, duality_gaps=np.full(self.n_cells, np.nan), problem=self.problem)
+            n_newton=np.zeros(self.n_cells, dtype=np.int64), statuses=statuses, success=success,
+            duality_gaps=np.full(self.n_cells, np.nan), problem=self.problem)
 
     def _errors(self):
         # As `Integration._error_estimate`, of all cells.
