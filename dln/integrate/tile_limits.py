@@ -18,7 +18,7 @@ from ..rules.sam import SAM
 from . import dual_limits
 from .tiles import STATUSES, Tile, TileResult
 
-_STOP = 1e-3  # relative residual at which an integration is closed
+_STOP = 3e-3  # relative residual at which an integration is closed
 _TOL = 1e-9  # relative residual of a limit, from which one more step is made
 _LARGEST = 4e7  # N^2 d above which one step of Newton's method, in one thread and not to be interrupted, lasts too long
 _BUDGET = 2e8
@@ -83,8 +83,9 @@ class _Limits:
                       _TOL, order, limits, memory, cursor, share)
 
     def duals(self, cells):
+        """Return the duals as a flow has them: ``int p = X^T dual``, the multipliers with the other sign."""
         basis = self.tile.rows.basis
-        return self.nus[cells] if basis is None else self.nus[cells] @ basis.T
+        return -self.nus[cells] if basis is None else -self.nus[cells] @ basis.T
 
 
 def _plain(tile):
@@ -101,7 +102,7 @@ def _plain(tile):
         scale, ratio = (table[i if len(table) > 1 else 0] for table in (tile.log_alphas, tile.log_ratios))
         d = tile.problem.n_features
         best = minimize_potential(tile.problem, log_alpha=np.broadcast_to(scale, d), log_ratio=np.broadcast_to(ratio, d))
-        limits.betas[i], duals[i], limits.residuals[i], limits.gaps[i] = best.beta, best.dual, best.residual, best.duality_gap
+        limits.betas[i], duals[i], limits.residuals[i], limits.gaps[i] = best.beta, -best.dual, best.residual, best.duality_gap
         limits.norms[i] = best.residual * tile.rows.target_norm
         limits.errors[i], limits.iterations[i] = max(best.residual, best.duality_gap), best.n_iterations
         limits.outcomes[i] = dual_limits.GOOD if best.success else dual_limits.OPEN
@@ -124,7 +125,7 @@ def _close(tile, result, penalties, limit_tol):
     converged = np.flatnonzero(result.statuses == STATUSES.index(Status.CONVERGED))
     limits = _Limits(tile)
     scales = result.log_effective_alphas.copy()
-    limits.solve(tile.rows.y, scales, converged, tile.nus, penalties)
+    limits.solve(tile.rows.y, scales, converged, -tile.nus, penalties)
     errors = limits.errors[converged]
     good = converged[(limits.outcomes[converged] == dual_limits.GOOD) & (errors <= limit_tol)]
     result.betas[good] = limits.betas[good]
