@@ -61,6 +61,20 @@ def test_targets_beyond_the_squares_of_floats(problem, size):
     assert relative_errors(tile.betas / size, flow_tile(problem, None, [-3.0], limits_only=True).betas) <= 1e-9
 
 
+def test_problems_too_large_for_one_call(problem, monkeypatch):
+    # Reference: the same limits from the compiled way.
+    scales = np.array([1.0, -3.0, -20.0])
+    tile = flow_tile(problem, None, scales, limits_only=True)
+    monkeypatch.setattr(tile_limits, "_LARGEST", 1.0)
+    for ratios in (None, [0.1], np.full((3, 24), 0.1)):
+        compiled = tile if ratios is None else assert_limits(problem, scales, np.full((3, 24), 0.1))
+        again = flow_tile(problem, None, scales, ratios, limits_only=True)
+        assert again.success.all() and np.all(relative_errors(again.betas, compiled.betas) <= 1e-9)
+        np.testing.assert_allclose(again.duals, compiled.duals, rtol=1e-7, atol=1e-9)
+    closed = flow_tile(problem, GR(0.05, 0.2), scales[:2], limits_only=True, rtol=1e-3)
+    assert closed.success.all() and not closed.n_newton.any()
+
+
 def test_no_targets(problem):
     # Reference: u = v is at rest.
     tile = flow_tile(dln.Problem(problem.X, np.zeros(10)), None, [0.0, -3.0], limits_only=True)

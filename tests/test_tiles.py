@@ -1,5 +1,8 @@
 """Tiles of flows: every cell is what `dln.flow` returns for it, to the last bit."""
 
+import _thread
+import threading
+
 import numpy as np
 import pytest
 
@@ -101,6 +104,19 @@ def test_the_loop_can_be_left_anywhere_and_goes_on_with_the_same_bits(problem):
     assert again.cursor[tile_kernel.CELL] == 3
     again.run()  # nothing is left to do, and nothing changes
     assert np.array_equal(whole.result().betas, again.result().betas)
+
+
+def test_interrupt_reaches_python():
+    # Reference: an interrupt sent while the kernel runs is raised before the tile is over.
+    problem = dln.sparse_regression(40, 4000, 10, noise=0.1, rng=0)
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            while True:
+                flow_tile(problem, SAM(0.01, per_sample=True), np.full(1000, -7.0), t_end=1e9, method="explicit")
+    finally:
+        timer.cancel()
 
 
 def test_what_a_tile_covers():

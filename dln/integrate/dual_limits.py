@@ -12,6 +12,7 @@ from .dual_path import MAX_NEWTON, RAISED, STEP, evaluate, follow, go_on, newton
 
 GOOD, OPEN = range(2)
 _CAUTION = 3.0  # times the estimate of an error
+_MOST_UNKNOWN = 1e-3  # of log alpha_eff: a flow whose end is known less well is not closed
 
 #: ``betas (C, d), nus (C, N), residuals, gaps, errors, norms of residuals (C,)``, and integers ``outcomes, iterations (C,)``.
 LIMITS = types.Tuple((MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, INTEGERS))
@@ -81,12 +82,17 @@ def _close(path, place, work, c, penalty, tol):
         return np.inf, 0, np.inf, np.inf
     rmatvec(X, p, 4.0, moved)
     farthest = 0.0
+    largest = 0.0
     for j in range(d):
         farthest = max(farthest, abs(moved[j]))
     tail(X, place.r, place.sizes, c, penalty[0], penalty[1], shrinkage)
     for j in range(d):
         path.log_alpha[j] -= 2.0 * shrinkage[j]
         farthest = max(farthest, 2.0 * abs(shrinkage[j]))
+        largest = max(largest, 2.0 * abs(shrinkage[j]))
+    doubt = min(1.0, _CAUTION * farthest)
+    if not largest * doubt <= _MOST_UNKNOWN:
+        return np.inf, 1, np.inf, np.inf
     residual, used, last = newton(path, place, work, tol, MAX_NEWTON)
     # d beta = 2 beta d log alpha + sizes (4 X^T d nu), and X d beta = 0.
     for j in range(d):
@@ -98,7 +104,7 @@ def _close(path, place, work, c, penalty, tol):
     for j in range(d):
         moved[j] = shrinkage[j] + place.sizes[j] * moved[j]
     length = norm(place.b)
-    return residual, used + 2, last, (norm(moved) / length if length > 0.0 else 0.0) * min(1.0, _CAUTION * farthest)
+    return residual, used + 2, last, (norm(moved) / length if length > 0.0 else 0.0) * doubt
 
 
 PATHS = types.void(DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, MATRIX, DATA_MATRIX, DATA_MATRIX, DATA_MATRIX,

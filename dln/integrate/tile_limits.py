@@ -15,13 +15,15 @@ from ..minimizer import minimize_potential
 from ..result import Status
 from ..rules import GradientFlow, GradientRegularization
 from ..rules.sam import SAM
+from ..scale_path import scale_path
 from . import dual_limits
 from .tiles import STATUSES, Tile, TileResult
 
 _STOP = 3e-3  # relative residual at which an integration is closed
 _TOL = 1e-9  # relative residual of a limit, from which one more step is made
-_LARGEST = 4e7  # N^2 d above which one step of Newton's method, in one thread and not to be interrupted, lasts too long
+_LARGEST = 4e6  # N^2 d above which a cell, in one thread and not to be interrupted, lasts too long: then BLAS and Python do it
 _BUDGET = 2e8
+_EPS = float(np.finfo(float).eps)
 
 
 def limit_tile(cells, settings, limit_tol):
@@ -98,6 +100,17 @@ def _plain(tile):
         order = np.argsort(-np.broadcast_to(log_alphas.max(axis=1), tile.n_cells), kind="stable")
         limits.solve(tile.rows.y, log_alphas, order)
     duals = limits.duals(slice(None))
+    left = np.flatnonzero(limits.outcomes != dual_limits.GOOD)
+    if left.size > 1 and tile.log_alphas.shape == (tile.n_cells, 1) and len(tile.log_ratios) == 1:
+        path = scale_path(tile.problem, log_alphas=tile.log_alphas[left, 0], log_ratio=np.squeeze(tile.log_ratios))
+        good = left[path.success]
+        for array, found in ((limits.betas, path.betas), (duals, -path.duals), (limits.residuals, path.residuals),
+                             (limits.gaps, path.duality_gaps)):
+            array[good] = found[path.success]
+        limits.norms[good] = limits.residuals[good] * tile.rows.target_norm
+        limits.errors[good] = np.maximum(limits.residuals[good], limits.gaps[good])
+        limits.iterations[left[0]] += path.n_iterations  # one walk, of all cells together
+        limits.outcomes[good] = dual_limits.GOOD
     for i in np.flatnonzero(limits.outcomes != dual_limits.GOOD):
         scale, ratio = (table[i if len(table) > 1 else 0] for table in (tile.log_alphas, tile.log_ratios))
         d = tile.problem.n_features
@@ -115,7 +128,8 @@ def _plain(tile):
     return TileResult(
         betas=limits.betas, log_effective_alphas=np.broadcast_to(tile.log_alphas, shape),
         effective_log_ratios=np.broadcast_to(tile.log_ratios, shape), duals=duals, losses=losses, residuals=limits.residuals,
-        times=np.full(size, np.inf), error_estimates=limits.errors, n_steps=zeros[0], n_rejected=zeros[1], n_rhs=zeros[2],
+        times=np.full(size, np.inf),
+        error_estimates=np.maximum(limits.errors, np.maximum(limits.residuals, _EPS)), n_steps=zeros[0], n_rejected=zeros[1], n_rhs=zeros[2],
         n_factorizations=zeros[3], n_jumps=zeros[4], n_newton=limits.iterations,
         statuses=np.where(good, *codes).astype(np.int8), success=good, duality_gaps=limits.gaps, problem=tile.problem)
 
