@@ -120,17 +120,17 @@ def _plain(tile):
         limits.errors[i], limits.iterations[i] = max(best.residual, best.duality_gap), best.n_iterations
         limits.outcomes[i] = dual_limits.GOOD if best.success else dual_limits.OPEN
     good = limits.outcomes == dual_limits.GOOD
-    size, zeros = tile.n_cells, np.zeros((5, tile.n_cells), dtype=np.int64)
-    shape = size, tile.problem.n_features
+    zeros = np.zeros((5, tile.n_cells), dtype=np.int64)
+    shape = tile.n_cells, tile.problem.n_features
     with np.errstate(over="ignore"):
         losses = 0.25 / tile.problem.n_samples * limits.norms**2 + tile.rows.unreachable_loss
     codes = [STATUSES.index(status) for status in (Status.CONVERGED, Status.STEP_LIMIT)]
     return TileResult(
         betas=limits.betas, log_effective_alphas=np.broadcast_to(tile.log_alphas, shape),
         effective_log_ratios=np.broadcast_to(tile.log_ratios, shape), duals=duals, losses=losses, residuals=limits.residuals,
-        times=np.full(size, np.inf),
-        error_estimates=np.maximum(limits.errors, np.maximum(limits.residuals, _EPS)), n_steps=zeros[0], n_rejected=zeros[1], n_rhs=zeros[2],
-        n_factorizations=zeros[3], n_jumps=zeros[4], n_newton=limits.iterations,
+        times=np.full(tile.n_cells, np.inf),
+        error_estimates=np.maximum(limits.errors, np.maximum(limits.residuals, _EPS)), n_steps=zeros[0],
+        n_rejected=zeros[1], n_rhs=zeros[2], n_factorizations=zeros[3], n_jumps=zeros[4], n_newton=limits.iterations,
         statuses=np.where(good, *codes).astype(np.int8), success=good, duality_gaps=limits.gaps, problem=tile.problem)
 
 
