@@ -43,6 +43,7 @@ def test_scales_and_shapes_of_their_own(problem):
     assert_limits(problem, rng.uniform(-6.0, 0.0, (5, 24)))
     assert_limits(problem, rng.uniform(-6.0, 0.0, (5, 24)), rng.standard_normal((5, 24)))
     assert_limits(problem, rng.uniform(-60.0, -50.0, 5), np.tile(rng.standard_normal(24), (5, 1)))
+    assert_limits(problem, rng.uniform(-6.0, 0.0, 5)[:, None] + rng.standard_normal(24), rng.integers(2, size=5) - 0.5)
 
 
 def test_degenerate_data(degenerate):
@@ -66,7 +67,7 @@ def test_problems_too_large_for_one_call(problem, monkeypatch):
     scales = np.array([1.0, -3.0, -20.0])
     tile = flow_tile(problem, None, scales, limits_only=True)
     monkeypatch.setattr(tile_limits, "_LARGEST", 1.0)
-    for ratios in (None, [0.1], np.full((3, 24), 0.1)):
+    for ratios in (None, [0.1], np.full((3, 24), 0.1), np.tile(np.linspace(0.1, 0.1 + 1e-13, 24), (3, 1))):
         compiled = tile if ratios is None else assert_limits(problem, scales, np.full((3, 24), 0.1))
         again = flow_tile(problem, None, scales, ratios, limits_only=True)
         assert again.success.all() and np.all(relative_errors(again.betas, compiled.betas) <= 1e-9)

@@ -68,6 +68,8 @@ def test_cells_with_rules_scales_and_shapes_of_their_own(problem):
     assert_same_as_flow(problem, rules, scales, ratios, rtol=1e-4)
     assert_same_as_flow(problem, None, scales, ratios)
     assert_same_as_flow(problem, None, scales - 60.0, ratios)
+    assert_same_as_flow(problem, None, np.repeat(scales[:, :1], 24, axis=1), np.zeros((6, 24)))
+    assert_same_as_flow(problem, GR(0.05, 0.2), np.tile(scales[0], (3, 1)), np.full((3, 24), 0.3), rtol=1e-4)
     assert_same_as_flow(problem, [dln.WeightDecay(0.01 * rng.random(24)) for _ in range(6)], scales[:, 0], rtol=1e-4)
 
 

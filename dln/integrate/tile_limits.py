@@ -97,12 +97,15 @@ def _plain(tile):
     shift = 0 if largest == 0.0 or 1e-120 < largest < 1e120 else int(np.frexp(largest)[1])
     log_alphas = tile.log_alphas - 0.5 * math.log(2.0) * shift
     if shift == 0:
-        order = np.argsort(-np.broadcast_to(log_alphas.max(axis=1), tile.n_cells), kind="stable")
+        # Falling scales, for one shape after the other.
+        keys = -log_alphas.max(axis=1), tile.log_ratios[:, 0]
+        order = np.lexsort([np.broadcast_to(key, tile.n_cells) for key in keys])
         limits.solve(tile.rows.y, log_alphas, order)
     duals = limits.duals(slice(None))
     left = np.flatnonzero(limits.outcomes != dual_limits.GOOD)
     if left.size > 1 and tile.log_alphas.shape == (tile.n_cells, 1) and len(tile.log_ratios) == 1:
-        path = scale_path(tile.problem, log_alphas=tile.log_alphas[left, 0], log_ratio=np.squeeze(tile.log_ratios))
+        ratio = np.broadcast_to(tile.log_ratios[0], tile.problem.n_features)
+        path = scale_path(tile.problem, log_alphas=tile.log_alphas[left, 0], log_ratio=ratio)
         good = left[path.success]
         for array, found in ((limits.betas, path.betas), (duals, -path.duals), (limits.residuals, path.residuals),
                              (limits.gaps, path.duality_gaps)):

@@ -180,13 +180,14 @@ class Tile:
         self.log_alphas = _table("log_alphas", log_alphas, d)
         self.log_ratios = _table("log_ratios", 0.0 if log_ratios is None else log_ratios, d)
         params = np.array([rule.parameters(d) for rule in rules])
-        self.cells = self.log_alphas, self.log_ratios, params
-        sizes = {name: len(table) for name, table in zip(("log_alphas", "log_ratios", "rules"), self.cells, strict=True)}
+        sizes = {"log_alphas": len(self.log_alphas), "log_ratios": len(self.log_ratios), "rules": len(rules)}
         self.n_cells = size = max(sizes.values())
         for name, length in sizes.items():
             if length not in (1, size):
                 raise ValueError(f"{name} has {length} cells and another argument {size}: give one or one for each cell")
         self._check_tops()
+        self.log_alphas, self.log_ratios = _shared(self.log_alphas), _shared(self.log_ratios)
+        self.cells = self.log_alphas, self.log_ratios, params
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
@@ -315,3 +316,9 @@ def _table(name, value, d):
     if len(bad):
         raise ValueError(f"{name}{list(map(int, bad[0])) if array.ndim else ''} must be finite, got {array[tuple(bad[0])]}")
     return np.ascontiguousarray(array.reshape(len(array) if array.ndim else 1, -1))
+
+
+def _shared(table):
+    """Return the table with one column where all are alike, and with one row where all are alike."""
+    table = table[:, :1] if np.all(table == table[:, :1]) else table
+    return np.ascontiguousarray(table[:1] if np.all(table == table[:1]) else table)
