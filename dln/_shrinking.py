@@ -29,15 +29,16 @@ _LEAST_ERROR = 0.3  # of the tolerance of the way, that log alpha_eff is taken t
 _TIGHTEN = 0.1  # of the tolerance that would just do, when a run is done again
 
 
-def starts_small(problem, rule, start, rtol):
-    """Whether all weights start so small, at most `rtol` of the data's scale, that the flow goes from plateau to plateau."""
-    if rule.time_dependent or rule.breakpoints:
-        return False
+def small_below(problem, rule, rtol, t_end=None, save_at=None, method="auto"):
+    """Return what log u0^2 and log v0^2 must all be below for `run_to_limit`; -inf where that is not for this rule or wish.
+
+    So small, at most `rtol` of the data's scale, the flow goes from plateau to plateau.
+    """
+    wished = t_end is None and save_at is None and method == "auto"
+    if not wished or not (rule.shrinks and rule.settles) or rule.time_dependent or rule.breakpoints:
+        return -math.inf
     scale = problem.row_space.coordinate_scale
-    if not scale > 0.0:
-        return False
-    largest = float((2.0 * start.log_alpha + np.abs(start.log_ratio)).max())
-    return largest < math.log(scale) + math.log(_ASLEEP * min(rtol, _SMALL))
+    return math.log(scale) + math.log(_ASLEEP * min(rtol, _SMALL)) if scale > 0.0 else -math.inf
 
 
 def run_to_limit(*arguments):

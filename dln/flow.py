@@ -7,7 +7,7 @@ import numpy as np
 from ._jit import address, entry_point
 from ._suggest import unknown
 from .deep_potential import checked_depth
-from .integrate import plateaus, rest, stepping
+from .integrate import plateaus, rest, starting, stepping
 from .integrate import state as st
 from .integrate.stops import checked_times
 from .integrate.tableaus import DOP853, RODAS5P, W6
@@ -35,7 +35,6 @@ _EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
 _INEXACT = _rosenbrock_arguments(W6, _MEMORY)
 _NO_TIMES = np.empty(0)
 _ROOM = 1 << 17  # numbers: 1 MB
-_ASLEEP = 1e-2  # coordinates below this times rtol, relative to the data's scale, may be held during a stiff step
 _EPS = float(np.finfo(float).eps)
 
 
@@ -106,10 +105,33 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
     rule = GradientFlow() if rule is None else rule
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a training rule such as dln.GradientFlow(), got {rule!r}")
-    if method not in METHODS:
-        raise ValueError(unknown("method", method, METHODS))
     scale = {"alpha": alpha, "log_alpha": log_alpha, "log_ratio": log_ratio, "initial_weights": initial_weights}
     depth = checked_depth(depth)
+    t_end, *settings = checked_settings(rule, t_end, rtol, residual_tol, method, max_steps)
+    settings = t_end, checked_times(save_at, t_end), *settings
+    if isinstance(rule, Flooding) and depth == 2.0:
+        from ._sliding import SlidingFlow  # it builds on this module
+
+        return SlidingFlow(problem, rule, initialize(problem.n_features, **scale), *settings).run()
+    if depth == 2.0:
+        arguments = problem, rule, initialize(problem.n_features, **scale), *settings
+        if rule.shrinks:
+            from ._shrinking import run_to_limit, small_below  # it builds on this module
+
+            start = arguments[2]
+            if (2.0 * start.log_alpha + np.abs(start.log_ratio)).max() < small_below(
+                    problem, rule, settings[2], t_end, save_at, method):
+                return run_to_limit(*arguments)
+        return Integration(*arguments).run()
+    from ._deep import DeepIntegration, deep_initialize  # it builds on this module
+
+    return DeepIntegration(depth, problem, rule, deep_initialize(problem.n_features, depth, **scale), *settings).run()
+
+
+def checked_settings(rule, t_end, rtol, residual_tol, method, max_steps):
+    """Return the settings of a run in the order in which `Integration` takes them, or raise an error that names the bad one."""
+    if method not in METHODS:
+        raise ValueError(unknown("method", method, METHODS))
     rtol = number("rtol", rtol, minimum=0.0, strict=True)
     loosest = 0.1 if rule.exact_curvature else 1e-2
     if rtol > loosest:
@@ -120,23 +142,27 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         t_end = number("t_end", t_end, minimum=0.0, strict=True)
     if isinstance(max_steps, bool) or not isinstance(max_steps, (int, np.integer)) or max_steps < 1:
         raise ValueError(f"max_steps must be a positive integer, got {max_steps!r}")
-    saved = checked_times(save_at, t_end)
-    settings = t_end, saved, max(rtol, 1e-14), residual_tol, method, int(max_steps)
-    if isinstance(rule, Flooding) and depth == 2.0:
-        from ._sliding import SlidingFlow  # it builds on this module
+    return t_end, max(rtol, 1e-14), residual_tol, method, int(max_steps)
 
-        return SlidingFlow(problem, rule, initialize(problem.n_features, **scale), *settings).run()
-    if depth == 2.0:
-        arguments = problem, rule, initialize(problem.n_features, **scale), *settings
-        if t_end is None and not saved.size and method == "auto" and rule.shrinks and rule.settles:
-            from ._shrinking import run_to_limit, starts_small  # it builds on this module
 
-            if starts_small(*arguments[:3], rtol):
-                return run_to_limit(*arguments)
-        return Integration(*arguments).run()
-    from ._deep import DeepIntegration, deep_initialize  # it builds on this module
+def attempts_per_call(X, stages, stiff_method):
+    """Return how many steps a call to the kernel may attempt: it lasts a fraction of a second, so that Ctrl-C is heard."""
+    flops = (4.0 * stages + (X.shape[0] if stiff_method else 0)) * X.size
+    return int(min(2000, max(1, 1e8 // (flops + 1000))))
 
-    return DeepIntegration(depth, problem, rule, deep_initialize(problem.n_features, depth, **scale), *settings).run()
+
+def room_for_awake(X):
+    """Return room for a part of X, and the same to read only: if more are awake, leaving the others out saves little."""
+    n, d = X.shape
+    room = np.empty(n * (min(d, max(_ROOM // n, d // 16)) + 1))
+    read = room.view()
+    read.flags.writeable = False
+    return room, read
+
+
+def largest_error(rtol, reach):
+    """Return the error estimate above which a run counts as inaccurate; `reach` is the largest log of a weight."""
+    return min(1e3 * rtol, max(rtol, 1e-2)) + 1e2 * _EPS * reach
 
 
 class Integration:
@@ -175,33 +201,17 @@ class Integration:
     # --- setting up ---------------------------------------------------------------------------------------------------
 
     def _scales(self):
-        # Everything is relative to the data's own scales, so that scaling X or y rescales the answer and nothing else.
-        beta_scale = self.rows.coordinate_scale
-        shaped = self.log_ratio.any()
-        top = float((self.log_product + np.abs(self.log_ratio) if shaped else self.log_product).max())
-        if top > 600.0:
+        self.scale = entry_point(starting.set_scales)(
+            self.X, self.y, self.c, starting.facts_of(self.rows), self.rtol, self.residual_tol, self.log_product,
+            self.log_ratio, self.settings, np.empty((starting.START_ROWS, self.X.shape[1])), self.r)
+        if math.isnan(self.scale):
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
-        self.scale = self.rows.target_norm
-        if shaped:
-            start = self.X @ difference_of_squares(self.log_product, self.log_ratio) - self.y
-            self.scale = max(self.scale, float(np.linalg.norm(start)))
-        log_scale = math.log(beta_scale) if beta_scale > 0.0 else -math.inf
-        s = self.settings
-        s[stepping.RTOL] = self.way
-        s[stepping.RESIDUAL_TOL] = self.residual_tol
-        s[stepping.DORMANT] = log_scale + math.log(1e-8)
-        s[stepping.ASLEEP] = log_scale + math.log(_ASLEEP * self.rtol)
-        # How large log(u/v) becomes at least, if beta is to reach its scale: small in the kernel regime.
-        s[stepping.KERNEL_RATIO] = math.exp(min(0.0, log_scale - top)) if beta_scale > 0.0 else 1.0
-        s[stepping.LOG_CEILING] = max(log_scale, top) + 100.0
-        s[stepping.COUPLING] = 4.0 * self.c * self.rows.largest_column**2
-        s[stepping.CALM_STRETCH] = 10.0
+        self.settings[stepping.RTOL] = self.way
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
-        tops = self.log_product + np.abs(self.log_ratio)
-        return isinstance(self.rule, GradientFlow) and tops.size > 0 and float(tops.max()) < min(
-            self.settings[stepping.ASLEEP], self.settings[stepping.DORMANT])
+        return isinstance(self.rule, GradientFlow) and entry_point(starting.sleeps)(
+            self.log_product, self.log_ratio, self.settings)
 
     def _cross_plateaus(self):
         n, d = self.X.shape
@@ -221,14 +231,8 @@ class Integration:
         chosen = _EXPLICIT if method == "explicit" else _EXACT if self.rule.exact_curvature else _INEXACT
         self.tableau, self.nodes, stages = chosen
         if method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
-            n, d = self.X.shape
-            # Room for a part of X: if more coordinates are awake, little is saved by leaving the others out.
-            self.buffer = np.empty(n * (min(d, max(_ROOM // n, d // 16)) + 1))
-            self.buffer_read = self.buffer.view()
-            self.buffer_read.flags.writeable = False
-        flops = (4.0 * stages + (0 if method == "explicit" else self.X.shape[0])) * self.X.size
-        # A call to the kernel lasts a fraction of a second, so that Ctrl-C is heard.
-        self.attempts = int(min(2000, max(1, 1e8 // (flops + 1000))))
+            self.buffer, self.buffer_read = room_for_awake(self.X)
+        self.attempts = attempts_per_call(self.X, stages, method != "explicit")
 
     def _kernels(self):
         kernel = plateaus.cross if self.methods[-1] == "plateaus" else stepping.advance
@@ -322,8 +326,7 @@ class Integration:
 
     def _hovers(self):
         """Whether the residual has not fallen by a thousandth in the last half of a long run that is to converge."""
-        steps, best = int(self.count[st.ACCEPTED]), int(self.count[st.BEST_AT])
-        return self.t_end is None and steps - best > max(2000, steps // 2)
+        return self.t_end is None and entry_point(starting.stalls)(self.count)
 
     def _weights(self):
         """Return (beta, log u, log v) of the state."""
@@ -338,7 +341,8 @@ class Integration:
         return float(self.clock[st.RESIDUAL])
 
     def _loss(self):
-        return 0.5 * self.c * self._residual_norm() ** 2 + self.rows.unreachable_loss
+        norm = self._residual_norm()
+        return 0.5 * self.c * norm * norm + self.rows.unreachable_loss
 
     def _keep(self):
         if self.clock[st.STARTED] == 0.0:
@@ -361,7 +365,7 @@ class Integration:
             error = max(error, self.rtol)  # a jump leaves a part of the tolerance
         # What is held during a step shows in no estimate.
         held = self.buffer.size or self.methods[-1] == "plateaus"
-        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), _ASLEEP * self.rtol if held else 0.0)
+        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), starting.HELD_BELOW * self.rtol if held else 0.0)
 
     def _result(self, reason, kind=FlowResult, **more):
         count, t = self.count.tolist(), float(self.clock[st.T])
@@ -396,7 +400,7 @@ class Integration:
     def _verdict(self, reason, t, steps, residual, error):
         h = float(self.clock[st.H])
         at = f"at t = {t:.6g} after {steps} steps"
-        limit = min(1e3 * self.rtol, max(self.rtol, 1e-2)) + 1e2 * _EPS * float(self.clock[st.REACH])
+        limit = largest_error(self.rtol, float(self.clock[st.REACH]))
         if reason in (st.AT_STOP, st.CONVERGED, st.STATIONARY) and not error <= limit:
             return Status.INACCURATE, (f"finished {at}, but the estimated relative error {error:.1e} is above {limit:.0e}; "
                                        f"ask for a smaller rtol")

@@ -1,0 +1,84 @@
+"""How a run starts, and when it has gone on for too long: what single runs and tiles of runs decide by the same code."""
+
+import math
+
+import numpy as np
+from numba import types
+
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._linalg import norm, residual
+from ..network import evaluate_weights
+from .state import ACCEPTED, BEST_AT
+from .stepping import (
+    ASLEEP,
+    CALM_STRETCH,
+    COUPLING,
+    DORMANT,
+    KERNEL_RATIO,
+    LOG_CEILING,
+    RESIDUAL_TOL,
+    RTOL,
+)
+
+#: What is known of the data: the size of a predictor, the largest norm of a column, the norm of y.
+COORDINATE_SCALE, LARGEST_COLUMN, TARGET_NORM, FACTS_SIZE = range(4)
+
+HELD_BELOW = 1e-2  # coordinates below this times rtol, relative to the data's scale, may be held during a stiff step
+LARGEST_TOP = 600.0  # of log u0^2 and log v0^2
+START_ROWS = 7  # of the work of `set_scales`
+
+SET_SCALES = types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64, types.float64,
+                           VECTOR, VECTOR, VECTOR, MATRIX, VECTOR)
+
+
+def facts_of(rows):
+    """Return what `set_scales` must know of the data, a `RowSpace`: shape (FACTS_SIZE,)."""
+    return np.array([rows.coordinate_scale, rows.largest_column, rows.target_norm])
+
+
+@njit(SET_SCALES)
+def set_scales(X, y, c, facts, rtol, residual_tol, log_product, log_ratio, settings, work_d, r):
+    """Fill the settings that depend on tolerances, data and start; return the scale of residuals, NaN where weights overflow.
+
+    Everything is relative to the data's own scales, so that scaling X or y rescales the answer and nothing else.
+    `work_d` is (START_ROWS, d), r (N,).
+    """
+    beta_scale, scale = facts[COORDINATE_SCALE], facts[TARGET_NORM]
+    top = -np.inf
+    shaped = False
+    for j in range(log_product.shape[0]):
+        top = max(top, log_product[j] + abs(log_ratio[j]))
+        shaped |= log_ratio[j] != 0.0
+    if not top < LARGEST_TOP:
+        return np.nan
+    if shaped:
+        evaluate_weights(log_product, log_ratio, work_d[0], work_d[1], work_d[2:START_ROWS])
+        residual(X, work_d[0], y, r)
+        scale = max(scale, norm(r))
+    log_scale = math.log(beta_scale) if beta_scale > 0.0 else -np.inf
+    settings[RTOL] = rtol
+    settings[RESIDUAL_TOL] = residual_tol
+    settings[DORMANT] = log_scale + math.log(1e-8)
+    settings[ASLEEP] = log_scale + math.log(HELD_BELOW * rtol)
+    # How large log(u/v) becomes at least, if beta is to reach its scale: small in the kernel regime.
+    settings[KERNEL_RATIO] = math.exp(min(0.0, log_scale - top)) if beta_scale > 0.0 else 1.0
+    settings[LOG_CEILING] = max(log_scale, top) + 100.0
+    settings[COUPLING] = 4.0 * c * facts[LARGEST_COLUMN] ** 2
+    settings[CALM_STRETCH] = 10.0
+    return scale
+
+
+@njit(types.boolean(VECTOR, VECTOR, VECTOR))
+def sleeps(log_product, log_ratio, settings):
+    """Whether every weight starts so small that a gradient flow will go from plateau to plateau."""
+    level = min(settings[ASLEEP], settings[DORMANT])
+    for j in range(log_product.shape[0]):
+        if not log_product[j] + abs(log_ratio[j]) < level:
+            return False
+    return log_product.shape[0] > 0
+
+
+@njit(types.boolean(INTEGERS))
+def stalls(count):
+    """Whether the residual has not fallen by a thousandth in the last half of a long run."""
+    return count[ACCEPTED] - count[BEST_AT] > max(2000, count[ACCEPTED] // 2)

@@ -1,0 +1,206 @@
+"""The compiled loop over the cells of a tile: what `flow.Integration` does for one run, without Python in between.
+
+It calls the very machine code that single runs call, by address, with the same shares of attempts: compiled into this loop
+once more it could be vectorised otherwise, and bits would differ.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+from numba import types
+
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
+from . import plateaus, starting, stepping
+from .plateaus import LIMIT_TOL
+from .state import (
+    ACCEPTED,
+    BEST_RESIDUAL,
+    BETA,
+    ERROR_OLD,
+    FOUND_CALM,
+    FOUND_STIFF,
+    LOG_PRODUCT,
+    LOG_RATIO,
+    REJECTED,
+    RUNNING,
+    STOP,
+)
+from .stepping import (
+    ASLEEP,
+    CALM_STRETCH,
+    DORMANT,
+    ERROR_GOAL,
+    RESIDUAL_SCALE,
+    RTOL,
+    STATIONARY_TOL,
+    SWITCHING,
+)
+
+call_advance = caller(stepping.ADVANCE)
+call_cross = caller(plateaus.CROSS)
+call_set_scales = caller(starting.SET_SCALES)
+
+EXPLICIT, ROSENBROCK, PLATEAUS = range(3)  # methods
+ANY, ONLY_EXPLICIT, ONLY_ROSENBROCK = range(3)  # those that were asked for
+
+# What is the same for all cells: floats, and integers.
+T_END, TILE_RTOL, TILE_RESIDUAL_TOL, OPTIONS_SIZE = range(4)
+(WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, FACTS_SIZE) = range(9)
+# Where the loop is: the cell, whether its run has begun, its method, and whether coordinates may have been held.
+CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(5)
+
+#: Addresses: `advance`, `cross`, `set_scales`, the rule's kernel, its curvature.
+KERNELS = types.UniTuple(types.intp, 5)
+#: ``A, C, b, error, second error, gamma, order, filtered, memory``: the arguments of `advance`.
+TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,
+                       types.boolean, types.float64))
+#: ``log_alphas, log_ratios, params`` of the cells: (C or 1, d or 1), (C or 1, d or 1), (C or 1, k).
+CELLS = types.UniTuple(DATA_MATRIX, 3)
+#: The state of one run: ``rows, work_d, params; z, f, r, error, settings, buffer; buffer_read; plateau, notes, peak``.
+STATE = types.Tuple((MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, DATA_VECTOR, MATRIX, VECTOR,
+                     VECTOR))
+#: ``betas (C, d), log_effective_alphas (C, d or 0), nus (C, N), clocks, scales (C,), shrinkage_errors (C,)``, and integers
+#: ``counts, tallies, ends (C, 3)``: the reason, the last method, and whether coordinates may have been held.
+ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR,
+                    types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C")))
+REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
+
+_CELLS = namedtuple("_CELLS", "log_alphas log_ratios params")
+_STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak")
+_ENDS = namedtuple("_ENDS", "betas log_effective_alphas nus clocks scales shrinkage_errors counts tallies ends")
+
+RUN_TILE = types.void(KERNELS, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, TABLEAU, TABLEAU,
+                      CELLS, STATE, ENDS, INTEGERS, types.float64)
+
+
+@njit(RUN_TILE)
+def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_given, state_given, ends_given, cursor, budget):
+    """Run cells, from where the cursor stands, until all are done or `budget` multiply-adds have been spent."""
+    cells, state, ends = _CELLS(*cells_given), _STATE(*state_given), _ENDS(*ends_given)
+    n_cells = ends.betas.shape[0]
+    n, d = X.shape
+    spent = 0.0
+    while cursor[CELL] < n_cells and spent < budget:
+        i = cursor[CELL]
+        count = ends.counts[i]
+        if cursor[BEGUN] == 0:
+            _begin(kernels[2], X, y, c, data, options, facts, cells, state, ends, cursor)
+            spent += 10.0 * n * d + 1e4
+        reason = RUNNING
+        while spent < budget:
+            before = count[ACCEPTED] + count[REJECTED]
+            left = facts[MAX_STEPS] - before
+            if left <= 0 or (options[T_END] == np.inf and starting.stalls(count)):
+                cursor[BEGUN] = 0
+                break
+            attempts = min(left, facts[EXPLICIT_SHARE] if cursor[METHOD] == EXPLICIT else facts[STIFF_SHARE])
+            reason = _call(kernels, X, y, c, explicit, stiff, cells, state, ends, cursor, attempts)
+            stages = explicit[0].shape[0] if cursor[METHOD] == EXPLICIT else stiff[0].shape[0] + n
+            spent += (1.0 + count[ACCEPTED] + count[REJECTED] - before) * (4.0 * stages * n * d + 1e3)
+            if reason == FOUND_STIFF or reason == FOUND_CALM:
+                _use(ROSENBROCK if reason == FOUND_STIFF else EXPLICIT, options, facts, state, cursor)
+                if reason == FOUND_CALM:
+                    state.settings[CALM_STRETCH] *= 2.0
+            elif reason != RUNNING:
+                cursor[BEGUN] = 0
+                break
+        if cursor[BEGUN] == 0:
+            _keep(reason, facts, cells, state, ends, cursor)
+            cursor[CELL] += 1
+
+
+@njit()
+def _row(table, i):
+    return i if table.shape[0] > 1 else 0
+
+
+@njit()
+def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor):
+    rows, settings, i = state.rows, state.settings, cursor[CELL]
+    clock = ends.clocks[i]
+    rows[:] = 0.0
+    state.z[:] = 0.0
+    state.f[:] = 0.0
+    state.r[:] = 0.0
+    state.error[:] = 0.0
+    settings[:] = 0.0
+    clock[:] = 0.0
+    clock[BEST_RESIDUAL] = np.inf
+    clock[ERROR_OLD] = 1.0
+    ends.counts[i] = 0
+    ends.tallies[i] = 0
+    scale, ratio = cells.log_alphas[_row(cells.log_alphas, i)], cells.log_ratios[_row(cells.log_ratios, i)]
+    for j in range(rows.shape[1]):
+        rows[LOG_PRODUCT, j] = 2.0 * scale[j if scale.shape[0] > 1 else 0]
+        rows[LOG_RATIO, j] = ratio[j if ratio.shape[0] > 1 else 0]
+    state.params[0] = cells.params[_row(cells.params, i)]
+    ends.scales[i] = call_set_scales(set_scales, (X, y, c, data, options[TILE_RTOL], options[TILE_RESIDUAL_TOL],
+                                                  rows[LOG_PRODUCT], rows[LOG_RATIO], settings, state.work_d, state.r))
+    free = options[T_END] == np.inf
+    settings[RESIDUAL_SCALE] = ends.scales[i] if free and facts[SETTLES] != 0 else -1.0
+    settings[STATIONARY_TOL] = 1e-6 if free else -1.0
+    settings[SWITCHING] = 1.0 if facts[WISH] == ANY and facts[LOOSE] == 0 else 0.0
+    clock[STOP] = options[T_END]
+    cursor[BEGUN] = 1
+    cursor[HELD] = 0
+    if facts[WISH] == ANY and facts[PLAIN] != 0 and starting.sleeps(rows[LOG_PRODUCT], rows[LOG_RATIO], settings):
+        _use(PLATEAUS, options, facts, state, cursor)
+    else:
+        _use(ROSENBROCK if facts[WISH] == ONLY_ROSENBROCK or facts[LOOSE] != 0 else EXPLICIT, options, facts, state, cursor)
+
+
+@njit()
+def _use(method, options, facts, state, cursor):
+    settings = state.settings
+    cursor[METHOD] = method
+    if method == PLATEAUS:
+        cursor[HELD] = 1
+        settings[ASLEEP] = min(settings[ASLEEP], settings[DORMANT])
+        if options[T_END] == np.inf:
+            # Only the limit is asked for: errors on the way die out, and whatever the way, the limit is the same.
+            settings[RTOL] = max(options[TILE_RTOL], LIMIT_TOL)
+            settings[ASLEEP] = settings[DORMANT]
+            settings[ERROR_GOAL] = options[TILE_RTOL]
+        state.plateau[:] = 0.0
+        state.notes[:] = 0.0
+        state.peak[:] = 0.0
+    elif method == ROSENBROCK and facts[SHRINKS] == 0:
+        cursor[HELD] = 1
+
+
+@njit()
+def _call(kernels, X, y, c, explicit, stiff, cells, state, ends, cursor, attempts):
+    i = cursor[CELL]
+    clock, count = ends.clocks[i], ends.counts[i]
+    if cursor[METHOD] == PLATEAUS:
+        A, C, m, e, _, gamma, order, _, memory = stiff
+        return call_cross(kernels[1], (
+            kernels[3], X, y, c, state.rows, state.z, state.f, state.r, state.error, clock, count, state.settings,
+            state.params[0], state.plateau, state.notes, state.peak, ends.tallies[i], A, C, m, e, gamma, order, memory,
+            attempts))
+    is_stiff = cursor[METHOD] == ROSENBROCK
+    A, C, b, high, low, gamma, order, filtered, memory = stiff if is_stiff else explicit
+    return call_advance(kernels[0], (
+        kernels[3], kernels[4], is_stiff, X, y, c, state.rows, state.z, state.f, state.r, state.error, clock, count,
+        state.settings, state.params, state.buffer, state.buffer_read, A, C, b, high, low, gamma, order, filtered, memory,
+        attempts))
+
+
+@njit()
+def _keep(reason, facts, cells, state, ends, cursor):
+    i = cursor[CELL]
+    n, d = state.r.shape[0], state.rows.shape[1]
+    ends.betas[i] = state.rows[BETA]
+    ends.nus[i] = state.z[:n]
+    largest = 0.0
+    if facts[SHRINKS] != 0:
+        scale = cells.log_alphas[_row(cells.log_alphas, i)]
+        for j in range(d):
+            ends.log_effective_alphas[i, j] = scale[j if scale.shape[0] > 1 else 0] - 2.0 * state.z[n + j]
+            size = abs(state.error[n + j])
+            if not size <= largest:  # NaN wins
+                largest = size
+    ends.shrinkage_errors[i] = largest
+    ends.ends[i, REASON] = reason
+    ends.ends[i, LAST_METHOD] = cursor[METHOD]
+    ends.ends[i, WAS_HELD] = cursor[HELD]
