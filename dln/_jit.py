@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,21 @@ def njit(signature=None, *, fastmath=False):
 _SIGNATURES: dict = {}
 
 
-@functools.cache
+_COMPILED: dict = {}
+_COMPILING = threading.RLock()
+
+
 def _compiled(function):
-    signature = _SIGNATURES[function]
-    function.compile(signature)
-    function.disable_compile()
-    return function.get_compile_result(signature)
+    found = _COMPILED.get(function)
+    if found is None:
+        with _COMPILING:  # of two threads that need it at once one compiles, which the other then finds disabled
+            found = _COMPILED.get(function)
+            if found is None:
+                signature = _SIGNATURES[function]
+                function.compile(signature)
+                function.disable_compile()
+                found = _COMPILED[function] = function.get_compile_result(signature)
+    return found
 
 
 def entry_point(function):

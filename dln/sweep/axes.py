@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -116,9 +117,9 @@ def checked_value(name, value, place=None):
 class Router:
     """Says where a parameter goes: to the function that makes the data, to the rule, to the clock (`flow`, `descend`, ...)."""
 
-    clock: object
-    rule_type: type
-    factory: object = None
+    clock: Any
+    rule_type: Any
+    factory: Any = None
 
     def _arguments(self, function):
         return [name for name, parameter in inspect.signature(function).parameters.items()

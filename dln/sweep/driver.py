@@ -22,14 +22,14 @@ def sweep(problem, rule=None, *zips, function=flow, measures=DEFAULT, store=None
           shard=None, **parameters):
     """Run a grid of trainings and measure each.
 
-    Every parameter that is given as a sequence becomes a dimension of the grid, in the order given; a single value is the same
-    for all cells.
+    Every parameter that is given as a sequence becomes a dimension of the grid, in the order given; a single value is the
+    same for all cells.
 
     Parameters
     ----------
     problem : Problem, sequence of Problem, or callable
-        The data; a sequence is an axis; a function of ``seed`` (or ``rng``), and of any other names that are then parameters,
-        makes the data of a cell.
+        The data; a sequence is an axis; a function of ``seed`` (or ``rng``), and of any other names that are then
+        parameters, makes the data of a cell.
     rule : Rule or class of rules, optional
         The training rule, or its class, whose parameters are then all given below; by default `GradientFlow`.
     *zips : Axis
@@ -37,13 +37,14 @@ def sweep(problem, rule=None, *zips, function=flow, measures=DEFAULT, store=None
     function : callable
         The clock: `dln.flow`, `dln.descend`, `dln.stochastic_flow`, `dln.momentum_flow`.
     measures : sequence of str or callable, or mapping of names to callables
-        What is kept of a run: names, see `docs/sweeps.md`, or functions of ``(run)`` or ``(run, prediction)`` that give a number.
-        A prediction is computed only where a measure wants it.  The status is always kept.
+        What is kept of a run: names, see `docs/sweeps.md`, or functions of ``(run)`` or ``(run, prediction)`` that give a
+        number.  A prediction is computed only where a measure wants it.  The status is always kept.
     store : path, optional
         A folder ``grid.zarr`` to which every tile is written when it is finished; the same call again resumes.
     executor : None, int, str or concurrent.futures.Executor, optional
-        None or "threads": one thread per core; an integer: so many threads; "processes": one spawned process per core; "serial"; or
-        any executor, such as ``dask.distributed.Client().get_executor()`` or ``mpi4py.futures.MPIPoolExecutor()``.
+        None or "threads": one thread per core; an integer: so many threads; "processes": one spawned process per core, or
+        "processes:4"; "serial"; or any executor, such as ``distributed.Client().get_executor()`` or
+        ``mpi4py.futures.MPIPoolExecutor()``.
     progress : bool or callable, optional
         By default a bar on standard error where that is a terminal.  A function is called as ``progress(done, n_cells)``.
     tile : int, optional
@@ -51,15 +52,15 @@ def sweep(problem, rule=None, *zips, function=flow, measures=DEFAULT, store=None
     shard : (int, int), optional
         ``(i, N)``: only every N-th tile, beginning with number i, from 0 to N - 1; needs `store`.
     **parameters
-        Parameters of the data, of the rule and of the clock: ``alpha`` or ``log_alpha``, ``gamma``, ``epsilon``, ``rho``, ``step``,
-        ``level``, ``decay``, ``depth``, ``noise``, ``seed``, ``rtol``, ``t_end``, ...  A scale per coordinate is an axis of shape
-        (K, d).
+        Parameters of the data, of the rule and of the clock: ``alpha`` or ``log_alpha``, ``gamma``, ``epsilon``, ``rho``,
+        ``step``, ``level``, ``decay``, ``depth``, ``noise``, ``seed``, ``rtol``, ``t_end``, ...  A scale per coordinate is an
+        axis of shape (K, d).
 
     Returns
     -------
     xarray.Dataset
-        One dimension per axis; one variable per measure, and ``status``.  Failed cells are NaN with their status.  With a store
-        the values are read when they are looked at.
+        One dimension per axis; one variable per measure, and ``status``.  Failed cells are NaN with their status.  With a
+        store the values are read when they are looked at.
 
     Raises
     ------
@@ -141,7 +142,8 @@ def _problem_axis(problem):
     try:
         problems = tuple(problem)
     except TypeError:
-        raise TypeError(f"problem must be a dln.Problem, a sequence of them or a function of a seed, got {shown(problem)}") from None
+        raise TypeError(f"problem must be a dln.Problem, a sequence of them or a function of a seed, got "
+                        f"{shown(problem)}") from None
     if not problems:
         raise ValueError("problem is empty: give at least one")
     for k, entry in enumerate(problems):

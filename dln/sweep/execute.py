@@ -9,6 +9,7 @@ import queue
 import signal
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,8 +127,8 @@ def _drain(plan, waiting, submit, window, done, told, hint, ours):
         raise KeyboardInterrupt(f"interrupted: {hint()}") from None
     except MemoryError as error:
         _cancel(running)
-        raise MemoryError(f"a tile of {plan.tile} cells does not fit into the memory of a worker: give a smaller tile=, or fewer "
-                          f"workers; {hint()}") from error
+        raise MemoryError(f"a tile of {plan.tile} cells does not fit into the memory of a worker: give a smaller tile=, or "
+                          f"fewer workers; {hint()}") from error
     except OSError as error:
         _cancel(running)
         if error.errno is None:
@@ -150,30 +151,38 @@ def _cancel(running):
 
 
 def _checked(executor):
-    """Refuse what is no executor."""
-    if isinstance(executor, str) and executor not in WORDS:
-        raise ValueError(unknown("executor", executor, WORDS))
-    if isinstance(executor, bool) or (isinstance(executor, int) and executor < 1):
-        raise ValueError(f"executor must be a number of threads, at least 1, got {executor!r}")
-    if not (executor is None or isinstance(executor, (str, int)) or callable(getattr(executor, "submit", None))):
-        raise TypeError(f"executor must be a number of threads, one of {', '.join(WORDS)}, or an executor of "
-                        f"concurrent.futures, got {executor!r}")
+    """Return ``(kind, number of workers)`` of a pool of ours, the kind None for an executor; refuse what is neither."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    kind, count = "threads", cores
+    if isinstance(executor, str):
+        kind, _, number = executor.partition(":")
+        if kind not in WORDS:
+            raise ValueError(unknown("executor", executor, WORDS))
+        count = int(number) if number.isdecimal() else 0 if number else cores
+    elif isinstance(executor, int):
+        count = 0 if isinstance(executor, bool) else executor
+    elif executor is not None:
+        if not callable(getattr(executor, "submit", None)):
+            raise TypeError(f"executor must be a number of threads, one of {', '.join(WORDS)}, or an executor of "
+                            f"concurrent.futures, got {executor!r}")
+        return None, 0
+    if count < 1:
+        raise ValueError(f"executor {executor!r}: there must be at least 1 worker, as in executor=2 or 'processes:2'")
+    return kind, count
 
 
 @contextmanager
 def _pool(executor, plan, writer, n_tiles):
     """Give ``(submit(tile), tiles in hand, whether the pool is ours)``."""
-    _checked(executor)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    kind, count = _checked(executor)
+    n_workers = min(count, n_tiles)
     job = functools.partial(_compute, plan, writer)
-    if executor == "serial":
+    if kind == "serial":
         yield lambda tile: _Serial().submit(job, tile), 1, True
-    elif executor is None or executor == "threads" or isinstance(executor, int):
-        n_workers = min(executor if isinstance(executor, int) else cores, n_tiles)
+    elif kind == "threads":
         with _closing(ThreadPoolExecutor(n_workers, "dln-sweep")) as pool:
             yield lambda tile: pool.submit(job, tile), AHEAD * n_workers, True
-    elif executor == "processes":
-        n_workers = min(cores, n_tiles)
+    elif kind == "processes":
         made = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _install, (_pickled(plan, writer),))
         with _closing(made) as pool:
             yield lambda tile: pool.submit(_compute_installed, tile), AHEAD * n_workers, True
@@ -182,8 +191,8 @@ def _pool(executor, plan, writer, n_tiles):
     else:
         blob, token = _pickled(plan, writer, executor), uuid.uuid4().hex
         # The token makes every sweep's tasks new ones: Dask would take the result of an equal task that it remembers.
-        n_workers = getattr(executor, "_max_workers", None)
-        window = AHEAD * n_workers if isinstance(n_workers, int) else UNKNOWN
+        has = getattr(executor, "_max_workers", None)
+        window = AHEAD * has if isinstance(has, int) else UNKNOWN
         yield lambda tile: executor.submit(_compute_elsewhere, blob, token, tile), window, False
 
 
@@ -205,20 +214,22 @@ def _compute(plan, writer, tile):
 
 def _pickled(plan, writer, executor=None):
     """Pickle what a worker needs, or say which part cannot be."""
-    dumps = pickle.dumps
+    dumps: Callable[..., bytes] = pickle.dumps
     if type(executor).__module__.partition(".")[0] == "distributed":
-        from distributed.protocol.pickle import dumps  # functions of the user's script, too
+        import cloudpickle  # Dask's own: it takes functions of the user's script, too
+
+        dumps = cloudpickle.dumps
     try:
         return dumps((plan, writer))
     except Exception as error:
         for measure in plan.measures:
             if measure.per_cell and not _picklable(measure.function, dumps):
-                raise TypeError(f"measure {measure.name!r} cannot be sent to other processes: define it with def at the top level of "
-                                f"a module, or use threads") from error
+                raise TypeError(f"measure {measure.name!r} cannot be sent to other processes: define it with def at the top "
+                                f"level of a module, or use threads") from error
         for name, value in {"problem": plan.problem, "rule": plan.rule, "function": plan.clock, **plan.fixed}.items():
             if not _picklable(value, dumps):
-                raise TypeError(f"{name} cannot be sent to other processes ({error}): define functions with def at the top level "
-                                f"of a module, or use threads") from error
+                raise TypeError(f"{name} cannot be sent to other processes ({error}): define functions with def at the top "
+                                f"level of a module, or use threads") from error
         raise
 
 
@@ -247,7 +258,8 @@ def _end_with(parent):
 
 
 def _compute_installed(tile):
-    return _compute(*_INSTALLED["plan"], tile)
+    plan, writer = _INSTALLED["plan"]
+    return _compute(plan, writer, tile)
 
 
 def _compute_elsewhere(blob, token, tile):

@@ -60,7 +60,7 @@ def _file_locked(file, alone, path):
                     yield
                 return
             raise
-        # Whoever had it before may have removed the file between its opening and its locking here: then this lock is of nothing.
+        # Whoever had it before may have removed the file between its opening and its locking: then this is a lock of nothing.
         with contextlib.suppress(FileNotFoundError):
             if os.fstat(handle).st_ino == os.stat(file).st_ino:
                 break

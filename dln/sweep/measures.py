@@ -155,8 +155,7 @@ def _prediction_error(ends):
 _BUILT_IN = (
     Measure("l1_norm", "l1 norm of beta", "units of beta", lambda ends: np.abs(ends.betas).sum(axis=1)),
     Measure("l2_norm", "l2 norm of beta", "units of beta", lambda ends: np.linalg.norm(ends.betas, axis=1)),
-    Measure("richness", "1 - |beta - beta_1| / |beta_2 - beta_1|: 0 at the interpolator of least l2 norm, 1 at that of least l1",
-            "1", _richness),
+    Measure("richness", "1 - |beta - beta_1| / |beta_2 - beta_1|, of the interpolators of least l1 and l2 norm", "1", _richness),
     Measure("distance_to_truth", "l2 distance of beta to the truth", "units of beta", _distance_to_truth),
     Measure("mean_log_effective_alpha", "mean over coordinates of log alpha_eff", "1",
             lambda ends: ends.log_effective_alphas.mean(axis=1)),
@@ -164,8 +163,10 @@ _BUILT_IN = (
             lambda ends: ends.log_effective_alphas.std(axis=1)),
     Measure("mean_log_shift", "mean over coordinates of log(alpha_eff/alpha)", "1",
             lambda ends: (ends.log_effective_alphas - ends.log_alphas).mean(axis=1)),
-    Measure("sharpness", "largest eigenvalue of the Hessian of the loss in the weights", "units of loss / weight^2", _sharpness),
-    Measure("hessian_trace", "trace of the Hessian of the loss in the weights", "units of loss / weight^2", _hessian_trace),
+    Measure("sharpness", "largest eigenvalue of the Hessian of the loss in the weights", "units of loss / weight^2",
+            _sharpness),
+    Measure("hessian_trace", "trace of the Hessian of the loss in the weights", "units of loss / weight^2",
+            _hessian_trace),
     Measure("gradient_norm", "norm of the gradient of the loss in the weights", "units of loss / weight", _gradient_norm),
     Measure("loss", "loss |X beta - y|^2 / (4N)", "units of y^2", lambda ends: ends.losses),
     Measure("residual", "norm of the reachable part of X beta - y, relative to y", "1", lambda ends: ends.residuals),
@@ -241,7 +242,7 @@ def measured(measures, ends: Ends):
 
 
 def _call(measure, ends, k):
-    arguments = (ends.run(k),)
+    arguments: tuple = (ends.run(k),)
     if measure.wants_prediction:
         best = ends.prediction(k)
         if best is None:

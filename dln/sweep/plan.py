@@ -5,6 +5,7 @@ import math
 import threading
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -39,9 +40,9 @@ class Plan:
         Cells of a tile along each axis.
     """
 
-    problem: object
-    rule: object
-    clock: object
+    problem: Any
+    rule: Any
+    clock: Any
     axes: tuple[Axis, ...]
     fixed: dict
     targets: dict
@@ -122,7 +123,7 @@ class Plan:
         """Return the training rule of a cell."""
         arguments = self.arguments(RULE, cell)
         if isinstance(self.rule, Rule):
-            return replace(self.rule, **arguments) if arguments else self.rule
+            return replace(self.rule, **arguments) if arguments else self.rule  # type: ignore[type-var]
         return self.rule(**arguments)
 
     def clock_arguments(self, cell):
@@ -197,8 +198,9 @@ _KEPT = 16
 def _cost(name, values, problem):
     """Predict how the cost of a run depends on one parameter: measured on flows of 20 x 100 data, good to a factor of 2."""
     if name in ("alpha", "log_alpha"):
-        logs = [float(np.min(value)) for value in values]
-        logs = np.log(np.maximum(logs, 1e-300)) if name == "alpha" else np.array(logs)
+        logs = np.array([float(np.min(value)) for value in values])
+        if name == "alpha":
+            logs = np.log(np.maximum(logs, 1e-300))
         return 1.0 + np.clip(-0.25 * (logs + 2.0), 0.0, 2.0)  # the smaller, the longer; flat once it goes by plateaus
     if name == "n_steps":
         return np.array(values, dtype=float)

@@ -1,8 +1,8 @@
 """The store: a Zarr group on disk, one array with exactly one chunk, and so one file, per tile.
 
-Zarr makes the template and reads; chunks are written here, because a chunk must be on the disk, whole, before it has its name,
-and Zarr neither flushes nor says what was there.  A chunk is raw little-endian floats and their CRC-32C, as Zarr's codecs
-``bytes`` and ``crc32c`` define it.  All measures of a tile are in one chunk: there is no state in which half of a tile is known.
+Zarr makes the template and reads; chunks are written here, because a chunk must be on the disk, whole, before it has its
+name, and Zarr does not flush.  A chunk is raw little-endian floats and their CRC-32C, as Zarr's codecs ``bytes`` and
+``crc32c`` define it.  All measures of a tile are in one chunk: there is no state in which half of a tile is known.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import os
 import shutil
 import struct
 import uuid
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +123,7 @@ class Store:
     def _create(self):
         """Make the template beside its place, then move it there: of several shards that begin at once one is first."""
         import zarr
+        from zarr.codecs import BytesCodec, Crc32cCodec
 
         plan = self.plan
         beside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:12]}.part")
@@ -132,8 +134,8 @@ class Store:
             names = [axis["name"] for axis in told["axes"]]
             group.create_array(
                 ARRAY, shape=(len(plan.measures), *plan.shape), chunks=(len(plan.measures), *plan.tile), dtype="float64",
-                fill_value=float("nan"), filters=None, compressors=[zarr.codecs.Crc32cCodec()],
-                serializer=zarr.codecs.BytesCodec(endian="little"), dimension_names=["measure", *names],
+                fill_value=float("nan"), filters=None, compressors=[Crc32cCodec()],
+                serializer=BytesCodec(endian="little"), dimension_names=["measure", *names],
                 attributes={"measures": [measure.name for measure in plan.measures]})
             for axis in told["axes"]:
                 for name, values in axis["values"].items():
@@ -166,11 +168,9 @@ class Store:
         told = schema(self.plan)
         for name in ("dln_sources", "versions"):
             if attributes["schema"]["attributes"][name] != told["attributes"][name]:
-                import warnings
-
-                warnings.warn(f"{self.path} was begun with other software ({name}: {attributes['schema']['attributes'][name]} there, "
-                              f"{told['attributes'][name]} here): its cells may differ in their last digits", RuntimeWarning,
-                              stacklevel=4)
+                before = attributes["schema"]["attributes"][name]
+                warnings.warn(f"{self.path} was begun with other software ({name}: {before} there, {told['attributes'][name]} "
+                              f"here): cells may differ in their last digits", RuntimeWarning, stacklevel=4)
 
     # --- tiles ----------------------------------------------------------------------------------------------------------
 
@@ -223,8 +223,8 @@ def read_attributes(path):
         if attributes["format"] != FORMAT:
             raise KeyError
     except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is not a store of dln.sweep ({file.name} is missing, damaged or of another program): give another "
-                         f"path") from None
+        raise ValueError(f"{path} is not a store of dln.sweep ({file.name} is missing, damaged or of another program): give "
+                         f"another path") from None
     return attributes
 
 
@@ -245,7 +245,8 @@ def open_sweep(path, *, count_failed=None):
     Returns
     -------
     xarray.Dataset
-        Shaped by the axes; cells not computed are NaN with the status -1, "not computed".  Values are read when they are looked at.
+        Shaped by the axes; cells not computed are NaN with the status -1, "not computed".  Values are read when they are
+        looked at.
 
     Raises
     ------
@@ -297,8 +298,8 @@ def _lazy(path, array, k, kind):
             try:
                 found = np.asarray(array[(k, *key)])
             except ValueError as error:
-                raise ValueError(f"a chunk of {path} is damaged ({error}): run the sweep again with the same arguments, and it is "
-                                 f"computed again") from error
+                raise ValueError(f"a chunk of {path} is damaged ({error}): run the sweep again with the same arguments, which "
+                                 f"computes it again") from error
             return typed(kind, found)
 
     return indexing.LazilyIndexedArray(Stored())
