@@ -81,6 +81,8 @@ def execute(plan, tiles, executor, store, done):
             raise RuntimeError(f"worker processes died {BREAKS} times without finishing a tile: out of memory (give a smaller "
                                f"tile=), or is the script without `if __name__ == '__main__':`? {_hint(store, told, n_all)}")
         waiting = list(reversed(lost)) + waiting if lost else waiting
+    if told.n_tiles != n_all:
+        raise RuntimeError(f"the executor has lost {n_all - told.n_tiles} of {n_all} tiles: it must give a future of its own for each")
     return told
 
 

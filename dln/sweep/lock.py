@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import socket
+import uuid
 
 try:
     import fcntl
@@ -40,7 +41,7 @@ def locked(path, shard=None):
 
 @contextlib.contextmanager
 def _file_locked(file, alone, path):
-    if fcntl is None:
+    if not _has_locks(file):
         with _by_existence(file, path, alone):
             yield
         return
@@ -53,12 +54,6 @@ def _file_locked(file, alone, path):
             os.close(handle)
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise _refusal(path, holder) from None
-            if error.errno in _UNSUPPORTED:
-                with contextlib.suppress(OSError):
-                    os.unlink(file)
-                with _by_existence(file, path, alone):
-                    yield
-                return
             raise
         # Whoever had it before may have removed the file between its opening and its locking: then this is a lock of nothing.
         with contextlib.suppress(FileNotFoundError):
@@ -76,6 +71,24 @@ def _file_locked(file, alone, path):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(file)
         os.close(handle)
+
+
+def _has_locks(file):
+    """Whether the file system has locks; tried on another file, as who has the lock may have made the file itself."""
+    if fcntl is None:
+        return False
+    other = file.with_name(f".{file.name}.{uuid.uuid4().hex[:12]}.part")
+    handle = os.open(other, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return False
+    finally:
+        os.close(handle)
+        os.unlink(other)
+    return True
 
 
 @contextlib.contextmanager

@@ -174,7 +174,7 @@ class Plan:
         axes = {axis.name: {name: describe(values) for name, values in axis.values.items()} for axis in self.axes}
         return {"dln version": __version__, "function": describe(self.clock), "rule": describe(self.rule), "data": self.data,
                 "dimensions": list(axes), "axis": axes, "parameter": given,
-                "measures": [measure.identity for measure in self.measures], "tile": list(self.tile)}
+                "measures": [measure.identity for measure in self.measures], "tile": " x ".join(map(str, self.tile))}
 
     @functools.cached_property
     def data(self):
