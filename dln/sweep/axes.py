@@ -1,5 +1,7 @@
 """What is swept: axes with one parameter or several zipped ones, and where each parameter goes: data, rule or clock."""
 
+import importlib
+import importlib.util
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._suggest import unknown
+from ..flow import flow
 from ..problem import Problem, shown
 
 #: Parameters that are real numbers: whole ones are converted, so that 1 and 1.0 make the same grid.
@@ -127,8 +130,9 @@ class Router:
 
     @property
     def of_clock(self):
-        """Arguments of the clock."""
-        return [name for name in self._arguments(self.clock) if name not in ("problem", "rule")]
+        """Arguments of the clock; for `flow` also those of the kernel for whole tiles."""
+        more = tile_arguments() if self.clock is flow else []
+        return [name for name in self._arguments(self.clock) if name not in ("problem", "rule")] + more
 
     @property
     def of_rule(self):
@@ -170,6 +174,17 @@ class Router:
         return unknown("parameter", name, [*rule, *clock, *data, "seed"])
 
 
-def listed(axes):
-    """Return the axes' parameters and sizes in words, such as ``gamma (3) x alpha (5)``."""
-    return " x ".join(f"{axis.name} ({axis.size})" for axis in axes) or "one cell"
+def tile_kernel():
+    """Return the module that integrates whole tiles in one compiled call, or None."""
+    if importlib.util.find_spec("dln.integrate.tiles") is None:
+        return None
+    return importlib.import_module("dln.integrate.tiles")
+
+
+def tile_arguments():
+    """Return the arguments that `flow` does not have, but the kernel for whole tiles: `limits_only` and its tolerance."""
+    module = tile_kernel()
+    if module is None:
+        return []
+    known = {*inspect.signature(flow).parameters, "rules", "log_alphas", "log_ratios"}
+    return [name for name in inspect.signature(module.flow_tile).parameters if name not in known]

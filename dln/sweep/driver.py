@@ -9,13 +9,14 @@ import numpy as np
 from ..flow import flow
 from ..problem import Problem, shown
 from ..rules import GradientFlow, Rule
-from .axes import DATA, RULE, Axis, Router, checked_value, checked_values, is_axis
+from .axes import DATA, RULE, Axis, Router, checked_value, checked_values, is_axis, tile_arguments
 from .dataset import dataset, schema, typed
 from .execute import execute
 from .measures import DEFAULT, checked_measures
 from .plan import Plan, tile_shape
 from .progress import bar
 from .store import Store
+from .tile import covered
 
 
 def sweep(problem, rule=None, *zips, function=flow, measures=DEFAULT, store=None, executor=None, progress=None, tile=None,
@@ -188,6 +189,10 @@ def _knock(plan, router):
         try:
             training = plan.rule_of(cell)
             arguments = plan.clock_arguments(cell)
+            limits = [name for name in tile_arguments() if name in arguments] if plan.clock is flow else []
+            if limits and not covered([training], arguments):
+                raise ValueError(f"{limits[0]} is not for {type(training).__name__} with these arguments: leave it out")
+            arguments = {name: value for name, value in arguments.items() if name not in limits}
             if "n_steps" in arguments:
                 arguments = {name: value for name, value in arguments.items() if name != "save_at"}
                 arguments["n_steps"] = min(operator.index(arguments["n_steps"]), 1)

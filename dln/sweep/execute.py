@@ -82,7 +82,8 @@ def execute(plan, tiles, executor, store, done):
                                f"tile=), or is the script without `if __name__ == '__main__':`? {_hint(store, told, n_all)}")
         waiting = list(reversed(lost)) + waiting if lost else waiting
     if told.n_tiles != n_all:
-        raise RuntimeError(f"the executor has lost {n_all - told.n_tiles} of {n_all} tiles: it must give a future of its own for each")
+        raise RuntimeError(f"the executor has lost {n_all - told.n_tiles} of {n_all} tiles: it must give each a future of its "
+                           f"own")
     return told
 
 

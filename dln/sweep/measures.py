@@ -155,7 +155,8 @@ def _prediction_error(ends):
 _BUILT_IN = (
     Measure("l1_norm", "l1 norm of beta", "units of beta", lambda ends: np.abs(ends.betas).sum(axis=1)),
     Measure("l2_norm", "l2 norm of beta", "units of beta", lambda ends: np.linalg.norm(ends.betas, axis=1)),
-    Measure("richness", "1 - |beta - beta_1| / |beta_2 - beta_1|, of the interpolators of least l1 and l2 norm", "1", _richness),
+    Measure("richness", "1 - |beta - beta_1| / |beta_2 - beta_1|, of the interpolators of least l1 and l2 norm", "1",
+            _richness),
     Measure("distance_to_truth", "l2 distance of beta to the truth", "units of beta", _distance_to_truth),
     Measure("mean_log_effective_alpha", "mean over coordinates of log alpha_eff", "1",
             lambda ends: ends.log_effective_alphas.mean(axis=1)),

@@ -1,13 +1,12 @@
 """One tile of a sweep: its cells are run, by one compiled call where there is one, and measured."""
 
-import importlib.util
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..flow import flow
 from ..network import initialize
-from .axes import CLOCK, DATA
+from .axes import CLOCK, DATA, tile_arguments, tile_kernel
 from .ends import CODES, ERROR, SUCCESS, Ends
 from .measures import measured
 
@@ -74,7 +73,7 @@ def _ends(plan, cells):
     problem = plan.problem_of(cells[0])
     rules, message = _rules(plan, cells)
     arguments = plan.clock_arguments(cells[0])
-    if plan.clock is flow and not message and _covered(rules, arguments):
+    if plan.clock is flow and not message and covered(rules, arguments):
         try:
             return _in_one_piece(plan, problem, rules, cells, arguments), ""
         except _RAISED:
@@ -97,19 +96,13 @@ def _rules(plan, cells):
     return rules, first
 
 
-def _kernel():
-    """Return the module of the kernel for whole tiles, or None."""
-    if importlib.util.find_spec("dln.integrate.tiles") is None:
-        return None
-    return importlib.import_module("dln.integrate.tiles")
-
-
-def _covered(rules, arguments):
-    kernel = _kernel()
-    given = set(arguments) - _SCALES
-    return (kernel is not None and given <= {"t_end", "rtol", "residual_tol", "method", "max_steps", "depth", "limits_only",
-                                             "limit_tol"}
-            and all(kernel.tile_covers(rule, depth=arguments.get("depth", 2)) for rule in set(map(id, rules)) and rules))
+def covered(rules, arguments):
+    """Whether one compiled call integrates flows of these rules with these arguments."""
+    kernel = tile_kernel()
+    if kernel is None or "initial_weights" in arguments:
+        return False
+    way = {name: arguments[name] for name in ("depth", "save_at") if name in arguments}
+    return all(kernel.tile_covers(rule, **way) for rule in {id(rule): rule for rule in rules}.values())
 
 
 def _in_one_piece(plan, problem, rules, cells, arguments):
@@ -125,7 +118,7 @@ def _in_one_piece(plan, problem, rules, cells, arguments):
             starts[key] = initialize(d, **scale)
         log_alphas[k], log_ratios[k] = starts[key].log_alpha, starts[key].log_ratio
     options = {name: value for name, value in arguments.items() if name not in _SCALES and name != "depth"}
-    result = _kernel().flow_tile(problem, rules, log_alphas, log_ratios if log_ratios.any() else None, **options)
+    result = tile_kernel().flow_tile(problem, rules, log_alphas, log_ratios if log_ratios.any() else None, **options)
     logs, betas = result.log_effective_alphas, result.betas
     log_us, log_vs = _weights(betas, logs)
     return Ends(
@@ -148,12 +141,15 @@ def _weights(betas, logs):
 
 def _one_by_one(plan, problem, rules, cells, message):
     """Run cells one after the other: any clock, any rule."""
-    runs = []
+    by_kernel = set(tile_arguments()) & set(plan.clock_arguments(cells[0]))  # only the limits: not known to `flow`
+    runs: list[Any] = []
     for cell, rule in zip(cells, rules, strict=True):
         run = None
         if rule is not None:
             try:
-                run = plan.clock(problem, rule, **plan.clock_arguments(cell))
+                arguments = plan.clock_arguments(cell)
+                run = (_in_one_piece(plan, problem, [rule], [cell], arguments).run(0) if by_kernel
+                       else plan.clock(problem, rule, **arguments))
             except _RAISED as error:
                 message = message or f"{error} at {plan.words(cell)}"
         runs.append(run)

@@ -62,4 +62,5 @@ def wait_for_tiles():
 
 def tiles(store):
     """List the files of the tiles of a store."""
-    return sorted(file for file in (Path(store) / "values" / "c").rglob("*") if file.is_file() and not file.name.endswith(".part"))
+    files = (Path(store) / "values" / "c").rglob("*")
+    return sorted(file for file in files if file.is_file() and not file.name.endswith(".part"))

@@ -129,7 +129,8 @@ def cluster():
     """A real scheduler and two real worker processes on loopback."""
     from distributed import Client
 
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}", "OPENBLAS_NUM_THREADS": "1", "DLN_TEST_PAUSE": "0.2"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}", "OPENBLAS_NUM_THREADS": "1",
+                                "DLN_TEST_PAUSE": "0.2"}
     quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -173,8 +174,8 @@ def test_dask_with_a_worker_killed_on_the_way(cluster, tmp_path):
     from dln import cli
 
     # The same engine from the command line.
-    assert cli.main(["sweep", "diabetes", "--n-samples", "5", "--alpha", "0.1,0.2", "--out", str(tmp_path / "cli.zarr"), "--dask",
-                     address]) == 0
+    assert cli.main(["sweep", "diabetes", "--n-samples", "5", "--alpha", "0.1,0.2", "--out", str(tmp_path / "cli.zarr"),
+                     "--dask", address]) == 0
 
 
 MPI = """
@@ -196,7 +197,8 @@ if __name__ == "__main__":
 def test_mpi(tmp_path, expected):
     script = tmp_path / "script.py"
     script.write_text(MPI.format(root=str(ROOT), helpers=str(HELPERS), store=str(tmp_path / "grid.zarr")))
-    command = ["mpiexec", "--oversubscribe", "--allow-run-as-root", "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script)]
+    command = ["mpiexec", "--oversubscribe", "--allow-run-as-root", "-n", "3", sys.executable, "-m", "mpi4py.futures",
+               str(script)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
                          env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
     assert run.returncode == 0, run.stderr

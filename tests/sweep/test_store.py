@@ -123,7 +123,7 @@ def spoil_zeros(file):  # what some file systems leave of a file that was not fl
 def test_a_damaged_tile_is_found_and_computed_again(store, whole, spoil):
     spoil(tiles(store)[5])
     if spoil is not Path.unlink:
-        with pytest.raises(ValueError, match="damaged .* run the sweep again"):
+        with pytest.raises(ValueError, match=r"damaged .* run the sweep again"):
             dln.open_sweep(store).l1_norm.load()
     grid, count = computed(store)
     assert count == 1
@@ -274,7 +274,7 @@ def test_a_disk_that_takes_a_part_of_a_tile(tmp_path, whole):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
     try:
-        with pytest.raises(OSError, match="File too large: 0 of 11 tiles are in .* to resume"):
+        with pytest.raises(OSError, match=r"File too large: 0 of 11 tiles are in .* to resume"):
             sweep(store, executor="serial")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -299,7 +299,7 @@ def test_no_space_is_said_with_the_file(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write into every folder; the next test shows the message to root, too")
 def test_a_folder_that_may_only_be_read(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError, match="grid.zarr"):
+    with pytest.raises(PermissionError, match=r"grid\.zarr"):
         sweep(tmp_path / "grid.zarr")
 
 

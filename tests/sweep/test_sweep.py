@@ -207,7 +207,8 @@ def test_predictions_only_where_they_are_wanted(problem, monkeypatch):
 
 
 def test_failed_cells_are_nan_and_keep_their_status(problem):
-    grid = dln.sweep(problem, alpha=[1e-3, 1e-2], max_steps=[2, 10_000], measures=["l1_norm", "steps", "t", sweep_functions.largest])
+    grid = dln.sweep(problem, alpha=[1e-3, 1e-2], max_steps=[2, 10_000],
+                     measures=["l1_norm", "steps", "t", sweep_functions.largest])
     assert (grid.status.sel(max_steps=2) == list(dln.Status).index(dln.Status.STEP_LIMIT)).all()
     failed = ~grid.status.isin(grid.status.success_values)
     assert failed.values.tolist() == [[True, False]] * 2
@@ -313,8 +314,9 @@ def test_a_measure_that_fails_stops_the_sweep_and_says_where(problem, measure, m
     assert message in str(stopped.value)
 
 
-@pytest.mark.parametrize("shape, data_axes, tile", [((100, 100), (), None), ((7,), (), None), ((3, 5, 11), (0,), 10), ((1, 1), (), 1),
-                                                    ((1000, 1000), (0,), None), ((), (), None)])
+@pytest.mark.parametrize("shape, data_axes, tile", [
+    ((100, 100), (), None), ((7,), (), None), ((3, 5, 11), (0,), 10), ((1, 1), (), 1), ((1000, 1000), (0,), None),
+    ((), (), None)])
 def test_tiles_cover_every_cell_once_and_shards_every_tile(problem, shape, data_axes, tile):
     """Reference: a count of the grid."""
     from dln.sweep.axes import CLOCK, DATA, Axis
