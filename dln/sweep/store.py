@@ -56,7 +56,11 @@ class Writer:
 
 
 def write_file(file, data):
-    """Write a file that is there as a whole or not at all, whatever happens and when."""
+    """Write a file that is there as a whole or not at all, whatever happens and when.
+
+    It is flushed before it has its name. The name itself is not: a tile that is not there after a power cut is computed again,
+    while flushing folders would take as long as the files.
+    """
     folder = os.path.dirname(file)
     os.makedirs(folder, exist_ok=True)
     beside = os.path.join(folder, f".{os.path.basename(file)}.{uuid.uuid4().hex[:12]}.part")
@@ -72,7 +76,6 @@ def write_file(file, data):
         if isinstance(error, OSError) and error.filename is None:
             error.filename = file
         raise
-    _flush_folder(folder)
 
 
 def _flush_folder(folder):

@@ -107,16 +107,7 @@ def covered(rules, arguments):
 
 def _in_one_piece(plan, problem, rules, cells, arguments):
     """Run cells by one call of the kernel."""
-    d = problem.n_features
-    starts: dict = {}
-    log_alphas, log_ratios = np.empty((len(cells), d)), np.empty((len(cells), d))
-    axes = plan.axes_of(CLOCK)
-    for k, cell in enumerate(cells):
-        key = tuple(cell[axis] for axis in axes)
-        if key not in starts:
-            scale = {name: value for name, value in plan.clock_arguments(cell).items() if name in _SCALES}
-            starts[key] = initialize(d, **scale)
-        log_alphas[k], log_ratios[k] = starts[key].log_alpha, starts[key].log_ratio
+    log_alphas, log_ratios = _starts(plan, problem.n_features, cells, arguments)
     options = {name: value for name, value in arguments.items() if name not in _SCALES and name != "depth"}
     result = tile_kernel().flow_tile(problem, rules, log_alphas, log_ratios if log_ratios.any() else None, **options)
     logs, betas = result.log_effective_alphas, result.betas
@@ -127,6 +118,22 @@ def _in_one_piece(plan, problem, rules, cells, arguments):
         residuals=result.residuals, times=result.times, n_steps=result.n_steps,
         codes=np.where(result.success | ~np.isin(result.statuses, SUCCESS), result.statuses, ERROR), rules=rules,
         words=lambda k: plan.words(cells[k]))
+
+
+def _starts(plan, d, cells, arguments):
+    """Return the logarithms of the initial scales and ratios, (C, d) each, as `initialize` gives them for each value alone."""
+    fixed = initialize(d, **{name: value for name, value in arguments.items() if name in _SCALES})
+    index = np.array(cells, dtype=np.int64).reshape(len(cells), len(plan.axes))
+    tables = {"log_alpha": np.broadcast_to(fixed.log_alpha, (len(cells), d)),
+              "log_ratio": np.broadcast_to(fixed.log_ratio, (len(cells), d))}
+    for k, axis in enumerate(plan.axes):
+        for name, values in axis.values.items():
+            if name in _SCALES:
+                used, rows = np.unique(index[:, k], return_inverse=True)
+                kept, needed = ("log_ratio", {"log_alpha": 0.0}) if name == "log_ratio" else ("log_alpha", {})
+                starts = [initialize(d, **needed, **{name: values[i]}) for i in used]
+                tables[kept] = np.array([getattr(start, kept) for start in starts])[rows]
+    return tables["log_alpha"], tables["log_ratio"]
 
 
 def _weights(betas, logs):

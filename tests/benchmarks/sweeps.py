@@ -1,6 +1,7 @@
-"""What sweeps cost, on two threads: ``python tests/benchmarks/sweeps.py [PART ...]``, parts: overhead, store, diagrams, scaling.
+"""What sweeps cost, on two threads: ``python tests/benchmarks/sweeps.py [PART ...]``; the parts are below.
 
-overhead: the machinery per cell, beyond the kernel, with runs that have converged before they begin and measures that do nothing.
+overhead: the machinery per cell, beyond the kernel, with runs that have converged before they begin and nothing measured.
+store:    what writing a tile takes.
 diagrams: 100 x 100 runs, N = 20, d = 100, of gradient flow (scales x seeds) and of gradient regularization (scales x gamma).
 scaling:  one worker against two, in turns; the ratio of the best times.
 """
@@ -79,7 +80,8 @@ def diagrams():
     """Print the time of two phase diagrams."""
     scales = np.geomspace(1e-6, 10, 100)
     for name, call in {
-            "gradient flow, 100 scales x 100 data": lambda **more: dln.sweep(data, seed=range(100), alpha=scales, rtol=1e-5, **more),
+            "gradient flow, 100 scales x 100 data": lambda **more: dln.sweep(
+                data, seed=range(100), alpha=scales, rtol=1e-5, **more),
             "gradient regularization, 100 scales x 100 gammas": lambda **more: dln.sweep(
                 PROBLEM, GR, gamma=np.geomspace(1e-2, 10, 100), epsilon=0.2, alpha=scales, rtol=1e-5, **more)}.items():
         with tempfile.TemporaryDirectory() as folder:
