@@ -11,7 +11,7 @@ from ..problem import Problem, shown
 from ..rules import GradientFlow, Rule
 from .axes import DATA, RULE, Axis, Router, checked_value, checked_values, is_axis, tile_arguments
 from .dataset import dataset, schema, typed
-from .execute import execute
+from .execute import checked_executor, execute
 from .measures import DEFAULT, checked_measures
 from .plan import Plan, tile_shape
 from .progress import bar
@@ -74,6 +74,7 @@ def sweep(problem, rule=None, *zips, function=flow, measures=DEFAULT, store=None
     """
     plan = make_plan(problem, rule, zips, function, measures, tile, parameters)
     shard = _checked_shard(shard, store)
+    checked_executor(executor)
     if store is None:
         values = np.full((len(plan.measures), *plan.shape), np.nan)
 

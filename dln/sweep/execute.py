@@ -67,7 +67,6 @@ def execute(plan, tiles, executor, store, done):
     told = Told()
     tiles = [int(tile) for tile in tiles]
     if not tiles:
-        _checked(executor)
         return told
     writer = None if store is None else store.writer
     waiting, n_all, breaks = list(reversed(tiles)), len(tiles), 0
@@ -153,7 +152,7 @@ def _cancel(running):
 # Pools
 
 
-def _checked(executor):
+def checked_executor(executor):
     """Return ``(kind, number of workers)`` of a pool of ours, the kind None for an executor; refuse what is neither."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     kind, count = "threads", cores
@@ -177,7 +176,7 @@ def _checked(executor):
 @contextmanager
 def _pool(executor, plan, writer, n_tiles):
     """Give ``(submit(tile), tiles in hand, whether the pool is ours)``."""
-    kind, count = _checked(executor)
+    kind, count = checked_executor(executor)
     n_workers = min(count, n_tiles)
     job = functools.partial(_compute, plan, writer)
     if kind == "serial":
