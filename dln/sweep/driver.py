@@ -3,6 +3,7 @@
 import inspect
 import operator
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
@@ -131,10 +132,10 @@ def make_plan(problem, rule=None, zips=(), function=flow, measures=DEFAULT, tile
     data_axes = [k for k, axis in enumerate(axes) if any(kind == DATA for name in axis.values for kind, _ in targets[name])]
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, (int, np.integer)) or tile < 1):
         raise ValueError(f"tile must be a number of cells, at least 1, got {tile!r}")
-    plan = Plan(problem, rule, function, tuple(axes), fixed, targets, checked_measures(measures),
-                tile_shape(axes, data_axes, tile))
+    plan = Plan(problem, rule, function, tuple(axes), fixed, targets, checked_measures(measures), tuple(1 for _ in axes))
     _knock(plan, router)
-    return plan
+    n_features = plan.problem_of((0,) * len(axes)).n_features
+    return replace(plan, tile=tile_shape(axes, data_axes, n_features, tile))
 
 
 def _problem_axis(problem):

@@ -18,6 +18,8 @@ from .identity import describe, digest
 LEAST, MANY = 16, 64
 #: From MOST cells on tiles only grow so that there are not more than FILES of them: each is a file.
 MOST, FILES = 1024, 16384
+#: Numbers in one array over the cells and coordinates of a tile: the memory of a worker is some ten times that.
+NUMBERS = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +211,7 @@ def _cost(name, values, problem):
     return np.ones(len(values))
 
 
-def tile_shape(axes, data_axes, wanted=None):
+def tile_shape(axes, data_axes, n_features, wanted=None):
     """Return the cells of a tile along each axis: it depends on the grid alone, never on who will compute it.
 
     Axes that change the data are cut first, as a kernel runs cells of the same data; the longest is halved, so that tiles stay
@@ -218,7 +220,7 @@ def tile_shape(axes, data_axes, wanted=None):
     shape = [axis.size for axis in axes]
     n_cells = math.prod(shape)
     if wanted is None:
-        wanted = min(max(n_cells // MANY, LEAST), max(MOST, -(-n_cells // FILES)))
+        wanted = min(max(n_cells // MANY, LEAST), max(MOST, -(-n_cells // FILES)), max(NUMBERS // n_features, 1))
     tile = list(shape)
     for group in (data_axes, [k for k in range(len(shape)) if k not in data_axes]):
         while math.prod(tile) > wanted and any(tile[k] > 1 for k in group):

@@ -1,8 +1,8 @@
 """Kill a sweep at random moments, resume it, compare all bits: ``python tests/benchmarks/kill_resume.py [TIMES] [SEED]``.
 
-A sweep of 60 tiles with a store, in two spawned processes or two threads by turns, is killed (SIGKILL) at a moment drawn between
-its start and the time that a whole run takes; half of them are killed a second time while they resume.  The reference is
-the sweep that was never killed.
+A sweep of 60 tiles and more with a store, in two spawned processes or two threads by turns, is killed (SIGKILL) at a moment
+drawn between its start and the time that a whole run takes; half of them are killed a second time while they resume.  The
+reference is the sweep that was never killed.
 """
 
 import os
@@ -25,8 +25,8 @@ import dln  # noqa: E402
 def sweep(store, executor):
     """The sweep."""
     return dln.sweep(dln.sparse_regression(10, 30, 3, rng=1), dln.GradientRegularization, gamma=np.geomspace(0.01, 1, 12),
-                     epsilon=0.2, alpha=np.geomspace(1e-6, 1, 20), measures=["l1_norm", "richness", "sharpness", "steps"], tile=4,
-                     store=store, executor=executor)
+                     epsilon=0.2, alpha=np.geomspace(1e-6, 1, 20), tile=4, store=store,
+                     executor=executor, measures=["l1_norm", "richness", "sharpness", "steps"])
 
 
 def killed(store, executor, seconds):

@@ -103,6 +103,20 @@ def scaling():
           f"({best[2][1]:.2f} s): {ratio:.2f} times as fast")
 
 
+def dask():
+    """Print what a tile costs the process in which Dask's scheduler and the client run together."""
+    from distributed import Client, LocalCluster
+
+    still = dln.Problem(PROBLEM.X, np.zeros(20))
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        options = {"executor": client.get_executor(), "log_ratio": np.zeros(10), "tile": 10}
+        dln.sweep(still, alpha=np.geomspace(1e-3, 1, 20), **options)
+        wall, cpu, _grid = timed(lambda: dln.sweep(still, alpha=np.geomspace(1e-3, 1, 500), **options))
+        print(f"dask: {cpu * 2:.2f} ms of the scheduler's and the client's processor for a tile, {wall * 2:.2f} ms of time")
+
+
+PARTS = {"overhead": overhead, "store": store, "diagrams": diagrams, "scaling": scaling, "dask": dask}
+
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ["overhead", "store", "diagrams", "scaling"]:
-        {"overhead": overhead, "store": store, "diagrams": diagrams, "scaling": scaling}[part]()
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()

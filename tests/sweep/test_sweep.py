@@ -324,7 +324,7 @@ def test_tiles_cover_every_cell_once_and_shards_every_tile(problem, shape, data_
 
     axes = tuple(Axis(f"a{k}", {f"a{k}": tuple(float(i) for i in range(size))}) for k, size in enumerate(shape))
     targets = {axis.name: ((DATA if k in data_axes else CLOCK, "x"),) for k, axis in enumerate(axes)}
-    plan = Plan(problem, None, None, axes, {}, targets, (), tile_shape(axes, data_axes, tile))
+    plan = Plan(problem, None, None, axes, {}, targets, (), tile_shape(axes, data_axes, 100, tile))
     seen = np.zeros(shape, dtype=int)
     for number in range(plan.n_tiles):
         seen[plan.region(number)] += 1
@@ -334,6 +334,16 @@ def test_tiles_cover_every_cell_once_and_shards_every_tile(problem, shape, data_
     assert sorted(shards) == list(range(plan.n_tiles))
     if tile:
         assert np.prod(plan.tile) <= tile
+
+
+def test_a_tile_of_wide_data_is_small():
+    """An array over the cells and coordinates of a tile stays below 34 MB."""
+    from dln.sweep.axes import Axis
+    from dln.sweep.plan import tile_shape
+
+    axes = [Axis("a", {"a": tuple(range(10**6))})]
+    assert tile_shape(axes, [], 100) == (977,)
+    assert tile_shape(axes, [], 100_000)[0] * 100_000 <= 2**22
 
 
 def test_small_scales_cost_more_and_are_begun_first(problem):
