@@ -37,6 +37,11 @@ def gap(run, prediction):
     return np.linalg.norm(run.beta - prediction.beta)
 
 
+def weight(run):
+    """Geometric mean of a weight."""
+    return np.exp(run.log_u.mean())
+
+
 def fails(run):
     """Raises."""
     raise KeyError("lost")

@@ -8,6 +8,7 @@ import pytest
 import sweep_functions
 
 import dln
+from dln.sweep.axes import tile_kernel
 from dln.sweep.driver import make_plan
 from dln.sweep.ends import WORDS
 from dln.sweep.measures import BUILT_IN
@@ -100,6 +101,38 @@ def test_the_same_bits_whatever_the_threads_and_tiles(problem, grid, executor, t
     again = dln.sweep(problem, GR, gamma=[0.01, 0.1, 0.3], epsilon=0.2, alpha=[1e-2, 0.3], measures=list(BUILT_IN), tile=tile,
                       executor=executor)
     assert again.identical(grid)
+
+
+@pytest.mark.skipif(tile_kernel() is None, reason="this package has no kernel for whole tiles")
+@pytest.mark.parametrize("rule", [dln.GradientFlow(), GR(0.05, 0.2), dln.SAM(0.05), dln.WeightDecay(0.001)],
+                         ids=lambda rule: rule.name)
+def test_a_tile_in_one_call_is_its_runs_one_by_one(problem, rule, monkeypatch):
+    """Reference: `dln.flow` for each cell; the same bits but for what follows from weights, which are found from beta."""
+    alphas = np.array([np.linspace(0.1, 0.3, 8), np.full(8, 1e-3), np.full(8, 2.0)])
+    options = {"alpha": alphas, "log_ratio": [0.0, 0.5], "t_end": [5.0, 50.0], "max_steps": 60,
+               "measures": [*BUILT_IN, sweep_functions.largest, sweep_functions.gap, sweep_functions.weight]}
+    at_once = dln.sweep(problem, rule, **options)
+    monkeypatch.setattr(sys.modules["dln.sweep.tile"], "covered", lambda rules, arguments: False)
+    alone = dln.sweep(problem, rule, **options)
+    assert 0 < alone.attrs["n_failed"] < 12  # of both kinds
+    for name in alone.data_vars:
+        if name in ("sharpness", "hessian_trace", "gradient_norm", "weight"):
+            np.testing.assert_allclose(at_once[name], alone[name], rtol=1e-9, err_msg=name)
+        else:
+            np.testing.assert_array_equal(at_once[name], alone[name], err_msg=name)
+
+
+@pytest.mark.skipif(tile_kernel() is None, reason="this package has no kernel for whole tiles")
+def test_limits_alone(problem):
+    """Reference: the flows, to their end, at a tight tolerance."""
+    options = {"alpha": [1e-3, 0.1], "measures": ["l1_norm", "l2_norm"]}
+    for rule in (dln.GradientFlow(), GR(0.05, 0.2)):
+        limits = dln.sweep(problem, rule, limits_only=True, **options)
+        flows = dln.sweep(problem, rule, rtol=1e-9, **options)
+        np.testing.assert_allclose(limits.l1_norm, flows.l1_norm, rtol=3e-6)
+        assert (limits.l1_norm != flows.l1_norm).any()
+    with pytest.raises(ValueError, match="limits_only is not for Flooding"):
+        dln.sweep(problem, dln.Flooding(0.1), alpha=0.1, limits_only=True)
 
 
 def cell_runs(grid, make):
