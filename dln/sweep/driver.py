@@ -83,7 +83,7 @@ def sweep(problem, rule=None, *zips, function=flow, measures=DEFAULT, store=None
             region = plan.region(report.tile)
             values[(slice(None), *region)] = report.values.reshape(-1, *(part.stop - part.start for part in region))
 
-        with bar(progress, plan, ()) as show:
+        with bar(progress, plan, plan.order(), ()) as show:
             told = execute(plan, plan.order(), executor, None, lambda report: (keep(report), show(report)))
         _warn(told)
         variables = [typed(measure.kind, values[k]) for k, measure in enumerate(plan.measures)]
@@ -91,7 +91,7 @@ def sweep(problem, rule=None, *zips, function=flow, measures=DEFAULT, store=None
     with Store.opened(store, plan, shard) as place:
         order = plan.order(shard)
         left = place.unfinished(order)
-        with bar(progress, plan, np.setdiff1d(order, left)) as show:
+        with bar(progress, plan, order, np.setdiff1d(order, left)) as show:
             told = execute(plan, left, executor, place, show)
     _warn(told)
     return place.dataset()

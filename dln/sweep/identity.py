@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import pickle
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,18 +45,43 @@ def describe(value):
         return {"type": type(value).__name__} | {field.name: describe(getattr(value, field.name)) for field in fields(value)}
     if callable(value):
         return _describe_function(value)
-    return f"{type(value).__name__} {digest(pickle.dumps(value))}"
-
-
-def _describe_function(function):
-    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    if name.startswith("dln."):
-        return name  # the version says the rest
     try:
-        return f"{name} {digest(inspect.getsource(function))}"
-    except (OSError, TypeError):  # typed at a prompt, or an object with __call__
-        code = getattr(function, "__code__", None)
-        return name if code is None else f"{name} {digest(code.co_code, code.co_consts, code.co_names)}"
+        return f"{type(value).__name__} {digest(pickle.dumps(value))}"
+    except Exception:  # it can be anything, and cannot be sent to other processes either
+        return f"{type(value).__name__} {value!r}"
+
+
+def _describe_function(function, seen=()):
+    """Return a function's name, its source, and the values that it has closed over: the same source may mean another one."""
+    kind = function if hasattr(function, "__qualname__") else type(function)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    told: dict[str, Any] = {"function": name}
+    values: list[Any] = []
+    if not name.startswith("dln."):  # of those the version says the rest
+        code = getattr(kind, "__code__", None)
+        try:
+            told["source"] = digest(inspect.getsource(kind if code is None else code))  # of itself, not of what it wraps
+        except (OSError, TypeError):  # typed at a prompt
+            if code is not None:
+                told["source"] = digest(code.co_code, code.co_consts, code.co_names)
+        values += [getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)]
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            values.append(cell.cell_contents)
+        except ValueError:  # not yet filled
+            values.append(None)
+    if kind is not function:
+        values.append(getattr(function, "__dict__", None))
+    elif inspect.ismethod(function):
+        values.append(function.__self__)
+    seen = (*seen, id(function))
+    inner = [_describe_function(value, seen) if inspect.isfunction(value) else describe(value)
+             for value in values if _given(value) and id(value) not in seen]
+    return told | {"values": inner} if inner else name if len(told) == 1 else told
+
+
+def _given(value):
+    return value is not None and not (isinstance(value, (tuple, dict)) and not value)
 
 
 def difference(there, here, name=""):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def bar(progress, plan, finished):
+def bar(progress, plan, order, finished):
     """Give a function that is called with every `TileReport`.
 
     Parameters
@@ -13,6 +13,8 @@ def bar(progress, plan, finished):
     progress : bool, callable or None
         None: a bar on a terminal only; a function is called as ``progress(done, n_cells)``.
     plan : Plan
+    order : sequence of int
+        All tiles of the sweep, or of its shard.
     finished : sequence of int
         Tiles that were there before.
     """
@@ -21,27 +23,27 @@ def bar(progress, plan, finished):
     if not progress:
         yield lambda report: None
         return
-    done = sum(_cells(plan, tile) for tile in finished)
+    done, n_cells = (sum(_cells(plan, tile) for tile in some) for some in (finished, order))
     if callable(progress):
 
         def call(report):
             nonlocal done
             done += report.n_cells
-            progress(done, plan.n_cells)
+            progress(done, n_cells)
 
         yield call
         return
     from tqdm import tqdm
 
     # The bar counts predicted cost, not cells: the expensive ones come first, and the time left would be far too long.
-    total, failed = sum(plan.cost(tile) for tile in plan.order()), 0
+    total, failed = sum(plan.cost(tile) for tile in order), 0
     form = "{percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]"
     with tqdm(total=total, initial=sum(plan.cost(tile) for tile in finished), bar_format=form, file=sys.stderr) as shown:
 
         def show(report):
             nonlocal done, failed
             done, failed = done + report.n_cells, failed + report.n_failed
-            shown.set_postfix_str(f"{done}/{plan.n_cells} cells" + (f", {failed} failed" if failed else ""), refresh=False)
+            shown.set_postfix_str(f"{done}/{n_cells} cells" + (f", {failed} failed" if failed else ""), refresh=False)
             shown.update(plan.cost(report.tile))
 
         yield show

@@ -16,6 +16,7 @@ import sweep_functions
 import xarray
 
 import dln
+from dln.sweep.identity import describe
 from dln.sweep.store import Writer
 
 ALPHAS = [0.1 + 0.01 * k for k in range(6)]
@@ -176,6 +177,26 @@ def test_a_changed_measure_of_the_user_is_another_sweep(tmp_path):
         dln.sweep(problem, alpha=[0.1], measures=[measure], store=tmp_path / "grid.zarr")
 
 
+def test_functions_that_differ_in_what_they_have_closed_over_differ():
+    """The source of both is the same."""
+
+    def pick(k):
+        return lambda run: run.beta[k]
+
+    def chosen(run, k=0):
+        return run.beta[k]
+
+    assert describe(pick(0)) == describe(pick(0)) != describe(pick(1))
+    before = describe(chosen)
+    chosen.__defaults__ = (1,)
+    assert describe(chosen) != before
+    decay = [describe(dln.WeightDecay(pick(k))) for k in (0, 1)]
+    assert decay[0] != decay[1]
+    assert describe(dln.schedules.decaying(1.0)) != describe(dln.schedules.decaying(2.0))
+    assert describe(np.random.default_rng(0).normal) != describe(np.random.default_rng(1).normal)
+    assert describe(dln.flow) == "dln.flow.flow"
+
+
 def test_other_software_is_told(store):
     file = store / "zarr.json"
     record = json.loads(file.read_text())
@@ -323,6 +344,9 @@ def test_reading_needs_memory_for_what_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", lambda self: opened.append(self) or read(self))
     assert np.isfinite(float(grid.l1_norm[3, 1]))
     assert [path.parts[-4:] for path in opened] == [("c", "0", "3", "1")]
+    whole = grid.load()
+    for part in ({"alpha": slice(None, None, -2)}, {"rtol": [1, 0], "alpha": [5, 0]}, {"alpha": 2, "rtol": slice(1, None)}):
+        assert dln.open_sweep(store, count_failed=False).isel(part).load().identical(whole.isel(part))
 
 
 def test_values_go_to_the_store_and_not_through_the_caller(tmp_path, monkeypatch):
