@@ -20,6 +20,7 @@ from .saddles import SaddlePath, saddles
 from .scale_path import ScalePath, scale_path
 from .sparse import LassoPath, SparseMinimizer, basis_pursuit, lasso, lasso_path
 from .stochastic_flow import StochasticResult, stochastic_flow
+from .sweep import open_sweep, sweep, zipped
 from .synthetic import sparse_regression
 from .time_average import TimeAverage, time_average
 
@@ -65,6 +66,7 @@ __all__ = [
     "minimize_potential",
     "minimum_norm",
     "momentum_flow",
+    "open_sweep",
     "potential",
     "predict",
     "saddles",
@@ -72,5 +74,7 @@ __all__ = [
     "schedules",
     "sparse_regression",
     "stochastic_flow",
+    "sweep",
     "time_average",
+    "zipped",
 ]

@@ -62,7 +62,8 @@ def joined(argv: list[str]) -> list[str]:
     """Write ``--log-alpha -1e6`` as ``--log-alpha=-1e6``: argparse takes -1e6 for an option."""
     words: list[str] = []
     for word in argv:
-        if word.startswith("-") and _is_number(word) and words and words[-1].startswith("--") and "=" not in words[-1]:
+        first = word.split(",")[0].split(":")[0]  # dln sweep takes several numbers, and ranges
+        if word.startswith("-") and _is_number(first) and words and words[-1].startswith("--") and "=" not in words[-1]:
             words[-1] += f"={word}"
         else:
             words.append(word)
@@ -117,6 +118,10 @@ def parsers(bodies: Mapping[str, Callable[[argparse.Namespace], int]]) -> tuple[
     p.add_argument("--run-seed", type=int, default=0, metavar="S", help="seed of batches and noise (default %(default)d)")
     p.add_argument("--out", type=Path, metavar="FILE.npz", help="write the data, the run and its settings")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    from . import cli_sweep  # it builds on this module
+
+    cli_sweep.add_options(command("sweep", "train a grid of networks and keep measures of each, on one machine or many"))
 
     p = command("predict", "compute the minimiser that theory predicts for gradient flow, without training")
     p.add_argument("data", metavar="DATA", help="CSV with a header, NPZ with X and y, or bundled data: diabetes")

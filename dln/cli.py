@@ -22,6 +22,7 @@ import dln
 
 from ._arguments import PRINT, check_out, joined, make_rule, parsers, read_problem
 from ._suggest import unknown
+from .cli_sweep import body as _sweep
 
 __all__ = ["main"]
 
@@ -430,5 +431,5 @@ def _figure_of(axes: Any) -> Any:
     return np.ravel(axes)[0].figure
 
 
-COMMANDS = {"flow": _flow, "descend": _descend, "predict": _predict, "theorems": _theorems, "derive": _derive,
-            "verify": _verify, "figure": _figure, "explore": _explore}
+COMMANDS = {"flow": _flow, "descend": _descend, "sweep": _sweep, "predict": _predict, "theorems": _theorems,
+            "derive": _derive, "verify": _verify, "figure": _figure, "explore": _explore}

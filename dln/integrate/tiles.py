@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from .._jit import address, entry_point
+from .._shrinking import run_to_limit, small_below
 from ..flow import (
     _EPS,
     _EXACT,
@@ -19,7 +20,6 @@ from ..flow import (
     largest_error,
     room_for_awake,
 )
-from .._shrinking import run_to_limit, small_below
 from ..network import initialize
 from ..problem import Problem, RowSpace
 from ..result import Status
@@ -254,7 +254,8 @@ class Tile:
         size = len(cells)
         return Tile(self.problem, rules, np.broadcast_to(scales, (size, len(scales[0]))),
                     np.broadcast_to(ratios, (size, len(ratios[0]))), t_end=self.t_end, rtol=self.rtol,
-                    residual_tol=self.residual_tol if residual_tol is None else residual_tol, method=self.method, max_steps=self.max_steps)
+                    residual_tol=self.residual_tol if residual_tol is None else residual_tol, method=self.method,
+                    max_steps=self.max_steps)
 
     def _check_tops(self):
         tops = 2.0 * self.log_alphas + np.abs(self.log_ratios) if self.log_ratios.any() else 2.0 * self.log_alphas
