@@ -1,7 +1,7 @@
 """Where gradient regularization leads to the rich regime: for the scale everywhere, for the solution where its fall is even.
 
-Every run lowers the mean of ``log alpha_eff``.  If alpha_eff were its geometric mean for all coordinates, that would lower the l1
-norm and the distance to the planted vector.  But the fall is uneven, ``4 gamma int g_j g_e,j``, and largest on the planted
+Every run lowers the mean of ``log alpha_eff``.  If alpha_eff were its geometric mean for all coordinates, that would lower the
+l1 norm and the distance to the planted vector.  But the fall is uneven, ``4 gamma int g_j g_e,j``, and largest on the planted
 coordinates; where they fall by more than their fair share, the l1 norm grows.  A gradient that all columns have in common, as
 from a mean of the columns, makes the fall even.
 """
@@ -40,7 +40,7 @@ FULL: dict[str, Any] = {"alphas": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0),
                         "gammas": (0.01, 0.05, 0.1)}
 
 TITLES = ("scale: mean fall", "scale: unevenness", "the reason", r"solution: $\ell_1$ norm", "solution: distance",
-          "the boundary", r"$\ell_1$ norm, ascent step", "distance, ascent step", "a test of the reason")
+          "the boundary", "rules, first column mean", "rules, second column mean", "a test of the reason")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +67,8 @@ class RegularizationRichness:
     Attributes
     ----------
     alphas, column_means, gammas, steps, radii : ndarray (A,), (C,), (G,), (E,), (R,)
-        Initial scales; means of the columns in standard deviations; strengths; ascent steps, backward below 0, the exact Hessian
-        at 0, forward above; radii of SAM.
+        Initial scales; means of the columns in standard deviations; strengths; ascent steps, backward below 0, the exact
+        Hessian at 0, forward above; radii of SAM.
     gamma, epsilon : float
         Of `grid` and `signs`.
     grid : Effects (A, C, K)
@@ -107,7 +107,16 @@ class RegularizationRichness:
     @property
     def n_failed(self) -> int:
         """How many runs failed."""
-        return sum(part.n_failed for part in (self.grid, self.by_step, self.centered, self.sam, self.signs))
+        return sum(part.n_failed for part in self._parts)
+
+    @property
+    def n_runs(self) -> int:
+        """How many regularized runs there are."""
+        return sum(part.l1.size for part in self._parts)
+
+    @property
+    def _parts(self) -> tuple[Effects, ...]:
+        return self.grid, self.by_step, self.centered, self.sam, self.signs
 
 
 def compute(*, alphas: Sequence[float] | None = None, column_means: Sequence[float] | None = None, n_seeds: int | None = None,
@@ -164,10 +173,10 @@ def compute(*, alphas: Sequence[float] | None = None, column_means: Sequence[flo
         baseline = Baseline(problem, float(scale))
         return [baseline.effects(rule) for rule in rules]
 
-    parts = [[(drawn(mean, seed), scale, main) for scale in scales for mean in means for seed in seeds],
-             [(drawn(mean, seed), alpha, many) for mean in two_means for seed in seeds],
-             [(planted(*shape[:2], signs, float(mean), seed), alpha, main) for signs in SIGNS for mean in means
-              for seed in seeds]]
+    parts: list[list[Any]] = [
+        [(drawn(mean, seed), scale, main) for scale in scales for mean in means for seed in seeds],
+        [(drawn(mean, seed), alpha, many) for mean in two_means for seed in seeds],
+        [(planted(*shape[:2], signs, float(mean), seed), alpha, main) for signs in SIGNS for mean in means for seed in seeds]]
     done = mapped(work, [job for part in parts for job in part], workers, progress, "regularized runs")
     grid, rules, signs = (done[sum(map(len, parts[:k])): sum(map(len, parts[: k + 1]))] for k in range(3))
     # (2, K, rules, numbers) to (2, rules, K, numbers)
@@ -229,8 +238,9 @@ def _panels(data: RegularizationRichness, axes: list[Axes]) -> None:
     _solution(data, axes[3], "l1", r"change of the $\ell_1$ norm, %")
     _solution(data, axes[4], "distance", "change of the distance, %")
     _boundary(data, axes[5])
-    _steps(data, axes[6], "l1", r"change of the $\ell_1$ norm, %")
-    _steps(data, axes[7], "distance", "change of the distance, %")
+    for k in range(2):
+        _steps(data, axes[6 + k], k)
+        axes[6 + k].set_title(f"({'gh'[k]}) rules, column mean {data.two_means[k]:g}", loc="left")
     _test(data, axes[8])
 
 
@@ -248,11 +258,11 @@ def _scale(data: RegularizationRichness, axes: Axes, name: str, sign: int, label
         axes.set_yscale("log")
     axes.set(xlabel="column mean (std. deviations)", ylabel=label)
     if name == "mean_shift":
-        axes.legend(loc="lower right", frameon=False, fontsize="small", labelspacing=0.2, borderpad=0.2)
+        axes.legend(loc="upper left", frameon=False, fontsize="small", labelspacing=0.2, borderpad=0.1)
 
 
 def _shown(data: RegularizationRichness) -> list[int]:
-    """The scales that are drawn as lines: at most four, evenly spread."""
+    """Choose the scales that are drawn as lines: at most four, evenly spread."""
     return [int(k) for k in np.unique(np.rint(np.linspace(0, len(data.alphas) - 1, min(4, len(data.alphas)))).astype(int))]
 
 
@@ -265,10 +275,12 @@ def _reason(data: RegularizationRichness, axes: Axes) -> None:
                   label=f"column mean {example.column_mean:g}")
         axes.plot(example.shares[example.is_planted], example.falls[example.is_planted], "s", color=COLORS[k], markersize=3.5,
                   markerfacecolor="none")
-    axes.annotate("above: these\nshrink, rich", (0.03, 0.97), xycoords="axes fraction", va="top", color="0.3", fontsize="small")
-    axes.annotate("below:\nthese grow", (0.97, 0.33), xycoords="axes fraction", ha="right", color="0.3", fontsize="small")
-    axes.legend(loc="lower right", frameon=False, fontsize="small", labelspacing=0.2, borderpad=0.1, handletextpad=0.2)
-    axes.set(xlim=(0, 1.25), ylim=(0, 1.45), xlabel="fair share / that of planted", ylabel="fall / that of planted")
+    look: dict[str, Any] = {"xycoords": "axes fraction", "fontsize": "small", "color": "0.3"}
+    axes.annotate("above the line:\nthese shrink", (0.03, 0.74), va="top", **look)
+    axes.annotate("below it:\nthese grow", (0.97, 0.12), ha="right", **look)
+    axes.annotate("squares", (0.7, 0.49), (3, -8), textcoords="offset points", color="0.5", fontsize="small")
+    axes.legend(loc="upper left", frameon=False, fontsize="small", labelspacing=0.2, borderpad=0.1, handletextpad=0.2)
+    axes.set(xlim=(0, 1.25), ylim=(0, 1.8), xlabel="fair share / that of planted", ylabel="fall / that of planted")
 
 
 def _symlog(axes: Axes, values: Array, threshold: float) -> None:
@@ -301,19 +313,20 @@ def _boundary(data: RegularizationRichness, axes: Axes) -> None:
                                  edgecolor="white"))
     axes.set(yscale="log", xlabel="column mean (std. deviations)", ylabel=r"initial scale $\alpha$")
     handles: list[Any] = []
-    for name, line, text in (("overcharge", "-", "of the run"), ("foreseen_overcharge", ":", "of gradient flow")):
+    lines: Any = (("overcharge", "-", "of the run"), ("foreseen_overcharge", ":", "of gradient flow"))
+    for name, line, text in lines:
         level = data.grid.quantiles(name)[1]
         if min(level.shape) >= 2 and np.isfinite(level).all() and level.min() < 1 < level.max():
             axes.contour(data.column_means, data.alphas, level, levels=[1.0], colors="white", linestyles=[line], linewidths=1.4)
             handles.append(Line2D([], [], color="white", linestyle=line, label=text))
-    if failed.any():
+    if data.n_failed:
         handles.append(Patch(facecolor="0.5", edgecolor="white", hatch="////", linewidth=0,
-                             label=f"failed: {data.grid.n_failed} of {data.grid.l1.size} runs"))
+                             label=f"failed: {data.n_failed} of {data.n_runs} runs"))
     if handles:
-        axes.legend(handles=handles, title="overcharge 1", loc="lower left", fontsize="small", title_fontsize="small",
-                    facecolor="0.25", labelcolor="white", edgecolor="none", labelspacing=0.2, borderpad=0.3).get_title().set_color(
-                        "white")
-    bar = axes.figure.colorbar(mesh, ax=axes, location="bottom", aspect=25, pad=0.02)
+        legend = axes.legend(handles=handles, title="overcharge 1", loc="upper left", fontsize="small", title_fontsize="small",
+                             facecolor="0.25", labelcolor="white", edgecolor="none", labelspacing=0.2, borderpad=0.3)
+        legend.get_title().set_color("white")
+    bar = axes.figure.colorbar(mesh, ax=axes, location="right", aspect=20, pad=0.02)
     bar.set_label(r"% of seeds with a lower $\ell_1$ norm")
 
 
@@ -323,26 +336,26 @@ def _linear_edges(centers: Array) -> Array:
     return np.concatenate([[centers[0] - half[0]], middle, [centers[-1] + half[1]]])
 
 
-def _steps(data: RegularizationRichness, axes: Axes, name: str, label: str) -> None:
-    bands = 100 * data.by_step.quantiles(name)
-    largest = float(np.max(np.abs(data.steps)))
-    for k, mean in enumerate(data.two_means):
-        for g, gamma in enumerate(data.gammas):
-            _band(axes, data.steps, bands[:, k, g], COLORS[k],
-                  rf"mean {mean:g}, $\gamma$ = {gamma:g}", LINES[g % len(LINES)])
-        axes.plot(np.full(len(data.gammas), largest), 100 * data.centered.quantiles(name)[1, k], "o", color=COLORS[k],
-                  markerfacecolor="white", zorder=3)
-        axes.plot(data.radii, 100 * data.sam.quantiles(name)[1, k], "x", color="black", zorder=3)
-    _symlog(axes, bands, 0.1)
-    axes.set(xlabel=r"ascent step $\epsilon$ (backward below 0)", ylabel=label)
-    entries, names = axes.get_legend_handles_labels()
-    if name == "l1":
-        entries, names = entries[: len(names)], names
-    else:
-        entries = [Line2D([], [], linestyle="", marker="o", color="0.2", markerfacecolor="white"),
-                   Line2D([], [], linestyle="", marker="x", color="black")]
-        names = ["centred", r"SAM, $\rho=\epsilon$"]
-    axes.legend(entries, names, loc="center left", frameon=False, fontsize="small", labelspacing=0.2, borderpad=0.1)
+def _steps(data: RegularizationRichness, axes: Axes, k: int) -> None:
+    axes.axhline(0, color="black", linewidth=0.7, zorder=0)
+    bands = 100 * data.by_step.quantiles("l1")[:, k] / data.gammas[:, None]
+    largest, middle = float(np.max(np.abs(data.steps))), len(data.gammas) // 2
+    for g, gamma in enumerate(data.gammas):
+        axes.plot(data.steps, bands[1, g], color=COLORS[k], linestyle=LINES[(g - middle) % len(LINES)], marker=".",
+                  label=rf"$\gamma$ = {gamma:g}")
+    axes.fill_between(data.steps, bands[0, middle], bands[2, middle], color=COLORS[k], alpha=0.2, linewidth=0)
+    centered = 100 * data.centered.quantiles("l1")[1, k] / data.gammas
+    axes.plot(np.full(len(data.gammas), largest), centered, "o", color=COLORS[k], markerfacecolor="white", zorder=3,
+              label=r"centred, $\pm\epsilon$")
+    sam = 100 * data.sam.quantiles("l1")[1, k] / data.radii
+    axes.plot(data.radii, sam, "x", color="black", zorder=3, label=r"SAM, $\gamma=\epsilon=\rho$")
+    known = bands[np.isfinite(bands)]
+    if known.size and np.any(known):
+        # The lines are far from 0 and nearly flat: room for the legend on the other side of them.
+        low, high = min(0.0, known.min()), max(0.0, known.max())
+        axes.set_ylim((1.1 * low, 0.1 * (high - low)) if -low > high else (-0.1 * (high - low), 1.1 * high))
+    axes.legend(loc="best", frameon=False, fontsize="small", labelspacing=0.2, borderpad=0.1)
+    axes.set(xlabel=r"ascent step $\epsilon$ (backward below 0)", ylabel=r"change of the $\ell_1$ norm / $\gamma$, %")
 
 
 def _test(data: RegularizationRichness, axes: Axes) -> None:
