@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 import dln
@@ -242,6 +243,8 @@ def _panels(data: RegularizationRichness, axes: list[Axes]) -> None:
         _steps(data, axes[6 + k], k)
         axes[6 + k].set_title(f"({'gh'[k]}) rules, column mean {data.two_means[k]:g}", loc="left")
     _test(data, axes[8])
+    for k in (0, 1, 3, 4, 5, 8):
+        axes[k].xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
 
 
 def _band(axes: Axes, x: Array, bands: Array, color: str, label: str | None = None, line: Any = "-") -> None:
@@ -277,7 +280,7 @@ def _reason(data: RegularizationRichness, axes: Axes) -> None:
                   markerfacecolor="none")
     look: dict[str, Any] = {"xycoords": "axes fraction", "fontsize": "small", "color": "0.3"}
     axes.annotate("above the line:\nthese shrink", (0.03, 0.74), va="top", **look)
-    axes.annotate("below it:\nthese grow", (0.97, 0.12), ha="right", **look)
+    axes.annotate("below it:\nthese grow", (0.97, 0.03), ha="right", **look)
     axes.annotate("squares", (0.7, 0.49), (3, -8), textcoords="offset points", color="0.5", fontsize="small")
     axes.legend(loc="upper left", frameon=False, fontsize="small", labelspacing=0.2, borderpad=0.1, handletextpad=0.2)
     axes.set(xlim=(0, 1.25), ylim=(0, 1.8), xlabel="fair share / that of planted", ylabel="fall / that of planted")
@@ -363,5 +366,8 @@ def _test(data: RegularizationRichness, axes: Axes) -> None:
     for k, label in enumerate(("planted signs sum to 0", "planted signs equal")):
         _band(axes, data.column_means, bands[:, k], COLORS[k], label)
     _symlog(axes, bands, 0.1)
+    low = float(np.nanmin(bands, initial=0.0))
+    if low < -0.1:
+        axes.set_ylim(bottom=10 * low)  # room for the legend, on a symmetric log scale
     axes.legend(loc="lower left", frameon=False, fontsize="small", labelspacing=0.2, borderpad=0.1)
     axes.set(xlabel="column mean (std. deviations)", ylabel=r"change of the $\ell_1$ norm, %")
