@@ -35,7 +35,10 @@ N_TIMES, N_DECADES = 500, 6
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """Effects of regularized runs; arrays of one shape, whose last axis counts seeds; NaN where a run failed.
+    """Effects of regularized runs; arrays of one shape, whose last axis counts seeds; NaN where a run does not fit the data.
+
+    Runs do not fit where the rule makes 0 attractive, ``2 gamma max|g(0)| > 1``: near 0 a weight grows at the rate
+    ``2 |g| (1 - 2 gamma |g|)``.
 
     Attributes
     ----------
@@ -74,11 +77,11 @@ class Effects:
 
     @property
     def n_failed(self) -> int:
-        """How many runs failed."""
+        """How many runs do not fit the data."""
         return int(np.sum(np.isnan(self.l1)))
 
     def quantiles(self, name: str, levels: Sequence[float] = (0.1, 0.5, 0.9)) -> Array:
-        """Quantiles over the seeds that did not fail, the levels first; NaN where all failed."""
+        """Quantiles over the seeds that fit, the levels first; NaN where all failed."""
         values = getattr(self, name)
         result = np.full((len(levels), *values.shape[:-1]), np.nan)
         for place in np.ndindex(values.shape[:-1]):
@@ -88,7 +91,7 @@ class Effects:
         return result
 
     def lowered(self, name: str) -> Array:
-        """Share of the seeds that did not fail in which the change `name` is negative; NaN where all failed."""
+        """Share of the seeds that fit in which the change `name` is negative; NaN where all failed."""
         values = getattr(self, name)
         known = np.isfinite(values).sum(axis=-1)
         return np.where(known > 0, (values < 0).sum(axis=-1) / np.maximum(known, 1), np.nan)
@@ -138,7 +141,7 @@ class Baseline:
     def _path(self) -> tuple[Array, Array, Array]:
         """Times, predictors and gradients along gradient flow, (K,), (K, d), (K, d)."""
         end = dln.flow(self.problem, alpha=self.alpha, **ACCURACY)
-        if not end.success:
+        if end.status != dln.Status.CONVERGED:
             raise ValueError(f"gradient flow at alpha = {self.alpha:g}: {end.message}")
         times = np.concatenate([[0.0], end.t * np.geomspace(10.0**-N_DECADES, 1.0, N_TIMES)])
         run = dln.flow(self.problem, alpha=self.alpha, rtol=ACCURACY["rtol"], t_end=float(times[-1]), save_at=times)
@@ -164,7 +167,8 @@ class Baseline:
         """Train with `rule`; give the fields of `Effects` in order."""
         foreseen = self.foreseen_shift(rule)
         run = dln.flow(self.problem, rule, alpha=self.alpha, **ACCURACY)
-        if not run.success:
+        # A stationary run is no failure of `dln.flow`, but a network that has collapsed to 0 has the least norm of all.
+        if run.status != dln.Status.CONVERGED:
             return [math.nan] * len(fields(Effects))
         shift = run.log_effective_alpha - math.log(self.alpha)
         mean = float(np.mean(shift))

@@ -1,9 +1,9 @@
 """Where gradient regularization leads to the rich regime: for the scale everywhere, for the solution where its fall is even.
 
-Every run lowers the mean of ``log alpha_eff``.  If alpha_eff were its geometric mean for all coordinates, that would lower the
-l1 norm and the distance to the planted vector.  But the fall is uneven, ``4 gamma int g_j g_e,j``, and largest on the planted
-coordinates; where they fall by more than their fair share, the l1 norm grows.  A gradient that all columns have in common, as
-from a mean of the columns, makes the fall even.
+Forward differences lower the mean of ``log alpha_eff``.  If alpha_eff were its geometric mean for all coordinates, that would
+lower the l1 norm and the distance to the planted vector.  But the fall is uneven, ``4 gamma int g_j g_e,j``, and largest on the
+planted coordinates; where they fall by more than their fair share, the l1 norm grows.  A gradient that all columns have in
+common, as from a mean of the columns, makes the fall even.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class RegularizationRichness:
 
     @property
     def n_failed(self) -> int:
-        """How many runs failed."""
+        """How many runs do not fit the data."""
         return sum(part.n_failed for part in self._parts)
 
     @property
@@ -324,7 +324,7 @@ def _boundary(data: RegularizationRichness, axes: Axes) -> None:
             handles.append(Line2D([], [], color="white", linestyle=line, label=text))
     if data.n_failed:
         handles.append(Patch(facecolor="0.5", edgecolor="white", hatch="////", linewidth=0,
-                             label=f"failed: {data.n_failed} of {data.n_runs} runs"))
+                             label=f"no fit: {data.n_failed} of {data.n_runs} runs"))
     if handles:
         legend = axes.legend(handles=handles, title="overcharge 1", loc="upper left", fontsize="small", title_fontsize="small",
                              facecolor="0.25", labelcolor="white", edgecolor="none", labelspacing=0.2, borderpad=0.3)

@@ -97,6 +97,18 @@ def test_failed_runs_are_left_out_and_counted():
     assert math.isnan(empty.agreement("l1", "even_l1"))
 
 
+@pytest.mark.parametrize("strength, fits", [(0.97, True), (1.03, False)])
+def test_a_network_that_collapses_to_0_does_not_count_as_rich(strength, fits):
+    """Reference: the rate 2 |g| (1 - 2 gamma |g|) at which a weight near 0 grows, of both signs of 1 - 2 gamma |g(0)|.
+
+    Of a single coordinate: with others, those whose gradient is smaller would fit the data in its place.
+    """
+    problem = dln.Problem(np.array([[1.0]]), np.array([2.0]), truth=np.array([2.5]))
+    gamma = strength / (2 * float(np.max(np.abs(problem.gradient(np.zeros(1))))))
+    row = named(Baseline(problem, 1e-4).effects(dln.GradientRegularization(gamma, gamma)))
+    assert row.n_failed == (0 if fits else 1) and np.isfinite(row.l1[0]) == fits
+
+
 def test_jobs_keep_their_order():
     assert mapped(lambda job: job**2, range(20), 4, None, "") == [k**2 for k in range(20)]
     assert mapped(abs, [], 2, None, "") == []

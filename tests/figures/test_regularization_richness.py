@@ -82,7 +82,7 @@ def test_failed_runs_are_hatched_and_counted(data):
     broken = module.RegularizationRichness(**{**vars(data), "grid": Effects.stacked(rows, data.grid.l1.shape)})
     axes = module.draw(broken, Figure(figsize=(9, 9), layout="constrained").subplots(3, 3))
     assert len(axes[5].patches) == 2
-    assert f"failed: 5 of {data.n_runs} runs" in [text.get_text() for text in axes[5].get_legend().get_texts()]
+    assert f"no fit: 5 of {data.n_runs} runs" in [text.get_text() for text in axes[5].get_legend().get_texts()]
     axes[0].figure.draw_without_rendering()
 
 
