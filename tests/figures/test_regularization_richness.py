@@ -1,6 +1,10 @@
 """Where regularization leads to the rich regime: numbers against runs of the library, signs of the effects, the picture."""
 
+import contextlib
+import io
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,3 +131,12 @@ def test_tables_are_printed_for_small_grids(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len({line.count("|") for line in lines[:3]}) == 1 and len(lines) == 3 + 3 + 4
     assert sum(len(rules) for rules in tables.scheme_rules().values()) == 9 + 9 + 9 + 3 + 4
+
+
+def test_the_example_of_the_page_prints_what_the_page_shows():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "open_question.md").read_text(encoding="utf-8")
+    source, shown = (re.search(rf"^```{language}\n(.*?)^```$", page, re.M | re.S).group(1) for language in ("python", "text"))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(source, "open_question.md", "exec"), {"__name__": "page"})
+    assert printed.getvalue() == shown
