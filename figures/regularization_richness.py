@@ -157,9 +157,11 @@ def compute(*, alphas: Sequence[float] | None = None, column_means: Sequence[flo
     scales, strengths = increasing("alphas", chosen["alphas"]), increasing("gammas", chosen["gammas"])
     means = increasing("column_means", chosen["column_means"], positive=False)
     signed, rhos = increasing("steps", steps, positive=False), increasing("radii", radii)
+    if not isinstance(chosen["n_seeds"], (int, np.integer)) or chosen["n_seeds"] < 1:
+        raise ValueError(f"n_seeds must be an integer, at least 1, got {chosen['n_seeds']!r}")
     seeds = range(chosen["n_seeds"])
-    if not len(seeds):
-        raise ValueError(f"n_seeds must be at least 1, got {chosen['n_seeds']}")
+    if len(two_means) != 2:
+        raise ValueError(f"two_means must hold 2 column means, got {len(two_means)}")
     largest = float(np.max(np.abs(signed)))
     main = [dln.GradientRegularization(gamma, epsilon)]
     many = [*(signed_rule(g, e) for g in strengths for e in signed),
@@ -344,8 +346,8 @@ def _steps(data: RegularizationRichness, axes: Axes, k: int) -> None:
     bands = 100 * data.by_step.quantiles("l1")[:, k] / data.gammas[:, None]
     largest, middle = float(np.max(np.abs(data.steps))), len(data.gammas) // 2
     for g, gamma in enumerate(data.gammas):
-        axes.plot(data.steps, bands[1, g], color=COLORS[k], linestyle=LINES[(g - middle) % len(LINES)], marker=".",
-                  label=rf"$\gamma$ = {gamma:g}")
+        line = "-" if g == middle else LINES[3 if g < middle else 1]
+        axes.plot(data.steps, bands[1, g], color=COLORS[k], linestyle=line, marker=".", label=rf"$\gamma$ = {gamma:g}")
     axes.fill_between(data.steps, bands[0, middle], bands[2, middle], color=COLORS[k], alpha=0.2, linewidth=0)
     centered = 100 * data.centered.quantiles("l1")[1, k] / data.gammas
     axes.plot(np.full(len(data.gammas), largest), centered, "o", color=COLORS[k], markerfacecolor="white", zorder=3,

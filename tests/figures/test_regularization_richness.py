@@ -91,7 +91,9 @@ def test_failed_runs_are_hatched_and_counted(data):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"n_seeds": 0}, "n_seeds must be at least 1, got 0"),
+    ({"n_seeds": 0}, "n_seeds must be an integer, at least 1, got 0"),
+    ({"n_seeds": 2.5}, "n_seeds must be an integer, at least 1, got 2.5"),
+    ({"two_means": (1.0,)}, "two_means must hold 2 column means, got 1"),
     ({"alphas": [0.1, -1.0]}, r"alphas\[1\] must be positive"),
     ({"column_means": [1.0, 0.0]}, "column_means must increase"),
 ])
