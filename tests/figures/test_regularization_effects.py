@@ -109,6 +109,15 @@ def test_a_network_that_collapses_to_0_does_not_count_as_rich(strength, fits):
     assert row.n_failed == (0 if fits else 1) and np.isfinite(row.l1[0]) == fits
 
 
+def test_a_coordinate_whose_gradient_is_too_large_loses_its_place_to_another():
+    """Reference: the same rate, positive for the second coordinate only; it alone must then fit the sample, with b = y/x."""
+    problem = dln.Problem(np.array([[1.0, 1e-3]]), np.array([2.0]))
+    g = np.abs(problem.gradient(np.zeros(2)))
+    run = dln.flow(problem, dln.GradientRegularization(1.2 / (2 * g[0]), 0.1), alpha=1e-4)
+    assert run.status == dln.Status.CONVERGED and g[0] > 100 * g[1]
+    np.testing.assert_allclose(run.beta, [0.0, 2.0 / 1e-3], atol=1e-6)
+
+
 def test_jobs_keep_their_order():
     assert mapped(lambda job: job**2, range(20), 4, None, "") == [k**2 for k in range(20)]
     assert mapped(abs, [], 2, None, "") == []
