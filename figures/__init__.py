@@ -35,6 +35,7 @@ registry = {
     "margins": "figures.margins",
     "saddles": "figures.saddles",
     "lasso-path": "figures.lasso_path",
+    "regularization-richness": "figures.regularization_richness",
 }
 
 #: File formats, by the end of the name.

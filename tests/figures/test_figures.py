@@ -28,6 +28,8 @@ SMALL = {
     "saddles": {"log_alphas": [-10.0, -100.0], "n_times": 40},
     "margins": {"alphas": [0.1, 10.0], "margin_end": 1e3, "n_margins": 8, "n_mus": 8},
     "lasso-path": {"log_alphas": [-50.0, -10.0], "reach": 10.0, "n_penalties": 5},
+    "regularization-richness": {"alphas": [1e-2, 1.0], "column_means": [0.0, 2.0], "n_seeds": 2, "steps": [-0.1, 0.1],
+                                "shape": (10, 20, 3)},
 }
 
 
