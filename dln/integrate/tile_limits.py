@@ -19,6 +19,7 @@ from ..scale_path import scale_path
 from . import dual_limits
 from .tiles import STATUSES, TileResult, run_all
 
+_LONG_PLATEAUS = -100.0  # log u0^2 from which on it is quicker to go from plateau to plateau
 _STOP = 3e-3  # relative residual at which an integration is closed
 _TOL = 1e-9  # relative residual of a limit, from which one more step is made
 _LARGEST = 4e6  # N^2 d above which a cell, in one thread and not to be interrupted, lasts too long: then BLAS and Python do it
@@ -28,7 +29,7 @@ _EPS = float(np.finfo(float).eps)
 
 def limit_tile(tile, limit_tol):
     """Return the `TileResult` of the limits of a `Tile`."""
-    return run_all(tile, lambda part: _limits(part, limit_tol))
+    return run_all(tile, lambda part: _limits(part, limit_tol), _LONG_PLATEAUS)
 
 
 def _limits(tile, limit_tol):

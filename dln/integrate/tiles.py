@@ -181,12 +181,13 @@ def _run(tile):
     return tile.result()
 
 
-def run_all(tile, run):
+def run_all(tile, run, below=np.inf):
     """Return the `TileResult` of all cells: `run` is given the tile of those that have no way of their own.
 
-    Runs of rules that shrink from small scales to their limit are decided one by one, and last for milliseconds each.
+    Runs of rules that shrink from small scales, all log u0^2 and log v0^2 `below`, to their limit are decided one by one, and
+    last for milliseconds each.
     """
-    small = tile.small_cells()
+    small = tile.small_cells(below)
     if not small.size:
         return run(tile)
     result = tile.result()
@@ -235,10 +236,10 @@ class Tile:
         self.tallies, self.ends = (np.zeros((size, k), dtype=np.int64) for k in (plateaus.TALLY_SIZE, kernel.ENDS_SIZE))
         self.cursor = np.zeros(kernel.CURSOR_SIZE, dtype=np.int64)
 
-    def small_cells(self):
-        """Return the cells whose way to their limit `flow` follows loosely."""
+    def small_cells(self, below):
+        """Return the cells, of those `below`, whose way to their limit `flow` follows loosely."""
         tops = (2.0 * self.log_alphas + np.abs(self.log_ratios)).max(axis=1)
-        below = small_below(self.problem, self.rule, self.rtol, self.t_end, None, self.method)
+        below = min(below, small_below(self.problem, self.rule, self.rtol, self.t_end, None, self.method))
         return np.flatnonzero(np.broadcast_to(tops < below, self.n_cells))
 
     def arguments(self, cell):
