@@ -1,7 +1,7 @@
 """Minimisers of an l1 norm and of the Lasso in arithmetic of pairs: for data on which floats lose the certificate.
 
-Where columns are nearly dependent the entries, or the multipliers, are so large that sums of them cancel to their last digits:
-a few thousand of them, rounded, miss ``A x = y`` by more than a certificate allows.  With 31 digits they do not.
+Where columns are nearly dependent the entries, or the multipliers, are so large that sums of them cancel to their last digits,
+and rounding alone makes ``A x`` miss y, or a_j.nu its bound, by more than a certificate allows.  With 31 digits it does not.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Exact:
 
 
 def judged(A, columns, y, x, nu, n_steps):
-    """Judge a minimiser and multipliers, which are shrunk until they are feasible."""
+    """Judge a minimiser and multipliers, both pairs; the multipliers are shrunk until they are feasible."""
     most = float(np.max(np.abs(product(columns, nu)[0]), initial=0.0))
     if most > 1.0:
         nu = total(np.zeros_like(nu), nu, 1.0 / (most * (1.0 + 1e-15)))

@@ -76,7 +76,7 @@ def minimum(columns, y, lam, active, entries):
 
 
 def gap(columns, y, lam, active, x, r):
-    """Return the duality gap relative to the objective, as a sum of terms that are not negative: see `sparse._lasso_gap`."""
+    """Return the duality gap relative to the objective, as a sum of terms that are not negative: see `_lasso._lasso_gap`."""
     products = product(columns, r)
     shrink = min(1.0, lam / max(float(np.max(np.abs(products[0]), initial=0.0)), 1e-300))
     size = np.abs(x[0])
