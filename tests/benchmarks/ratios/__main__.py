@@ -75,7 +75,7 @@ def main(arguments=None):
         check_reference(task, tell)
         solvers = [solver for solver in FAMILIES[task.family] if asked.full or solver.name not in SLOW]
         ours, found = compare(task, solvers, rounds=rounds, patience=1000.0 if asked.full else 250.0,
-                              least=2.0 if asked.full else 0.5, most=120.0, budget=60.0 if asked.full else 4.0, tell=tell)
+                              least=2.0 if asked.full else 0.2, most=120.0, budget=60.0 if asked.full else 4.0, tell=tell)
         found += [report.left_out(solver.name) for solver in FAMILIES[task.family] if solver not in solvers]
         records.append(report.record(task, f"{ours.label} {shown(ours.setting)}, error {ours.error:.0e}".strip(), found))
         save()
