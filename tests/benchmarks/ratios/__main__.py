@@ -47,6 +47,7 @@ def main(arguments=None):
     parser.add_argument("--full", action="store_true", help="all tasks, sizes and solvers: several hours")
     parser.add_argument("--only", nargs="+", metavar="TEXT", default=[""], help="tasks whose name contains one of these")
     parser.add_argument("--exclude", nargs="+", metavar="TEXT", default=[], help="but none of these")
+    parser.add_argument("--solvers", nargs="+", metavar="TEXT", default=[""], help="rivals whose name contains one of these")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of timing (default 5, with --full 9)")
     parser.add_argument("--list", action="store_true", help="list the tasks")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for benchmarks.json and benchmarks.md")
@@ -73,10 +74,15 @@ def main(arguments=None):
     for task in every:
         tell(task.name)
         check_reference(task, tell)
-        solvers = [solver for solver in FAMILIES[task.family] if asked.full or solver.name not in SLOW]
+        ours_and_theirs = FAMILIES[task.family]
+        left_out = {solver.name: "in the complete run only" for solver in ours_and_theirs[1:]
+                    if not asked.full and solver.name in SLOW}
+        left_out |= {solver.name: "not among --solvers" for solver in ours_and_theirs[1:]
+                     if not any(text in solver.name for text in asked.solvers)}
+        solvers = [solver for solver in ours_and_theirs if solver.name not in left_out]
         ours, found = compare(task, solvers, rounds=rounds, patience=1000.0 if asked.full else 250.0,
-                              least=2.0 if asked.full else 0.5, most=120.0, budget=60.0 if asked.full else 4.0, tell=tell)
-        found += [report.left_out(solver.name) for solver in FAMILIES[task.family] if solver not in solvers]
+                              least=2.0 if asked.full else 0.2, most=120.0, budget=60.0 if asked.full else 4.0, tell=tell)
+        found += [report.left_out(name, reason) for name, reason in left_out.items()]
         records.append(report.record(task, f"{ours.label} {shown(ours.setting)}, error {ours.error:.0e}".strip(), found))
         save()
         if task.name == "sweep plain, trajectories" and ours.runs:

@@ -112,7 +112,7 @@ def _tolerances(label):
 
 
 def _clarabel_ladders(task):
-    return [("default tolerances, then", [None, 1e-10, 1e-12])]
+    return [("all tolerances", [None, 1e-10, 1e-12])]
 
 
 CLARABEL = "cvxpy with Clarabel"

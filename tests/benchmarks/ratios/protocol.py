@@ -99,8 +99,8 @@ def seconds(call, repeats=1, now=None):
 def choose(solver, task, patience):
     """Return the fastest of the solver's settings whose error is at most ``task.goal`` on all cases, as a `Choice`.
 
-    A run longer than `patience` seconds is given up, and after three of them in a row the rest of its ladder: at settings that
-    are far too loose some solvers take longer than at the right one.
+    A run longer than `patience` seconds is given up, and after three of them in a row the rest of its ladder: not after
+    one, since a setting that is far too loose can be slower than the right one.
     """
     reason = solver.missing or solver.unfit(task)
     if reason:

@@ -52,9 +52,9 @@ def versions():
     return found
 
 
-def left_out(name):
-    """Return the `Comparison` of a solver that a quick run does without: a row all the same."""
-    return Comparison(name, math.nan, math.nan, math.nan, 0, math.nan, "", "in the complete run only", False)
+def left_out(name, reason):
+    """Return the `Comparison` of a solver that a run does without: a row all the same."""
+    return Comparison(name, math.nan, math.nan, math.nan, 0, math.nan, "", reason, False)
 
 
 def record(task, ours, comparisons):
