@@ -109,7 +109,7 @@ def test_the_same_bits_whatever_the_threads_and_tiles(problem, grid, executor, t
 def test_a_tile_in_one_call_is_its_runs_one_by_one(problem, rule, monkeypatch):
     """Reference: `dln.flow` for each cell; the same bits but for what follows from weights, which are found from beta."""
     alphas = np.array([np.linspace(0.1, 0.3, 8), np.full(8, 1e-3), np.full(8, 2.0)])
-    options = {"alpha": alphas, "log_ratio": [0.0, 0.5], "t_end": [5.0, 50.0], "max_steps": 60,
+    options = {"alpha": alphas, "log_ratio": [0.0, 0.5], "t_end": [5.0, 50.0], "max_steps": 20,
                "measures": [*BUILT_IN, sweep_functions.largest, sweep_functions.gap, sweep_functions.weight]}
     at_once = dln.sweep(problem, rule, **options)
     monkeypatch.setattr(sys.modules["dln.sweep.tile"], "covered", lambda rules, arguments: False)
