@@ -20,13 +20,20 @@ from ._jit import address, entry_point
 from .flow import Integration
 from .integrate import shrinking, stepping
 from .integrate import state as st
+from .integrate.tableaus import W6
+from .result import Status
 
 WAY_TOL = 1e-3  # the loosest way: a W-method at more than this can be silently wrong
-_VISIBLE = 0.05  # part of the tolerance, of the data's scale, from which on a coordinate is followed by small steps
+_VISIBLE = 0.2  # part of the tolerance, of the data's scale, from which on a coordinate is followed by small steps
 _SMALL = 1e-6  # weights whose squares are this small beside the data's scale do not count, nor those below rtol
 _ASLEEP = 1e-2  # of that
 _LEAST_ERROR = 0.3  # of the tolerance of the way, that log alpha_eff is taken to be off by
-_TIGHTEN = 0.1  # of the tolerance that would just do, when a run is done again
+_TIGHTEN = 0.4  # of the tolerance that would just do, when a run is done again
+_TIGHTEST = 1e-2  # part of rtol, for ways that were too inaccurate at rtol itself
+_ORDER_8_BELOW, _SHORT_PLATEAUS = 1e-5, -50.0  # tolerance of the way, and log alpha
+
+# Q has no part in the Jacobian: a step of it, and the estimate of its error, are plain sums over the stages.
+_WEIGHTS = W6.gamma * np.linalg.solve((np.eye(len(W6.m)) - W6.gamma * W6.C).T, np.array([W6.m, W6.e]).T).T.copy()
 
 
 def small_below(problem, rule, rtol, t_end=None, save_at=None, method="auto"):
@@ -43,22 +50,29 @@ def small_below(problem, rule, rtol, t_end=None, save_at=None, method="auto"):
 
 def run_to_limit(*arguments):
     """Return the result of the run whose `Integration` has these arguments, the way as loose as the limit allows."""
-    rtol = arguments[5]
+    start, rtol, max_steps = arguments[2], arguments[5], arguments[8]
     way = max(rtol, WAY_TOL)
     before = None
     small = True
     while True:
         attempt = LimitOfShrinking(*arguments, way=min(way, WAY_TOL), small=small, before=before)
         result = attempt.run()
-        error = attempt.error_of_limit
-        if (result.success and error <= rtol) or (way <= rtol and not (small and attempt.failed)):
+        error, before = attempt.error_of_limit, attempt.count
+        if (result.success and error <= rtol) or before[st.ACCEPTED] + before[st.REJECTED] >= max_steps:
             return result
-        before = attempt.count
         if attempt.failed:
+            if not small:
+                return result
             small = False  # with all coordinates: slower, but nothing is left out
-            continue
-        way *= min(0.1, _TIGHTEN * rtol / error)
-        way = way if way > 10.0 * rtol else rtol
+        elif way <= rtol and (result.status != Status.INACCURATE or way <= _TIGHTEST * rtol):
+            return result
+        elif way <= rtol:
+            way *= 0.1
+        else:
+            way *= min(0.1, _TIGHTEN * rtol / error)
+            way = way if way > 10.0 * rtol else rtol
+            # Where plateaus are short, the method of order 8 is the better one.
+            small = small and not (way < _ORDER_8_BELOW and float(start.log_alpha.max()) > _SHORT_PLATEAUS)
 
 
 class LimitOfShrinking(Integration):
@@ -101,9 +115,6 @@ class LimitOfShrinking(Integration):
     def _kernels(self):
         if self.methods[-1] != "plateaus":
             return super()._kernels()
-        # Q has no part in the Jacobian, so a step of it is a plain sum over the stages.
-        _, C, m, e, _, gamma, *_ = self.tableau
-        self.weights = gamma * np.linalg.solve((np.eye(len(m)) - gamma * C).T, np.array([m, e]).T).T.copy()
         return entry_point(shrinking.follow), address(self.rule.kernel), address(self.rule.curvature)
 
     def _call(self, kernels, params, attempts):
@@ -113,7 +124,7 @@ class LimitOfShrinking(Integration):
         A, C, m, e, _, gamma, order, filtered, memory = self.tableau
         return kernel(rule_kernel, curvature, self.pair, self.X, self.y, self.c, self.state, self.z, self.f, self.r, self.error,
                       self.clock, self.count, self.settings, params, *self.journal, self.buffer, self.buffer_read,
-                      A, C, m, e, gamma, order, filtered, memory, self.weights, attempts)
+                      A, C, m, e, gamma, order, filtered, memory, _WEIGHTS, attempts)
 
     def _log_alpha_error(self):
         return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.way)
@@ -164,11 +175,15 @@ def limit_error(X, beta, size, errors, negligible):
     if kept.size > 2 * X.shape[0]:
         return math.inf
     root = np.sqrt(size)
-    Q, R, _ = qr((X * root).T, mode="economic", pivoting=True)
+    large = np.flatnonzero(root > 1e-14 * root[kept].max())  # the others move by nothing
+    root = root[large]
+    Q, R, _ = qr((X[:, large] * root).T, mode="economic", pivoting=True)
     diagonal = np.abs(np.diagonal(R))
     Q = Q[:, :np.count_nonzero(diagonal > 1e-13 * diagonal[0])]
-    columns = -(Q @ Q[kept].T)
-    columns[kept, np.arange(kept.size)] += 1.0
-    columns *= root[:, None] * (beta[kept] * errors[kept] / root[kept])
+    kept = kept[np.isin(kept, large)]
+    places = np.searchsorted(large, kept)
+    columns = -(Q @ Q[places].T)
+    columns[places, np.arange(kept.size)] += 1.0
+    columns *= root[:, None] * (beta[kept] * errors[kept] / root[places])
     rest = float(below[n_small - 1]) * float(errors.max()) if n_small else 0.0
     return 2.0 * (float(np.linalg.norm(columns, axis=0).sum()) + rest) / length

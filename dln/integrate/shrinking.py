@@ -64,7 +64,8 @@ _MARGIN = 1.0  # coordinates take part from this far below the threshold on, in 
 _LINGER = 4.0  # and until this far below it
 _STILL = 0.7  # a log weight that moved by more than this in the last step is not at rest
 _CLOSE = 0.25  # nor is one further than this from the plateau, in the logarithm of beta
-_SAFETY = 0.9
+_SAFETY = 0.92
+_AFTER_LANDING = 0.75  # of the cap, since coordinates land where they are seen
 _LEAST_TREND, _MOST_TREND = 0.4, 1.7  # of the step size, that the controller believes in
 _ALMOST = 1e-6  # a residual this small beside the targets, that wakes nobody, does not end a run
 _SEEMING = 0.5  # error of the log weights of those that sleep, for the time being
@@ -236,7 +237,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         part_now[:] = part_rows[BETA:SIZE + 1]
         sums[:2] += sums[2:]
         _carry(basis, M, row_scale, local, error)
-        notes[MOVED] = _spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, z[n:], f[n:], basis.columns)
+        moved = _spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, z[n:], f[n:], basis.columns)
         rmatvec(basis.rows, z_part[:k], 1.0, z[:n])
         rmatvec(basis.rows, f_part[:k], 1.0, f[:n])
         rmatvec(basis.rows, r_part, 1.0, r)
@@ -247,7 +248,10 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         _control(h, scaled, order, clock, notes)
         reason = plan(here, f, r, clock, count, settings, True, order)
         stale = _drifts(rows[WORK_RULE], start, elapsed)
-        if reason != DIVERGED and notes[MOVED] <= _STILL:
+        # Moves that fall by the same factor again and again: how far is there still to go?
+        falls = min(0.95, moved / notes[MOVED]) if notes[MOVED] > 0.0 else 0.95
+        notes[MOVED] = moved
+        if reason != DIVERGED and moved <= _STILL and moved * falls <= 2.0 * _CLOSE * (1.0 - falls):
             rests, leaves = _rest(here, c, f, r, pair[0], settings, tolerance, inside, onward, other_space)
             if rests:
                 # Q as far as it is known, what the rest of the way adds to it, and nu for that.
@@ -301,7 +305,7 @@ def _control(h, scaled, order, clock, notes):
         grown = min(grown, h)
     if h < 0.99 * clock[H_CONTROL]:
         # Cut short by a landing: the weight that has landed changes on its own time scale from now on.
-        cap = clock[LANDING_CAP]
+        cap = _AFTER_LANDING * clock[LANDING_CAP]
         clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
     else:
         clock[H_CONTROL] = grown
