@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
-from scipy import special
 
 from .descend import descend
 from .problem import Problem
@@ -86,6 +85,8 @@ class Ensemble:
         if level >= 1.0:
             raise ValueError(f"level must be below 1, got {level:g}")
         moments = self._moments(name)
+        from scipy import special  # a tenth of the time that importing the package would take with it
+
         degrees = max(moments.count - 1, 1)
         half = special.stdtrit(degrees, 0.5 * (1.0 + level)) * np.sqrt(moments.variance / max(moments.count, 1))
         return moments.mean - half, moments.mean + half

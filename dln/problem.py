@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import issparse
 
 __all__ = ["Problem", "RowSpace"]
 
@@ -237,7 +237,8 @@ def _rebuild(
 
 def _real_array(value: Any, name: str) -> Array:
     """Copy `value` to a C-contiguous float64 array, or say what is wrong with it and where."""
-    if issparse(value):
+    sparse = sys.modules.get("scipy.sparse")  # whoever has a sparse array has loaded it; others need not wait for it
+    if sparse is not None and sparse.issparse(value):
         raise TypeError(f"{name} is a sparse {type(value).__name__} of shape {value.shape}: pass {name}.toarray()")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         place = _first(np.ma.getmaskarray(value), name)

@@ -1,39 +1,16 @@
 """The compile cache cannot be stale, and says no to what would hide NaN."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
+from package_copies import PACKAGE, copy_of_the_package, run
 
-import dln
 from dln import _jit
 from dln._jit import REDUCTION, cache_folder, njit, source_digest
-
-PACKAGE = Path(dln.__file__).parent
-
-
-def copy_of_the_package(folder):
-    return Path(shutil.copytree(PACKAGE, folder / "dln", ignore=shutil.ignore_patterns("__pycache__")))
-
-
-def run(folder, code, **environment):
-    """Run `code` in a new process that imports the copy of the package in `folder`, and return what it prints."""
-    unwanted = ("DLN_CACHE_DIR", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "XDG_CACHE_HOME", "PYTHONPATH")
-    env = {k: v for k, v in os.environ.items() if k not in unwanted}
-    env.update(PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1", **environment)
-    env = {k: v for k, v in env.items() if v is not None}
-    result = subprocess.run([sys.executable, "-W", "error", "-c", code], env=env, cwd=folder, capture_output=True, text=True,
-                            timeout=100, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
-
 
 # A kernel of one file that calls a kernel of another: numba's own cache is keyed by the file of the caller alone.
 CALLER = '''
