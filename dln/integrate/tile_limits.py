@@ -19,7 +19,7 @@ from ..scale_path import scale_path
 from . import dual_limits
 from .tiles import STATUSES, Tile, TileResult
 
-_STOP = 3e-3  # relative residual at which an integration is closed
+_STOP = 1e-3  # relative residual at which an integration is closed
 _TOL = 1e-9  # relative residual of a limit, from which one more step is made
 _LARGEST = 4e6  # N^2 d above which a cell, in one thread and not to be interrupted, lasts too long: then BLAS and Python do it
 _BUDGET = 2e8
