@@ -12,6 +12,8 @@ from .dual_path import MAX_NEWTON, RAISED, STEP, evaluate, follow, go_on, newton
 
 GOOD, OPEN = range(2)
 _CAUTION = 3.0  # times the estimate of an error
+_FARTHEST = 0.3  # a flow with a longer way to go, in the logarithms of the weights that make it, is far from linear,
+_DOUBT = 100.0  # and what was estimated as if it were linear is believed to this factor only
 _MOST_UNKNOWN = 1e-3  # of log alpha_eff: a flow whose end is known less well is not closed
 
 #: ``betas (C, d), nus (C, N), residuals, gaps, errors, norms of residuals (C,)``, and integers ``outcomes, iterations (C,)``.
@@ -93,7 +95,17 @@ def _close(path, place, work, c, penalty, tol):
     doubt = min(1.0, _CAUTION * farthest)
     if not largest * doubt <= _MOST_UNKNOWN:
         return np.inf, 1, np.inf, np.inf
+    w, sizes = place.w.copy(), place.sizes.copy()
     residual, used, last = newton(path, place, work, tol, MAX_NEWTON)
+    way = 0.0
+    squares = 0.0
+    for j in range(d):
+        step = abs(place.w[j] + place.correction[j] - w[j])
+        size = max(sizes[j], place.sizes[j])
+        way += size * step
+        squares += size * step * step
+    if not squares <= _FARTHEST * way:
+        doubt = _DOUBT
     # d beta = 2 beta d log alpha + sizes (4 X^T d nu), and X d beta = 0.
     for j in range(d):
         shrinkage[j] *= -4.0 * place.b[j]

@@ -20,7 +20,7 @@ from . import dual_limits
 from .tiles import STATUSES, TileResult, run_all
 
 _LONG_PLATEAUS = -100.0  # log u0^2 from which on it is quicker to go from plateau to plateau
-_STOP = 3e-3  # relative residual at which an integration is closed
+_STOP = 1e-3  # relative residual at which an integration is closed
 _TOL = 1e-9  # relative residual of a limit, from which one more step is made
 _LARGEST = 4e6  # N^2 d above which a cell, in one thread and not to be interrupted, lasts too long: then BLAS and Python do it
 _BUDGET = 2e8

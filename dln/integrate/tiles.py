@@ -138,7 +138,7 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
         As in `dln.flow`, the same for all cells.
     limits_only : bool
         Only the limits are wanted.  Those of gradient flow are solved for, each to a certificate; for `GradientRegularization`
-        (squared) and `SAM` (full batch, not normalised) flows are integrated until the relative residual is 3e-3, and closed.
+        (squared) and `SAM` (full batch, not normalised) flows are integrated until the relative residual is 1e-3, and closed.
         Others, and cells that cannot be closed to `limit_tol`, are integrated to the end.  `times` is infinite where there was
         no end, and log_effective_alphas may be off by 1e-3 where beta does not feel it.
     limit_tol : float
