@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -62,7 +62,7 @@ class Explorer:
         settings = Settings() if settings is None else settings
         self.figure, self.model = figure, Exploration(problem)
         self._used: set[str] = set()
-        self._drawn: tuple[Any, ...] = ()
+        self._drawn: tuple[Any, ...] = (None, [], [])
         self._background: Any = None
         with style():
             self._panels(problem)
@@ -72,7 +72,8 @@ class Explorer:
                                    for artist in (*axes.lines, *axes.collections, *axes.patches, *axes.texts)]
         self._moving += [self.title, self.words, self.detail, self.notice]
         # Blank paper for the panels and what is written beside their axes.
-        self._paper = Rectangle((0, 0.31), 1, 0.59, transform=figure.transFigure, color=figure.get_facecolor())
+        self._papers = [Rectangle((left, 0.31), width, 0.59, transform=figure.transFigure, color=figure.get_facecolor(),
+                                  linewidth=0) for left, width in ((0.0, 0.492), (0.492, 0.508))]
         if getattr(figure.canvas, "supports_blit", False):
             for artist in self._moving:
                 artist.set_animated(True)
@@ -179,23 +180,26 @@ class Explorer:
             self._label(settings)
         self.scene = self.model.compute(settings)
         self._show(self.scene)
-        frame = (settings.rule, *(limit for axes in self._axes() for limit in (*axes.get_xlim(), *axes.get_ylim())))
-        if self._background is None or frame[:1] != self._drawn[:1]:
+        limits = [(*axes.get_xlim(), *axes.get_ylim()) for axes in self._axes()]
+        frame = (settings.rule, limits[:2], limits[2:])  # the left column and the right one
+        if self._background is None or frame[0] != self._drawn[0]:
             self.figure.canvas.draw_idle()
         else:
-            self._redraw(frame != self._drawn)
+            self._redraw([new != old for new, old in zip(frame[1:], self._drawn[1:], strict=True)])
         self._drawn = frame
 
     def _axes(self) -> tuple[Axes, ...]:
         return self.loss_axes, self.beta_axes, self.limit_axes
 
-    def _redraw(self, frames: bool) -> None:
-        """Draw what has moved, on the kept picture; before that the axes, if their limits have moved."""
+    def _redraw(self, anew: Sequence[bool]) -> None:
+        """Draw what has moved, on the kept picture; before that the axes of the columns whose limits have moved."""
         canvas: Any = self.figure.canvas
         canvas.restore_region(self._background)
-        if frames:
-            for artist in (self._paper, *self._axes()):
-                self.figure.draw_artist(artist)
+        if any(anew):
+            panels = self._axes()
+            for paper, column, moved in zip(self._papers, (panels[:2], panels[2:]), anew, strict=True):
+                for artist in (paper, *column) if moved else ():
+                    self.figure.draw_artist(artist)
             self._background = canvas.copy_from_bbox(self.figure.bbox)
         self._draw_moving()
         canvas.blit(self.figure.bbox)
