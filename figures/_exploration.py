@@ -203,7 +203,9 @@ class Exploration:
             return np.zeros(1), np.array([run.loss]), run.beta[None, :]
         times = np.geomspace(1e-4 * run.t, run.t, self.n_times)
         times[-1] = run.t
-        again = dln.flow(self.problem, rule, t_end=run.t, save_at=times, **options)
+        # A run that failed has cost most already: its picture is followed less closely, to 1e-4.
+        again = dln.flow(self.problem, rule, t_end=run.t, save_at=times,
+                         **{**options, "rtol": options["rtol"] if run.success else 10 * options["rtol"]})
         losses, betas = np.full(self.n_times, np.nan), np.full((self.n_times, self.problem.n_features), np.nan)
         kept = len(again.times)
         losses[:kept], betas[:kept] = again.losses, again.betas

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -62,7 +62,7 @@ class Explorer:
         settings = Settings() if settings is None else settings
         self.figure, self.model = figure, Exploration(problem)
         self._used: set[str] = set()
-        self._drawn: tuple[Any, ...] = ()
+        self._drawn: tuple[Any, ...] = (None, [], [])
         self._background: Any = None
         with style():
             self._panels(problem)
@@ -72,7 +72,8 @@ class Explorer:
                                    for artist in (*axes.lines, *axes.collections, *axes.patches, *axes.texts)]
         self._moving += [self.title, self.words, self.detail, self.notice]
         # Blank paper for the panels and what is written beside their axes.
-        self._paper = Rectangle((0, 0.31), 1, 0.59, transform=figure.transFigure, color=figure.get_facecolor())
+        self._papers = [Rectangle((left, 0.31), width, 0.59, transform=figure.transFigure, color=figure.get_facecolor(),
+                                  linewidth=0) for left, width in ((0.0, 0.492), (0.492, 0.508))]
         if getattr(figure.canvas, "supports_blit", False):
             for artist in self._moving:
                 artist.set_animated(True)
@@ -84,8 +85,8 @@ class Explorer:
     def _panels(self, problem: dln.Problem) -> None:
         # Fixed places: to lay the figure out anew at every move would cost more than to draw it.
         add = self.figure.add_axes
-        self.loss_axes = add((0.075, 0.67, 0.40, 0.22))
-        self.beta_axes = add((0.075, 0.385, 0.40, 0.265), sharex=self.loss_axes)
+        self.loss_axes = add((0.075, 0.685, 0.40, 0.205))
+        self.beta_axes = add((0.075, 0.385, 0.40, 0.262), sharex=self.loss_axes)
         self.limit_axes = add((0.565, 0.385, 0.42, 0.505))
         self.title = self.figure.text(0.075, 0.96, "", fontsize=10, va="center")
         self.words = self.figure.text(0.075, 0.92, "", fontsize=9, va="center")
@@ -101,6 +102,11 @@ class Explorer:
             axis.set_major_locator(LogLocator(numticks=6))
             axis.set_minor_locator(NullLocator())
             axis.set_minor_formatter(NullFormatter())
+        for panel in (top, bottom):
+            panel.yaxis.set_label_coords(-0.135, 0.5)  # beside tick labels of any width
+        for panel in (bottom, right):
+            panel.ticklabel_format(axis="y", scilimits=(-3, 4))
+        right.yaxis.set_label_coords(-0.12, 0.5)
         right.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         self.loss_line, = top.plot([], [], color="black")
         self.cross, = top.plot([], [], "x", color=_BAD, markersize=7, markeredgewidth=2)
@@ -174,23 +180,26 @@ class Explorer:
             self._label(settings)
         self.scene = self.model.compute(settings)
         self._show(self.scene)
-        frame = (settings.rule, *(limit for axes in self._axes() for limit in (*axes.get_xlim(), *axes.get_ylim())))
-        if self._background is None or frame[:1] != self._drawn[:1]:
+        limits = [(*axes.get_xlim(), *axes.get_ylim()) for axes in self._axes()]
+        frame = (settings.rule, limits[:2], limits[2:])  # the left column and the right one
+        if self._background is None or frame[0] != self._drawn[0]:
             self.figure.canvas.draw_idle()
         else:
-            self._redraw(frame != self._drawn)
+            self._redraw([new != old for new, old in zip(frame[1:], self._drawn[1:], strict=True)])
         self._drawn = frame
 
     def _axes(self) -> tuple[Axes, ...]:
         return self.loss_axes, self.beta_axes, self.limit_axes
 
-    def _redraw(self, frames: bool) -> None:
-        """Draw what has moved, on the kept picture; before that the axes, if their limits have moved."""
+    def _redraw(self, anew: Sequence[bool]) -> None:
+        """Draw what has moved, on the kept picture; before that the axes of the columns whose limits have moved."""
         canvas: Any = self.figure.canvas
         canvas.restore_region(self._background)
-        if frames:
-            for artist in (self._paper, *self._axes()):
-                self.figure.draw_artist(artist)
+        if any(anew):
+            panels = self._axes()
+            for paper, column, moved in zip(self._papers, (panels[:2], panels[2:]), anew, strict=True):
+                for artist in (paper, *column) if moved else ():
+                    self.figure.draw_artist(artist)
             self._background = canvas.copy_from_bbox(self.figure.bbox)
         self._draw_moving()
         canvas.blit(self.figure.bbox)
@@ -222,14 +231,22 @@ class Explorer:
         self.notice.set_text("" if len(scene.times) else "\n".join(textwrap.wrap(f"no run: {scene.message}", 44)))
         # Without its last clause for runs that failed: that one says which argument of `dln.flow` to change.
         why = "; ".join(scene.message.split("; ")[: 1 if not scene.success else None])
+        if len(scene.times) and not np.isfinite(scene.predicted).any():
+            why += "; what theory predicts for it could not be certified, and is not drawn"
         self.detail.set_text("" if not len(scene.times) else "\n".join(textwrap.wrap(plain(why), 100)[:2]))
         self._show_trajectory(scene)
         ends = ((self.end_line, scene.beta), (self.predicted_line, scene.predicted), (self.plain_line, scene.plain))
         for line, values in ends:
             line.set_ydata(values)
         known = (scene.beta, scene.plain, *(self.model.interpolators or ())[:1])
-        top = _above(1.05 * max(np.abs(values[np.isfinite(values)]).max(initial=0.0) for values in known))
+        size = max(np.abs(values[np.isfinite(values)]).max(initial=0.0) for values in known)
+        top = _above(1.05 * size)
         self.limit_axes.set_ylim(-top, top)
+        kept = np.isfinite(scene.losses)
+        if kept.any():
+            low, high = float(np.min(scene.betas[kept])), float(np.max(scene.betas[kept]))
+            # Never narrower than a twentieth of the limit, so that what does not move looks as if it did not.
+            self.beta_axes.set_ylim(-_above(max(-1.1 * low, 0.05 * size)), _above(max(1.1 * high, 0.05 * size)))
 
     def _show_trajectory(self, scene: Scene) -> None:
         times, losses, betas = scene.times, scene.losses, scene.betas
@@ -255,7 +272,6 @@ class Explorer:
         if positive.size:
             low = max(positive.min(), 1e-16 * positive.max())
             self.loss_axes.set_ylim(_decade(low, math.floor), _decade(1.5 * positive.max(), math.ceil))
-        self.beta_axes.set_ylim(-_above(-1.1 * float(np.nanmin(betas))), _above(1.1 * float(np.nanmax(betas))))
 
 
 def _decade(value: float, to: Callable[[float], int]) -> float:
@@ -263,9 +279,9 @@ def _decade(value: float, to: Callable[[float], int]) -> float:
 
 
 def _above(value: float) -> float:
-    """Give the next of 1, 1.5, 2, 3, 5, 7 and 10, times a power of ten, so that limits change seldom; for 0 a little room."""
-    if not value > 1e-3:
-        return 1e-3
+    """Give the next of 1, 1.5, 2, 3, 5, 7 and 10, times a power of ten, so that limits change seldom; 1 for 0."""
+    if not 1e-290 < value < 1e290:
+        return 1.0 if value < 1 else 1e300
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0) if value <= step * power * (1 + 1e-12))
 

@@ -178,10 +178,9 @@ def draw(data: Margins, ax: Any = None) -> NDArray[Any]:
 def _panel(axes: Axes, data: Margins, line: Array, runs: Array, other: float, words: str) -> None:
     axes.axhline(1.0, color="0.6", linewidth=0.8, linestyle=":")
     axes.axhline(other, color="0.6", linewidth=0.8, linestyle="--")
-    # On the right of the upper panel only early training is near this level; on the left of the lower one, too, but for the
-    # rim.
+    # Where nothing but early training is near this level: on the right of the upper panel, in the middle of the lower one.
     right = words.startswith("largest l2")
-    axes.annotate(words, (0.985 if right else 0.1, other), xycoords=("axes fraction", "data"), xytext=(0, -3),
+    axes.annotate(words, (0.985 if right else 0.34, other), xycoords=("axes fraction", "data"), xytext=(0, -3),
                   textcoords="offset points", ha="right" if right else "left", va="top", fontsize="small", color="0.35")
     axes.plot(data.mus, line, color="black", label="solver")
     for color, alpha, mus, values, status in zip(COLORS, data.alphas, data.run_mus, runs, data.status, strict=False):

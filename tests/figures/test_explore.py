@@ -172,7 +172,7 @@ def test_moves_within_the_same_axes_draw_nothing_else(window, monkeypatch):
     monkeypatch.setattr(window, "_redraw", lambda anew: frames.append(anew) or redraw(anew))
     window.sliders["gamma"].set_val(window.sliders["gamma"].val + 0.01)
     window.sliders["alpha"].set_val(-9.0)
-    assert (len(whole), frames) == (0, [False, True])
+    assert not whole and frames[0] == [False, False] and frames[1][0] and len(frames) == 2
     choose(window, "weight decay")
     assert len(whole) >= 1
 
@@ -186,6 +186,30 @@ def test_a_failed_run_and_a_refused_one_say_so_in_the_window(window, monkeypatch
     window.update()
     assert "no run: rho must" in window.notice.get_text() and window.words.get_text() == "refused: move a slider back"
     assert not len(window.loss_line.get_xdata()) and np.isnan(window.end_line.get_ydata()).all()
+
+
+def test_a_prediction_that_is_missing_is_told(window, monkeypatch):
+    assert "certified" not in window.detail.get_text()
+    monkeypatch.setattr(dln, "predict", lambda run, at_time: dataclasses.replace(
+        dln.minimize_potential(run.problem, alpha=0.1), success=False))
+    window.update()
+    assert "could not be certified, and is not drawn" in window.detail.get_text().replace("\n", " ")
+    assert np.isnan(window.predicted_line.get_ydata()).all()
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e6])
+def test_data_of_any_scale_fill_the_panels(problem, scale):
+    """Reference: the limits are within a factor of 2 of what is drawn; and no tick label or axis label is off the window."""
+    scaled = dln.Problem(problem.X, scale * problem.y)
+    figure = Figure(figsize=explore.SIZE)
+    FigureCanvasAgg(figure)
+    explorer = explore.Explorer(scaled, figure, Settings("gradient-flow", 0.5 * math.log(scale) - 3))
+    assert explorer.scene.success
+    top = np.abs(explorer.scene.beta).max()
+    assert top < explorer.limit_axes.get_ylim()[1] < 2.5 * top and explorer.beta_axes.get_ylim()[1] < 2.5 * top
+    figure.canvas.draw()
+    for axes in explorer._axes():
+        assert axes.get_tightbbox().x0 >= 0
 
 
 def test_no_words_lie_on_others_and_none_is_clipped(problem):
