@@ -99,8 +99,8 @@ def _refined(rows, back, target, shift, solve):
         size, most = float(np.max(np.abs(step[0]))), float(np.max(np.abs(z[0])))
         if size <= 1e-24 * most or float(np.max(np.abs(moved[0]))) <= noise:
             return z, rest
-        if not size <= 0.5 * before:
-            return (z, rest) if size <= 1e-18 * most else None
+        if not size <= 0.5 * before:  # as far as pairs let it come: a residual costs the square of the condition
+            return (z, rest) if size <= 1e-14 * most else None
         before = size
     return None
 

@@ -124,6 +124,15 @@ def test_whole_paths_are_certified_between_their_knots(name):
         assert objective(path.at(penalty)) == pytest.approx(objective(best.beta), rel=1e-10)
 
 
+def test_a_path_among_many_near_copies():
+    # Reference: the certificate between knots; entries turn 1e9 times as fast as those of the columns alone.
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 150))
+    X[:, 75:] = X[:, :75] + 1e-9 * rng.standard_normal((50, 75))
+    path = lasso_path(Problem(X, rng.standard_normal(50)))
+    assert path.success and path.penalties[-1] == 0.0, path.message
+
+
 def test_numerically_rank_deficient_data_are_said_to_be():
     # Reference: the singular values of a Gaussian kernel, which fall to rounding without a gap.
     s = np.linspace(0, 1, 40)
