@@ -24,7 +24,7 @@ from .integrate.tableaus import W6
 from .result import Status
 
 WAY_TOL = 1e-3  # the loosest way: a W-method at more than this can be silently wrong
-_VISIBLE = 0.2  # part of the tolerance, of the data's scale, from which on a coordinate is followed by small steps
+_VISIBLE = 0.05  # part of the tolerance, of the data's scale, from which on a coordinate is followed by small steps
 _SMALL = 1e-6  # weights whose squares are this small beside the data's scale do not count, nor those below rtol
 _ASLEEP = 1e-2  # of that
 _LEAST_ERROR = 0.3  # of the tolerance of the way, that log alpha_eff is taken to be off by

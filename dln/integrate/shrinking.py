@@ -55,7 +55,7 @@ from .state import (
     evaluate,
     fix_scale,
 )
-from .stepping import ASLEEP, COUPLING, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
+from .stepping import ASLEEP, COUPLING, DORMANT, LANDING, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
 
 AT_REST, MOVED, STEEPNESS, REFUSED, NOTES_SIZE = range(5)
 _JUMPS = 0
@@ -64,7 +64,8 @@ _MARGIN = 1.0  # coordinates take part from this far below the threshold on, in 
 _LINGER = 4.0  # and until this far below it
 _STILL = 0.7  # a log weight that moved by more than this in the last step is not at rest
 _CLOSE = 0.25  # nor is one further than this from the plateau, in the logarithm of beta
-_SAFETY = 0.92
+_AFTER_FLIGHT = 2.5  # growth of who has become visible in the next step, in log u^2
+_SAFETY = 0.9
 _AFTER_LANDING = 0.75  # of the cap, since coordinates land where they are seen
 _LEAST_TREND, _MOST_TREND = 0.4, 1.7  # of the step size, that the controller believes in
 _ALMOST = 1e-6  # a residual this small beside the targets, that wakes nobody, does not end a run
@@ -108,6 +109,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     flat_sums = np.empty(4 * (n + 1) * (n + 1))
     sums, whole_data = flat_sums[:4].reshape((4, 1, 1)), data[:1]
     asleep = settings[ASLEEP]
+    visible = settings[DORMANT] + LANDING
     widest = settings[COUPLING] / (4.0 * c)
     built = grown = stale = False
     elapsed = 0.0
@@ -125,7 +127,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     while reason == RUNNING and attempts > 0:
         attempts -= 1
         if notes[AT_REST] > 0.0:
-            h = _flight(here, plateau, f[n:], asleep)
+            h, rate = _flight(here, plateau, f[n:], asleep, visible)
             if h == np.inf:
                 reason = STATIONARY  # no coordinate will ever wake
                 break
@@ -140,7 +142,8 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             if not evaluate(rule, here, c, z, params[0], r, f, work_n):
                 reason = DIVERGED
                 break
-            clock[H_CONTROL] = 1e300  # as far as to the next landing
+            clock[H_CONTROL] = _AFTER_FLIGHT / rate
+            notes[STEEPNESS] = notes[MOVED] = 0.0
             clock[ERROR_OLD] = 1.0
             notes[AT_REST] = 0.0
             count[BEST_AT] = count[ACCEPTED]
@@ -273,7 +276,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
                     break
                 reason = plan(here, f, r, clock, count, settings, True, order)
                 # With next to nothing left, what those that sleep still miss is left to integration.
-                lasts = _flight(here, plateau, f[n:], asleep)
+                lasts, _ = _flight(here, plateau, f[n:], asleep, visible)
                 least = NOTHING if lasts < np.inf else _ALMOST
                 notes[AT_REST] = 1.0 if norm(plateau) > c * least * norm(y) else 0.0
                 if reason == CONVERGED:
@@ -312,19 +315,24 @@ def _control(h, scaled, order, clock, notes):
 
 
 @njit()
-def _flight(here, velocity, q, asleep):
-    """Return for how long nu can go on in a straight line, and Q at a constant rate, until a coordinate that sleeps wakes."""
+def _flight(here, velocity, q, asleep, visible):
+    """Return for how long nu goes on in a straight line, and Q at a constant rate, and how fast who ends that grows.
+
+    That is until a coordinate that sleeps becomes visible: until then the others do not notice it.
+    """
     rows, p = here.rows, here.rows[WORK]
     rmatvec(here.X, velocity, 1.0, p)
     first = np.inf
+    fastest = 1.0
     for j in range(p.shape[0]):
         if rows[PRODUCT, j] + abs(rows[RATIO, j]) >= asleep + STARTLED:
             continue
         for sign in (1.0, -1.0):
             rate = -4.0 * (q[j] + sign * p[j])
-            if rate > 0.0:
-                first = min(first, (asleep + STARTLED - rows[PRODUCT, j] - sign * rows[RATIO, j]) / rate)
-    return first
+            arrival = (visible - rows[PRODUCT, j] - sign * rows[RATIO, j]) / rate if rate > 0.0 else np.inf
+            if arrival < first:
+                first, fastest = arrival, rate
+    return first, fastest
 
 
 _SAME, _FEWER, _MORE = range(3)
@@ -542,7 +550,7 @@ def _rest(here, c, f, r, strength, settings, tolerance, move, onward, space):
     left, p = rows[WORK], rows[WORK + 1]
     rmatvec(X, move, 1.0, left)
     rmatvec(X, onward, 1.0, p)
-    length = _flight(System(X, here.y, rows), onward, f[n:], asleep) if norm(onward) > 0.0 else 0.0
+    length, _ = _flight(here, onward, f[n:], asleep, settings[DORMANT] + LANDING)
     rmatvec(X, move, 1.0, left)
     disturbance = 0.0
     for j in range(d):
