@@ -98,6 +98,12 @@ class Kernel:
     def __repr__(self):
         return f"<kernel {self.__module__}.{self.__qualname__}>"
 
+    def __reduce__(self):
+        return self.__qualname__  # by its name, as functions are
+
+    def __deepcopy__(self, _):
+        return self  # numba copies statements, and what they name
+
     def _declare(self, parameters):
         """Teach numba to call the function by its symbol."""
         signature = self.signature
@@ -127,6 +133,9 @@ class Blas:
             kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t] * count)
             builder.call(cgutils.get_or_insert_function(builder.module, kind, self.symbol), given)
             return context.get_dummy_value()
+
+    def __deepcopy__(self, _):
+        return self
 
     @functools.cached_property
     def address(self):

@@ -1,7 +1,9 @@
 """The cache of compiled kernels: never stale, never fatal, whatever has become of its files."""
 
 import ast
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -265,6 +267,13 @@ def test_a_kernel_is_called_by_its_name():
         both(a, 4.0)
     with pytest.raises(TypeError, match="No matching definition"):
         first(np.zeros((2, 2)))
+
+
+def test_a_kernel_is_pickled_by_its_name():
+    # Reference: the kernel itself, as for a function; as a class attribute of rules it goes to other processes.
+    rule = dln.GradientFlow.kernel
+    assert pickle.loads(pickle.dumps(rule)) is rule and copy.deepcopy(rule) is rule
+    assert repr(rule) == "<kernel dln.rules.gradient_flow._kernel>"
 
 
 def test_a_kernel_called_by_name_passes_its_errors_on():
