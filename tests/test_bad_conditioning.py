@@ -127,9 +127,9 @@ def test_whole_paths_are_certified_between_their_knots(name):
 def test_a_path_among_many_near_copies():
     # Reference: the certificate between knots; entries turn 1e9 times as fast as those of the columns alone.
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((50, 150))
-    X[:, 75:] = X[:, :75] + 1e-9 * rng.standard_normal((50, 75))
-    path = lasso_path(Problem(X, rng.standard_normal(50)))
+    X = rng.standard_normal((100, 300))
+    X[:, 150:] = X[:, :150] + 1e-9 * rng.standard_normal((100, 150))
+    path = lasso_path(Problem(X, rng.standard_normal(100)))
     assert path.success and path.penalties[-1] == 0.0, path.message
 
 
