@@ -53,8 +53,9 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     for i in range(n):
         row = 0.0
         for k in range(n):
-            row += abs(M[i, k] if k >= i else M[k, i])
+            row += abs(M[i, k])
         largest_row = max(largest_row, row)
+    for i in range(n):
         for k in range(i):
             M[i, k] *= tau
         diagonal[i] = M[i, i]
