@@ -20,6 +20,7 @@ from ._jit import address, entry_point
 from .flow import Integration
 from .integrate import shrinking, stepping
 from .integrate import state as st
+from .integrate.rest import STARTLED
 from .integrate.tableaus import W6
 from .result import Status
 
@@ -103,6 +104,8 @@ class LimitOfShrinking(Integration):
         n, d = self.X.shape
         s = self.settings
         visible = s[stepping.DORMANT] - math.log(1e-8) + math.log(_VISIBLE * self.way)
+        # Who has become visible must count as awake, or flights would never end.
+        visible = max(visible, s[stepping.DORMANT] + STARTLED + 1.0)
         s[stepping.ASLEEP] = s[stepping.DORMANT]
         s[stepping.DORMANT] = visible - stepping.LANDING
         self.pair = np.array(self.rule.dormant_pair)
