@@ -112,7 +112,7 @@ class LimitOfShrinking(Integration):
         self.buffer = np.empty(n * (d + 1))
         self.buffer_read = self.buffer.view()
         self.buffer_read.flags.writeable = False
-        self.journal = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)
+        self.notes = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)
 
     def _kernels(self):
         if self.methods[-1] != "plateaus":
@@ -125,7 +125,7 @@ class LimitOfShrinking(Integration):
         kernel, rule_kernel, curvature = kernels
         A, C, m, e, _, gamma, order, filtered, memory = self.tableau
         return kernel(rule_kernel, curvature, self.pair, self.X, self.y, self.c, self.state, self.z, self.f, self.r, self.error,
-                      self.clock, self.count, self.settings, params, *self.journal, self.buffer, self.buffer_read,
+                      self.clock, self.count, self.settings, params, *self.notes, self.buffer, self.buffer_read,
                       A, C, m, e, gamma, order, filtered, memory, _WEIGHTS, attempts)
 
     def _log_alpha_error(self):
