@@ -20,6 +20,7 @@ from ._jit import address, entry_point
 from .flow import Integration
 from .integrate import shrinking, stepping
 from .integrate import state as st
+from .integrate.rest import STARTLED
 from .integrate.tableaus import W6
 from .result import Status
 
@@ -104,13 +105,15 @@ class LimitOfShrinking(Integration):
         n, d = self.X.shape
         s = self.settings
         visible = s[stepping.DORMANT] - math.log(1e-8) + math.log(_VISIBLE * self.way)
+        # Who has become visible must count as awake, or flights would never end.
+        visible = max(visible, s[stepping.DORMANT] + STARTLED + 1.0)
         s[stepping.ASLEEP] = s[stepping.DORMANT]
         s[stepping.DORMANT] = visible - stepping.LANDING
         self.pair = np.array(self.rule.dormant_pair)
         self.buffer = np.empty(n * (d + 1))
         self.buffer_read = self.buffer.view()
         self.buffer_read.flags.writeable = False
-        self.journal = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)
+        self.notes = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)
 
     def _kernels(self):
         if self.methods[-1] != "plateaus":
@@ -123,7 +126,7 @@ class LimitOfShrinking(Integration):
         kernel, rule_kernel, curvature = kernels
         A, C, m, e, _, gamma, order, filtered, memory = self.tableau
         return kernel(rule_kernel, curvature, self.pair, self.X, self.y, self.c, self.state, self.z, self.f, self.r, self.error,
-                      self.clock, self.count, self.settings, params, *self.journal, self.buffer, self.buffer_read,
+                      self.clock, self.count, self.settings, params, *self.notes, self.buffer, self.buffer_read,
                       A, C, m, e, gamma, order, filtered, memory, _WEIGHTS, attempts)
 
     def _log_alpha_error(self):

@@ -67,7 +67,8 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         Tolerance of a step, on the logarithms of the weights: a relative tolerance on the weights.  At most 1e-2, or 0.1
         for gradient flow.  Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to
         it: transitions on the way, which the limit forgets, are followed to 1 percent, and so are `t` and the logarithms of
-        weights that stay small.
+        weights that stay small.  Rules that shrink do the same with a way at 1e-3, and hold `log_effective_alpha` to
+        `log_alpha_error`, a few 1e-3.
     residual_tol : float
         See `t_end`.
     method : {"auto", "explicit", "rosenbrock"}

@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import cholesky_solve, norm, rmatvec
+from .._linalg import norm, rmatvec
 from .reduced import back_substitute, basis_of, extended, forward_substitute, room, split
 from .rest import NOTHING, STARTLED, mirror, relaxation
 from .rosenbrock import rosenbrock_attempt
@@ -34,8 +34,6 @@ from .state import (
     FACTORIZATIONS,
     H_CONTROL,
     LANDING_CAP,
-    LOG_PRODUCT,
-    LOG_RATIO,
     PRODUCT,
     RATIO,
     REACH,
@@ -43,7 +41,6 @@ from .state import (
     RHS,
     ROWS,
     RUNNING,
-    SCALE,
     SIZE,
     STARTED,
     STATIONARY,
@@ -56,6 +53,7 @@ from .state import (
     fix_scale,
 )
 from .stepping import ASLEEP, COUPLING, DORMANT, LANDING, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
+from .stretch import add_up, carry, drifts, gather, largest, settle_up, spread
 
 AT_REST, MOVED, STEEPNESS, REFUSED, NOTES_SIZE = range(5)
 _JUMPS = 0
@@ -69,7 +67,6 @@ _SAFETY = 0.9
 _AFTER_LANDING = 0.75  # of the cap, since coordinates land where they are seen
 _LEAST_TREND, _MOST_TREND = 0.4, 1.7  # of the step size, that the controller believes in
 _ALMOST = 1e-6  # a residual this small beside the targets, that wakes nobody, does not end a run
-_SEEMING = 0.5  # error of the log weights of those that sleep, for the time being
 _PART = 0.3  # of the tolerance, which a jump may leave in Q
 
 FOLLOW = types.int64(
@@ -156,7 +153,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         grown = False
         if change != _SAME or not built or stale:
             if built:
-                _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
+                settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
                 count[RHS] += 1
                 if not evaluate(rule, here, c, z, params[0], r, f, work_n):
                     reason = DIVERGED
@@ -189,7 +186,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             elapsed = 0.0
             split(basis, f[:n], inside[:k], velocity)
             split(basis, r, inside[:k], across)
-            _gather(here, basis, inside[:k], buffer, n, part_rows)
+            gather(here, basis, inside[:k], buffer, n, part_rows)
             for q in range(known, k):
                 rmatvec(X, basis.rows[q], 1.0, data[q])
             length = norm(across)
@@ -218,9 +215,9 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         if scaled <= 1.0:
             # And those that sleep: by nu, and by their own integrals of q.
             length = norm(across)
-            _add_up(trace, length, 2.0 * pair[0] * c * c * h, pair[1], weights, sums)
+            add_up(trace, length, 2.0 * pair[0] * c * c * h, pair[1], weights, sums)
             rmatvec(part_data, local[:k], 2.0, rows[WORK])
-            scaled = max(scaled, _largest(here, whole_data, sums[3], widest, tolerance) / tolerance)
+            scaled = max(scaled, largest(here, whole_data, sums[3], widest, tolerance) / tolerance)
         if not scaled <= 1.0:  # NaN included
             reason = reject(h, scaled, order, clock, count)
             notes[REFUSED] = 1.0
@@ -239,8 +236,8 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         z_part[:], f_part[:], r_part[:], pushed[:] = z_new, f_new, r_new, part_work[0]
         part_now[:] = part_rows[BETA:SIZE + 1]
         sums[:2] += sums[2:]
-        _carry(basis, M, row_scale, local, error)
-        moved = _spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, z[n:], f[n:], basis.columns)
+        carry(basis, M, row_scale, local, error)
+        moved = spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, z[n:], f[n:], basis.columns)
         rmatvec(basis.rows, z_part[:k], 1.0, z[:n])
         rmatvec(basis.rows, f_part[:k], 1.0, f[:n])
         rmatvec(basis.rows, r_part, 1.0, r)
@@ -250,7 +247,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             r[i] += across[i]
         _control(h, scaled, order, clock, notes)
         reason = plan(here, f, r, clock, count, settings, True, order)
-        stale = _drifts(rows[WORK_RULE], start, elapsed)
+        stale = drifts(rows[WORK_RULE], start, elapsed)
         # Moves that fall by the same factor again and again: how far is there still to go?
         falls = min(0.95, moved / notes[MOVED]) if notes[MOVED] > 0.0 else 0.95
         notes[MOVED] = moved
@@ -258,7 +255,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             rests, leaves = _rest(here, c, f, r, pair[0], settings, tolerance, inside, onward, other_space)
             if rests:
                 # Q as far as it is known, what the rest of the way adds to it, and nu for that.
-                _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
+                settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
                 built = False
                 tally[_JUMPS] += 1
                 rmatvec(X, inside, 1.0, rows[WORK])
@@ -283,7 +280,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
                     # The flow itself comes as near to it as was asked for only now.
                     clock[T] -= math.log(settings[RESIDUAL_TOL]) * relaxation(here, c, asleep, other_space)
     if built:
-        _settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
+        settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
         evaluate(rule, here, c, z, params[0], r, f, work_n)
         if reason == RUNNING:
             reason = plan(here, f, r, clock, count, settings, True, order)
@@ -366,139 +363,12 @@ def _startle(ratio, start, elapsed, asleep, member):
     return startled
 
 
-@njit()
-def _drifts(p, start, elapsed):
-    """Whether q, nearly proportional to p^2, may have changed so much in a stretch that sleepers are not where they seem."""
-    farthest = 0.0
-    for j in range(p.shape[0]):
-        was = start[4, j] * start[4, j]
-        farthest = max(farthest, abs(start[3, j] * (p[j] * p[j] - was)) / (was + 1e-300))
-    return not 4.0 * elapsed * farthest <= _SEEMING
 
 
-@njit()
-def _gather(here, basis, inside, buffer, n, part_rows):
-    """Fill the rows of the small problem, and `buffer` with its data: R, and a target that accounts for the others."""
-    R, columns = basis.R, basis.columns
-    k, size = R.shape
-    d = here.X.shape[1]
-    for q in range(size):
-        j = columns[q]
-        part_rows[LOG_PRODUCT, q], part_rows[LOG_RATIO, q] = here.rows[PRODUCT, j], here.rows[RATIO, j]
-        part_rows[SCALE, q] = 0.0
-        part_rows[BETA, q], part_rows[SIZE, q] = here.rows[BETA, j], here.rows[SIZE, j]
-    for i in range(k):
-        fitted = 0.0
-        for q in range(size):
-            buffer[i * size + q] = R[i, q]
-            fitted += R[i, q] * part_rows[BETA, q]
-        buffer[n * d + i] = fitted - inside[i]
 
 
-@njit()
-def _add_up(trace, length, scale, w, weights, sums):
-    """Fill sums[2:] (k + 1, k + 1) with the integral of ``a b^T`` over a step, and the estimate of its error."""
-    k = trace.shape[1]
-    step, wrong = sums[2], sums[3]
-    step[:] = 0.0
-    wrong[:] = 0.0
-    for s in range(weights.shape[1]):
-        of_step, of_error = scale * weights[0, s], scale * weights[1, s]
-        left, pushed = trace[2 * s], trace[2 * s + 1]
-        for i in range(k + 1):
-            a = left[i] if i < k else length
-            a_step, a_error = of_step * a, of_error * a
-            for j in range(k):
-                b = left[j] + w * pushed[j]
-                step[i, j] += a_step * b
-                wrong[i, j] += a_error * b
-            step[i, k] += a_step * length
-            wrong[i, k] += a_error * length
 
 
-@njit()
-def _quadratic(form, data, out, work):
-    """Fill out (d,) with ``x_j^T form x_j``, x_j the columns of the data (k + 1, d)."""
-    out[:] = 0.0
-    for i in range(form.shape[0]):
-        rmatvec(data, form[i], 1.0, work)
-        for j in range(out.shape[0]):
-            out[j] += data[i, j] * work[j]
-
-
-@njit()
-def _largest(here, data, form, widest, tolerance):
-    """Return the largest error of a log weight in a step: that by nu is in the row WORK, that of q's integral is `form`."""
-    rows = here.rows
-    bound = 2.0 * norm(form.ravel()) * widest
-    if not bound <= 0.1 * tolerance:
-        bound = 0.0
-        _quadratic(form, data, rows[WORK + 1], rows[WORK + 2])
-    else:
-        rows[WORK + 1] = 0.0
-    largest = 0.0
-    for j in range(rows.shape[1]):
-        found = abs(rows[WORK, j]) + 2.0 * abs(rows[WORK + 1, j])
-        if not found <= largest:  # NaN included
-            largest = found
-    return largest + bound
-
-
-@njit()
-def _settle_up(here, data, sums, columns, Q, error):
-    """Add to Q, and to its error, what the stretch has brought to the coordinates that slept; forget it."""
-    gain, wrong, work = here.rows[WORK], here.rows[WORK + 1], here.rows[WORK + 2]
-    _quadratic(sums[0], data, gain, work)
-    _quadratic(sums[1], data, wrong, work)
-    for q in range(columns.shape[0]):
-        gain[columns[q]] = wrong[columns[q]] = 0.0  # theirs are known
-    for j in range(gain.shape[0]):
-        Q[j] += gain[j]
-        error[j] += wrong[j]
-    sums[:] = 0.0
-
-
-@njit()
-def _carry(basis, M, row_scale, local, error):
-    """Add a step's estimated error, and carry the sum over the step, slower than the flow itself does."""
-    k, size = basis.R.shape
-    n = basis.rows.shape[1]
-    inside, across = np.empty(k), np.empty(n)
-    split(basis, error[:n], inside, across)
-    for i in range(k):
-        inside[i] = (inside[i] + local[i]) * row_scale[i]
-    cholesky_solve(M, inside)
-    rmatvec(basis.rows, inside, 1.0, error[:n])
-    for i in range(n):
-        error[i] += across[i]
-    for q in range(size):
-        error[n + basis.columns[q]] += local[k + q]
-
-
-@njit()
-def _spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, Q, q, columns):
-    """Bring all coordinates to the end of a step; return by how much a log weight of those awake has moved.
-
-    Q of those that sleep moves on at its last rate, for the time being.
-    """
-    rows = here.rows
-    size = columns.shape[0]
-    k = z_part.shape[0] - size
-    moved = 0.0
-    for i in range(size):
-        j = columns[i]
-        if part.rows[PRODUCT, i] + abs(part.rows[RATIO, i]) > asleep:
-            moved = max(moved, abs(part.rows[RATIO, i] - rows[RATIO, j]))
-    for j in range(rows.shape[1]):
-        rows[RATIO, j] = ratio[j]
-        rows[PRODUCT, j] = start[1, j] - 4.0 * elapsed * start[3, j]
-    for i in range(size):
-        j = columns[i]
-        for row in (BETA, SIZE, PRODUCT, RATIO):
-            rows[row, j] = part.rows[row, i]
-        Q[j] = start[2, j] + z_part[k + i]
-        q[j] = f_part[k + i]
-    return moved
 
 
 @njit()
