@@ -57,7 +57,7 @@ def open_store(path: str | os.PathLike[str]) -> Any:
         attributes = zarr.open_group(str(path), mode="r").attrs
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is no stored grid: {error}") from None
-    if "schema" in attributes and hasattr(dln, "open_sweep"):
+    if "schema" in attributes:
         return dln.open_sweep(path)  # it lays out its arrays in a way of its own
     return xarray.open_zarr(path, consolidated=False)  # which reads consolidated stores, too, and warns of none
 

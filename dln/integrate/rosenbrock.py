@@ -79,8 +79,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
             if not evaluate(rule, awake, c, z_new, params[min(i, last)], r, k_i, work_n):
                 return np.inf, stiffness
             if trace.shape[0] > 0:
-                trace[2 * i] = r
-                trace[2 * i + 1] = work_n[0]
+                copy(r, trace[2 * i])
+                copy(work_n[0], trace[2 * i + 1])
             for j in range(i):
                 if C[i, j] != 0.0:
                     weight = C[i, j] / h

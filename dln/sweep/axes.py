@@ -1,7 +1,5 @@
 """What is swept: axes with one parameter or several zipped ones, and where each parameter goes: data, rule or clock."""
 
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -11,6 +9,7 @@ import numpy as np
 
 from .._suggest import unknown
 from ..flow import flow
+from ..integrate.tiles import flow_tile
 from ..problem import Problem, shown
 
 #: Parameters that are real numbers: whole ones are converted, so that 1 and 1.0 make the same grid.
@@ -174,17 +173,7 @@ class Router:
         return unknown("parameter", name, [*rule, *clock, *data, "seed"])
 
 
-def tile_kernel():
-    """Return the module that integrates whole tiles in one compiled call, or None."""
-    if importlib.util.find_spec("dln.integrate.tiles") is None:
-        return None
-    return importlib.import_module("dln.integrate.tiles")
-
-
 def tile_arguments():
     """Return the arguments that `flow` does not have, but the kernel for whole tiles: `limits_only` and its tolerance."""
-    module = tile_kernel()
-    if module is None:
-        return []
     known = {*inspect.signature(flow).parameters, "rules", "log_alphas", "log_ratios"}
-    return [name for name in inspect.signature(module.flow_tile).parameters if name not in known]
+    return [name for name in inspect.signature(flow_tile).parameters if name not in known]

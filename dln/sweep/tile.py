@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..flow import flow
+from ..integrate.tiles import flow_tile, tile_covers
 from ..network import initialize
-from .axes import CLOCK, DATA, tile_arguments, tile_kernel
+from .axes import CLOCK, DATA, tile_arguments
 from .ends import CODES, ERROR, SUCCESS, Ends
 from .measures import measured
 
@@ -98,18 +99,17 @@ def _rules(plan, cells):
 
 def covered(rules, arguments):
     """Whether one compiled call integrates flows of these rules with these arguments."""
-    kernel = tile_kernel()
-    if kernel is None or "initial_weights" in arguments:
+    if "initial_weights" in arguments:
         return False
     way = {name: arguments[name] for name in ("depth", "save_at") if name in arguments}
-    return all(kernel.tile_covers(rule, **way) for rule in {id(rule): rule for rule in rules}.values())
+    return all(tile_covers(rule, **way) for rule in {id(rule): rule for rule in rules}.values())
 
 
 def _in_one_piece(plan, problem, rules, cells, arguments):
     """Run cells by one call of the kernel."""
     log_alphas, log_ratios = _starts(plan, problem.n_features, cells, arguments)
     options = {name: value for name, value in arguments.items() if name not in _SCALES and name != "depth"}
-    result = tile_kernel().flow_tile(problem, rules, log_alphas, log_ratios if log_ratios.any() else None, **options)
+    result = flow_tile(problem, rules, log_alphas, log_ratios if log_ratios.any() else None, **options)
     logs, betas = result.log_effective_alphas, result.betas
     log_us, log_vs = _weights(betas, logs)
     return Ends(

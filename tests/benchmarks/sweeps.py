@@ -18,7 +18,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 import dln  # noqa: E402
-from dln.sweep.axes import tile_kernel  # noqa: E402
+from dln.integrate.tiles import flow_tile  # noqa: E402
 
 PROBLEM = dln.sparse_regression(20, 100, 5, rng=0)
 GR = dln.GradientRegularization
@@ -41,7 +41,6 @@ def overhead():
     still = dln.Problem(PROBLEM.X, np.zeros(20))
     alphas, epsilons = np.geomspace(1e-3, 1, 200), np.linspace(0.1, 0.2, 50)
     logs = np.repeat(np.log(alphas), 50)
-    kernel = tile_kernel()
     for rule, axes in (("gradient flow", {"residual_tol": 1e-10}), ("GR", {})):
         plain = rule == "gradient flow"
         options = {"alpha": alphas, **({"log_ratio": np.zeros(50)} if plain else {"epsilon": epsilons, "gamma": 0.1}), **axes}
@@ -50,13 +49,12 @@ def overhead():
 
         def all_in_kernel(rules=rules):
             for first in range(0, 10_000, 100):
-                kernel.flow_tile(still, None if rules is None else rules[first:first + 100], logs[first:first + 100])
+                flow_tile(still, None if rules is None else rules[first:first + 100], logs[first:first + 100])
 
         best = [np.inf] * 3
         for _ in range(5):
             calls = [lambda what=what, options=options: dln.sweep(still, what, measures=[], executor="serial", **options)]
-            if kernel is not None:
-                calls.append(all_in_kernel)
+            calls.append(all_in_kernel)
             best[:len(calls)] = [min(old, timed(call)[1]) for old, call in zip(best, calls, strict=False)]
         print(f"overhead, {rule}: {best[0] * 100:.1f} us a cell in all, {(best[0] - best[1]) * 100:.1f} us beyond the kernel's "
               f"{best[1] * 100:.1f} us")

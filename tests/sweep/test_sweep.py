@@ -8,7 +8,6 @@ import pytest
 import sweep_functions
 
 import dln
-from dln.sweep.axes import tile_kernel
 from dln.sweep.driver import make_plan
 from dln.sweep.ends import WORDS
 from dln.sweep.measures import BUILT_IN
@@ -103,7 +102,6 @@ def test_the_same_bits_whatever_the_threads_and_tiles(problem, grid, executor, t
     assert again.identical(grid)
 
 
-@pytest.mark.skipif(tile_kernel() is None, reason="this package has no kernel for whole tiles")
 @pytest.mark.parametrize("rule", [dln.GradientFlow(), GR(0.05, 0.2), dln.SAM(0.05), dln.WeightDecay(0.001)],
                          ids=lambda rule: rule.name)
 def test_a_tile_in_one_call_is_its_runs_one_by_one(problem, rule, monkeypatch):
@@ -122,7 +120,6 @@ def test_a_tile_in_one_call_is_its_runs_one_by_one(problem, rule, monkeypatch):
             np.testing.assert_array_equal(at_once[name], alone[name], err_msg=name)
 
 
-@pytest.mark.skipif(tile_kernel() is None, reason="this package has no kernel for whole tiles")
 def test_limits_alone(problem):
     """Reference: the flows, to their end, at a tight tolerance."""
     options = {"alpha": [1e-3, 0.1], "measures": ["l1_norm", "l2_norm"]}
