@@ -155,7 +155,7 @@ def attempts_per_call(X, stages, stiff_method):
 def room_for_awake(X):
     """Return room for a part of X, and the same to read only: if more are awake, leaving the others out saves little."""
     n, d = X.shape
-    room = np.empty(n * (min(d, max(_ROOM // n, d // 16)) + 1))
+    room = np.empty(n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1))
     read = room.view()
     read.flags.writeable = False
     return room, read

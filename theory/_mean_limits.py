@@ -208,6 +208,8 @@ class SmallScaleLimit:
         mean = process.mean(self.tau)
         solutions = {"engine": self.library(data, penalty), "scipy": lasso(data.X, data.y, penalty)}
         leasts = {route: objective(data.X, data.y, penalty, solution) for route, solution in solutions.items()}
+        # By one route for both: else a wrong solution would cancel.
+        limit = 0.0 if self.gap is None else self.gap * surplus(data, process, self.tau, penalty)
         found: dict[str, list[float]] = {}
         for scale in SCALES:
             times = np.array([self.tau * scale])
@@ -217,7 +219,6 @@ class SmallScaleLimit:
                 [point] = predictors[self.point != "mean"]
                 distances = {"process": float(np.linalg.norm(data.X @ (point - mean))) / size}
                 if self.gap is not None:
-                    limit = self.gap * (objective(data.X, data.y, penalty, mean) / leasts[route] - 1)
                     distances["gap"] = abs(objective(data.X, data.y, penalty, point) / leasts[route] - 1 - limit)
                 else:
                     distances["Lasso"] = float(np.linalg.norm(data.X @ (point - solutions[route]))) / size
