@@ -225,7 +225,7 @@ class Tile:
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
-        buffer, buffer_read = room_for_awake(self.rows.X[:, :0] if rule.shrinks else self.rows.X)
+        buffer, buffer_read = room_for_awake(self.rows.X[:0] if rule.shrinks else self.rows.X)  # with a q none may sleep
         self.state = (np.zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
                       buffer_read, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d))
