@@ -8,10 +8,12 @@ With ``S = diag(u^2 + v^2)`` at the limit, differentiate ``beta = 2 u v sinh(log
     d beta = (I - S X^T (X S X^T)^-1 X) (2 beta d log alpha_eff).
 
 That is exact, and falls exponentially as alpha does.  So the way is followed loosely, the estimated error of Q is carried to
-beta, and where that is more than what was asked for the run is done again, more tightly.
+beta, and where that is more than what was asked for the run is done again, more tightly.  That estimate is a bound, up to a
+hundred times too careful; two runs also tell by how much the looser one is off, and so, more or less, the tighter one.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import qr
@@ -30,6 +32,8 @@ _SMALL = 1e-6  # weights whose squares are this small beside the data's scale do
 _ASLEEP = 1e-2  # of that
 _LEAST_ERROR = 0.3  # of the tolerance of the way, that log alpha_eff is taken to be off by
 _TIGHTEN = 0.4  # of the tolerance that would just do, when a run is done again
+_TIGHTEN_FIRST = 4.0  # the same for the first time, by the bound alone
+_DOUBT = 2.0  # factor of the error of a run as told by a looser one, if errors fall like the root of the tolerance
 _TIGHTEST = 1e-2  # part of rtol, for ways that were too inaccurate at rtol itself
 _ORDER_8_BELOW, _SHORT_PLATEAUS = 1e-5, -50.0  # tolerance of the way, and log alpha
 
@@ -53,14 +57,22 @@ def run_to_limit(*arguments):
     """Return the result of the run whose `Integration` has these arguments, the way as loose as the limit allows."""
     start, rtol, max_steps = arguments[2], arguments[5], arguments[8]
     way = max(rtol, WAY_TOL)
-    before = None
+    counts = looser = None
+    looser_way = way
     small = True
     while True:
-        attempt = LimitOfShrinking(*arguments, way=min(way, WAY_TOL), small=small, before=before)
+        attempt = LimitOfShrinking(*arguments, way=min(way, WAY_TOL), small=small, before=counts)
         result = attempt.run()
-        error, before = attempt.error_of_limit, attempt.count
-        if (result.success and error <= rtol) or before[st.ACCEPTED] + before[st.REJECTED] >= max_steps:
+        error, counts = attempt.error_of_limit, attempt.count
+        if looser is not None and result.success:
+            found = _DOUBT * math.sqrt(way / looser_way) * _distance(result.beta, looser.beta)
+            if found < error:
+                error = found
+                result = replace(result, error_estimate=max(error, attempt.least_error()))
+        if (result.success and error <= rtol) or counts[st.ACCEPTED] + counts[st.REJECTED] >= max_steps:
             return result
+        again = looser is not None
+        looser, looser_way = (result, way) if result.success else (None, way)
         if attempt.failed:
             if not small:
                 return result
@@ -70,10 +82,15 @@ def run_to_limit(*arguments):
         elif way <= rtol:
             way *= 0.1
         else:
-            way *= min(0.1, _TIGHTEN * rtol / error)
+            way *= min(0.1, (_TIGHTEN if again else _TIGHTEN_FIRST) * rtol / error)
             way = way if way > 10.0 * rtol else rtol
             # Where plateaus are short, the method of order 8 is the better one.
             small = small and not (way < _ORDER_8_BELOW and float(start.log_alpha.max()) > _SHORT_PLATEAUS)
+
+
+def _distance(beta, other):
+    size = float(np.linalg.norm(beta))
+    return float(np.linalg.norm(beta - other)) / size if size > 0.0 else math.inf
 
 
 class LimitOfShrinking(Integration):
@@ -132,12 +149,14 @@ class LimitOfShrinking(Integration):
     def _log_alpha_error(self):
         return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.way)
 
+    def least_error(self):
+        """Return what no estimate of the error of beta may be below: logarithms of this size are known to their rounding."""
+        return max(np.finfo(float).eps * (1.0 + float(self.clock[st.REACH])), 1e-2 * self.rtol)
+
     def _error_estimate(self):
         errors = np.maximum(2.0 * np.abs(self.error[self.X.shape[0]:]), _LEAST_ERROR * self.way)
         self.error_of_limit = limit_error(self.X, self.state[st.BETA], self.state[st.SIZE], errors, 1e-2 * self.rtol)
-        # Logarithms of this size are known to their rounding only.
-        least = max(np.finfo(float).eps * (1.0 + float(self.clock[st.REACH])), 1e-2 * self.rtol)
-        error = max(self.error_of_limit, least)
+        error = max(self.error_of_limit, self.least_error())
         return min(error, super()._error_estimate()) if self.way <= self.rtol else error
 
 
