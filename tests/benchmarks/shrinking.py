@@ -1,6 +1,6 @@
-"""Limits of rules that shrink against tighter runs, on many random problems: ``python tests/benchmarks/shrinking.py [N] [FIRST]``.
+"""Limits of rules that shrink against tighter runs, on random problems: ``python tests/benchmarks/shrinking.py [N] [FIRST]``.
 
-What is compared is beta, with a run whose way is followed at a hundredth of the tolerance, and from scales that `flow` calls small.
+What is compared is beta, from scales that `flow` calls small, with a run whose way is followed at a hundredth of the tolerance.
 Nothing may be silently wrong: errors are printed in units of the tolerance, and every run beyond 1.
 """
 
