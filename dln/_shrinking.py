@@ -33,7 +33,9 @@ _ASLEEP = 1e-2  # of that
 _LEAST_ERROR = 0.3  # of the tolerance of the way, that log alpha_eff is taken to be off by
 _TIGHTEN = 0.4  # of the tolerance that would just do, when a run is done again
 _TIGHTEN_FIRST = 4.0  # the same for the first time, by the bound alone
-_DOUBT = 2.0  # factor of the error of a run as told by a looser one, if errors fall like the root of the tolerance
+# Of the error of a run as told by a looser one: a factor, and the power of the tolerance by which errors fall.  In theory it is
+# 4/5 at least: a local error of order 5 in each step, and more steps.
+_DOUBT, _FALL = 2.0, 0.75
 _TIGHTEST = 1e-2  # part of rtol, for ways that were too inaccurate at rtol itself
 _ORDER_8_BELOW, _SHORT_PLATEAUS = 1e-5, -50.0  # tolerance of the way, and log alpha
 
@@ -64,15 +66,17 @@ def run_to_limit(*arguments):
         attempt = LimitOfShrinking(*arguments, way=min(way, WAY_TOL), small=small, before=counts)
         result = attempt.run()
         error, counts = attempt.error_of_limit, attempt.count
-        if looser is not None and result.success:
-            found = _DOUBT * math.sqrt(way / looser_way) * _distance(result.beta, looser.beta)
-            if found < error:
+        if looser is not None and not attempt.failed:
+            fallen = _DOUBT * (way / looser_way) ** _FALL
+            shrinkage = fallen * float(np.abs(result.shrinkage - looser.shrinkage).max())
+            result = replace(result, log_alpha_error=max(result.log_alpha_error, 2.0 * shrinkage))
+            if (found := fallen * _distance(result.beta, looser.beta)) < error:
                 error = found
                 result = replace(result, error_estimate=max(error, attempt.least_error()))
         if (result.success and error <= rtol) or counts[st.ACCEPTED] + counts[st.REJECTED] >= max_steps:
             return result
         again = looser is not None
-        looser, looser_way = (result, way) if result.success else (None, way)
+        looser, looser_way = (None if attempt.failed else result), way
         if attempt.failed:
             if not small:
                 return result
@@ -83,7 +87,7 @@ def run_to_limit(*arguments):
             way *= 0.1
         else:
             way *= min(0.1, (_TIGHTEN if again else _TIGHTEN_FIRST) * rtol / error)
-            way = way if way > 10.0 * rtol else rtol
+            way = way if way > 2.0 * rtol else rtol
             # Where plateaus are short, the method of order 8 is the better one.
             small = small and not (way < _ORDER_8_BELOW and float(start.log_alpha.max()) > _SHORT_PLATEAUS)
 

@@ -44,8 +44,11 @@ def main(count, first):
             print(f"seed {seed} ({kind}, rtol {rtol:g}): {run.status}, tighter {tight.status}", flush=True)
             continue
         error = float(np.linalg.norm(run.beta - tight.beta) / max(np.linalg.norm(tight.beta), 1e-300))
-        errors[rtol].append((error / rtol, run.error_estimate / rtol,
-                             np.abs(run.log_effective_alpha - tight.log_effective_alpha).max() / run.log_alpha_error))
+        logs = float(np.abs(run.log_effective_alpha - tight.log_effective_alpha).max())
+        errors[rtol].append((error / rtol, run.error_estimate / rtol, logs / run.log_alpha_error))
+        if logs > run.log_alpha_error:
+            print(f"seed {seed} ({kind}, rtol {rtol:g}): log alpha_eff off by {logs:.2g}, estimate {run.log_alpha_error:.2g}",
+                  flush=True)
         if error > rtol and error > run.error_estimate:
             print("SILENTLY WRONG:", end=" ")
         if error > rtol:
