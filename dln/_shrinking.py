@@ -31,8 +31,7 @@ _VISIBLE = 0.05  # part of the tolerance, of the data's scale, from which on a c
 _SMALL = 1e-6  # weights whose squares are this small beside the data's scale do not count, nor those below rtol
 _ASLEEP = 1e-2  # of that
 _LEAST_ERROR = 0.3  # of the tolerance of the way, that log alpha_eff is taken to be off by
-_TIGHTEN = 0.4  # of the tolerance that would just do, when a run is done again
-_TIGHTEN_FIRST = 4.0  # the same for the first time, by the bound alone
+_TIGHTEN_FIRST = 4.0  # of the tolerance that would do by the bound alone, when a run is done again for the first time
 # Of the error of a run as told by a looser one: a factor, and the power of the tolerance by which errors fall.  In theory it is
 # 4/5 at least: a local error of order 5 in each step, and more steps.
 _DOUBT, _FALL = 2.0, 0.75
@@ -86,7 +85,7 @@ def run_to_limit(*arguments):
         elif way <= rtol:
             way *= 0.1
         else:
-            way *= min(0.1, (_TIGHTEN if again else _TIGHTEN_FIRST) * rtol / error)
+            way *= min(0.3, rtol / error) if again else min(0.1, _TIGHTEN_FIRST * rtol / error)
             way = way if way > 2.0 * rtol else rtol
             # Where plateaus are short, the method of order 8 is the better one.
             small = small and not (way < _ORDER_8_BELOW and float(start.log_alpha.max()) > _SHORT_PLATEAUS)
