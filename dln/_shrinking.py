@@ -32,9 +32,10 @@ _SMALL = 1e-6  # weights whose squares are this small beside the data's scale do
 _ASLEEP = 1e-2  # of that
 _LEAST_ERROR = 0.3  # of the tolerance of the way, that log alpha_eff is taken to be off by
 _TIGHTEN_FIRST = 4.0  # of the tolerance that would do by the bound alone, when a run is done again for the first time
-# Of the error of a run as told by a looser one: a factor, and the power of the tolerance by which errors fall.  In theory it is
-# 4/5 at least: a local error of order 5 in each step, and more steps.
-_DOUBT, _FALL = 2.0, 0.75
+_TIGHTEN = 0.5  # and when two runs have told more
+# The power of the tolerance by which errors fall: at least, as a looser run tells of a tighter one, to within a factor; and as
+# a rule, to plan the next run by.  With small steps it is 4/5, of a local error of order 5 in more steps; 0.6 has been seen.
+_FALL_AT_LEAST, _DOUBT, _FALL = 0.5, 2.0, 0.75
 _TIGHTEST = 1e-2  # part of rtol, for ways that were too inaccurate at rtol itself
 _ORDER_8_BELOW, _SHORT_PLATEAUS = 1e-5, -50.0  # tolerance of the way, and log alpha
 
@@ -65,12 +66,15 @@ def run_to_limit(*arguments):
         attempt = LimitOfShrinking(*arguments, way=min(way, WAY_TOL), small=small, before=counts)
         result = attempt.run()
         error, counts = attempt.error_of_limit, attempt.count
+        guess = error
         if looser is not None and not attempt.failed:
-            fallen = _DOUBT * (way / looser_way) ** _FALL
+            ratio, moved = way / looser_way, _distance(result.beta, looser.beta)
+            fallen = _DOUBT * ratio**_FALL_AT_LEAST
             shrinkage = fallen * float(np.abs(result.shrinkage - looser.shrinkage).max())
             result = replace(result, log_alpha_error=max(result.log_alpha_error, 2.0 * shrinkage))
-            if (found := fallen * _distance(result.beta, looser.beta)) < error:
-                error = found
+            guess = min(error, moved * ratio**_FALL)
+            if fallen * moved < error:
+                error = fallen * moved
                 result = replace(result, error_estimate=max(error, attempt.least_error()))
         if (result.success and error <= rtol) or counts[st.ACCEPTED] + counts[st.REJECTED] >= max_steps:
             return result
@@ -85,7 +89,7 @@ def run_to_limit(*arguments):
         elif way <= rtol:
             way *= 0.1
         else:
-            way *= min(0.3, rtol / error) if again else min(0.1, _TIGHTEN_FIRST * rtol / error)
+            way *= min(0.3, _TIGHTEN * rtol / guess) if again else min(0.1, _TIGHTEN_FIRST * rtol / error)
             way = way if way > 2.0 * rtol else rtol
             # Where plateaus are short, the method of order 8 is the better one.
             small = small and not (way < _ORDER_8_BELOW and float(start.log_alpha.max()) > _SHORT_PLATEAUS)

@@ -47,7 +47,7 @@ def compute(
     ----------
     problem : Problem, optional
         Data with more than one interpolator; by default `dln.datasets.diabetes`.
-    alphas, epsilons : array_like (A,), (G,)
+    alphas, epsilons : array_like (A,), (E,)
         Positive and increasing.
     gamma : float
         Strength of the regularization.

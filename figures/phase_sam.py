@@ -48,7 +48,7 @@ def compute(
     ----------
     problem : Problem, optional
         Data with more than one interpolator; by default `dln.datasets.diabetes`.
-    epsilons, gammas : array_like (A,), (G,)
+    epsilons, gammas : array_like (E,), (G,)
         Positive and increasing.
     alpha : float
         Initial scale.

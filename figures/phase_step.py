@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 import dln
 from figures import _stored
 from figures._canvas import increasing, plain
 from figures._grids import Grid, TheoryLine, interpolators, richness_of, threaded
-from figures._map import draw_grid
+from figures._map import draw_grid as draw
 from figures.step_size import curvature
 
 __all__ = ["FULL", "compute", "draw", "read"]
@@ -87,19 +86,3 @@ def compute(
     line = TheoryLine(alphas, np.array([edge(float(alpha)) for alpha in alphas]), r"edge of stability, $2/\lambda_{\max}$")
     return Grid("alpha", "step", alphas, steps, "richness", richness, "mean_log_shift", shift, success, status,
                 (plain(problem.name or "data"), "gradient descent"), lines=(line,))
-
-
-def draw(data: Grid, ax: Axes | None = None) -> Axes:
-    """Draw the grid.
-
-    Parameters
-    ----------
-    data : Grid
-    ax : matplotlib.axes.Axes, optional
-        Where; by default a new figure.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    return draw_grid(data, ax)

@@ -5,7 +5,8 @@ import pytest
 from hostile_data import hostile
 
 import dln
-from dln._shrinking import WAY_TOL, limit_error
+from dln._shrinking import WAY_TOL, LimitOfShrinking, limit_error
+from dln.network import initialize
 
 RULES = [dln.GradientRegularization(0.02, 0.1), dln.GradientRegularization(0.05, 0.1, "backward"),
          dln.GradientRegularization(0.05, 0.2, "centered"), dln.GradientRegularization(0.05, scheme="exact"), dln.SAM(0.05)]
@@ -83,6 +84,18 @@ def test_the_error_of_a_limit_is_the_derivative_of_the_minimiser():
     found = limit_error(problem.row_space.X, best.beta, size, np.ones(9), 1.01 * smallest)
     assert wanted - 4.0 * smallest <= found <= wanted + 4.0 * smallest
     assert limit_error(problem.row_space.X, best.beta, size, np.ones(9), 0.0) == np.inf
+
+
+def test_two_runs_tell_how_far_the_tighter_one_is_off():
+    """Reference: the same run, its way followed at rtol; by the bound alone a hundred times as tight a way is needed."""
+    problem, rule, start = dln.sparse_regression(20, 100, 5, rng=0), RULES[0], np.log(1e-300)
+    run = dln.flow(problem, rule, log_alpha=start)
+    arguments = problem, rule, initialize(100, log_alpha=start), None, np.empty(0), 1e-8, 1e-10, "auto", 100_000
+    tight = LimitOfShrinking(*arguments, way=1e-8).run()
+    error = distance(run.beta, tight.beta)
+    assert 1e-10 < error <= run.error_estimate <= 1e-8
+    assert np.max(np.abs(run.log_effective_alpha - tight.log_effective_alpha)) <= run.log_alpha_error
+    assert run.n_steps < 0.2 * tight.n_steps
 
 
 def test_a_way_that_is_asked_for_is_held_to_rtol():

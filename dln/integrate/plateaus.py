@@ -22,7 +22,10 @@ from numba import types
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import cholesky_solve, copy, copy_rows, norm, rmatvec
 from .reduced import (
+    FEWER,
+    MORE,
     basis_of,
+    choose,
     extended,
     reduced_attempt,
     room,
@@ -101,8 +104,6 @@ _LOOSE_BELOW = 1e-4  # above, a transition twice would cost more than it saves
 JUMPS, REPEATS, TALLY_SIZE = range(3)
 
 _TO_SCALE = -math.log(1e-8)  # from where coordinates count as dormant to the scale of the predictor
-_MARGIN = 1.0  # coordinates take part from this far below the threshold on, in log u^2,
-_LINGER = 4.0  # and until this far below it, so that the basis is seldom built anew
 _STILL = 0.5  # a log weight that moved by more than this in the last step is not at rest
 _MOST_REST = 30  # steps that a converged run may go on, to forget its errors
 
@@ -129,6 +130,7 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
     work_n = np.empty((2, n))
     vectors = np.empty((3, n))
     across = np.empty(n)
+    no_q = np.zeros(d)
     z_new = np.empty(n)
     r_new = np.empty(n)
     f_new = np.empty(n)
@@ -194,10 +196,10 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
                 h = left  # no further than to where the plateau counts as reached
         h, clock[LANDING_CAP] = _land(here, h, asleep, settings[DORMANT] + _TO_SCALE + math.log(used[RTOL]), clock[LANDING_CAP])
         held = threshold(h, asleep, settings[COUPLING], used[RTOL])
-        change = _choose(here, h, held, member)
-        if change == _FEWER:
+        change = choose(here, no_q, h, held, member)
+        if change == FEWER:
             basis = basis_of(X, member, space)
-        elif change == _MORE:
+        elif change == MORE:
             basis = extended(X, basis, member, space)
         k = basis.R.shape[0]
         inside, step, step_error = vectors[0, :k], vectors[1, :k], vectors[2, :k]
@@ -304,27 +306,6 @@ def _land(here, h, asleep, visible, cap):
             h = (visible - top) / rate
             cap = 1.0 / rate
     return h, cap
-
-
-_SAME, _FEWER, _MORE = range(3)
-
-
-@njit()
-def _choose(here, h, asleep, member):
-    """Mark the coordinates that take part in a step of size h; say how that differs from before."""
-    rows = here.rows
-    change = _SAME
-    for j in range(member.shape[0]):
-        top = rows[PRODUCT, j] + abs(rows[RATIO, j]) + 4.0 * h * abs(rows[WORK_RULE, j])
-        if member[j]:
-            if top <= asleep - _LINGER:
-                member[j] = False
-                change = _FEWER
-        elif top > asleep - _MARGIN:
-            member[j] = True
-            if change == _SAME:
-                change = _MORE
-    return change
 
 
 @njit()

@@ -17,7 +17,7 @@ import numpy as np
 from .._jit import DATA_MATRIX, REDUCTION, njit
 from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, residual, rmatvec
 from ..network import evaluate_weights
-from .state import BETA, PRODUCT, RATIO, SIZE
+from .state import BETA, PRODUCT, RATIO, SIZE, WORK_RULE
 
 _DEPENDENT = 1e-13  # what is left of a column after projection, relative to it, that counts as rounding
 
@@ -257,3 +257,31 @@ def slowest_rate(R, beta, c):
                 s += inverse[i, j] * inverse[k, j]
             total += s * s
     return 4.0 * c / math.sqrt(total)
+
+
+#: How the coordinates that take part have changed.
+SAME, FEWER, MORE = range(3)
+
+_MARGIN = 1.0  # they take part from this far below the threshold on, in log u^2,
+_LINGER = 4.0  # and until this far below it, so that the basis is seldom built anew
+
+
+@njit()
+def choose(here, q, h, asleep, member):
+    """Mark the coordinates that take part in a step of size h; say how that differs from before: SAME, FEWER or MORE.
+
+    `q` (d,) are their rates of shrinking, `asleep` is log u^2 below which a coordinate may sleep.
+    """
+    rows = here.rows
+    change = SAME
+    for j in range(member.shape[0]):
+        top = rows[PRODUCT, j] + abs(rows[RATIO, j]) + max(0.0, 4.0 * h * (abs(rows[WORK_RULE, j]) - q[j]))
+        if member[j]:
+            if top <= asleep - _LINGER:
+                member[j] = False
+                change = FEWER
+        elif top > asleep - _MARGIN:
+            member[j] = True
+            if change == SAME:
+                change = MORE
+    return change

@@ -21,7 +21,7 @@ from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import norm, rmatvec
-from .reduced import back_substitute, basis_of, extended, forward_substitute, room, split
+from .reduced import FEWER, MORE, SAME, back_substitute, basis_of, choose, extended, forward_substitute, room, split
 from .rest import NOTHING, STARTLED, mirror, relaxation
 from .rosenbrock import rosenbrock_attempt
 from .state import (
@@ -58,8 +58,6 @@ from .stretch import add_up, carry, drifts, gather, largest, settle_up, spread
 AT_REST, MOVED, STEEPNESS, REFUSED, NOTES_SIZE = range(5)
 _JUMPS = 0
 
-_MARGIN = 1.0  # coordinates take part from this far below the threshold on, in log u^2,
-_LINGER = 4.0  # and until this far below it
 _STILL = 0.7  # a log weight that moved by more than this in the last step is not at rest
 _CLOSE = 0.25  # nor is one further than this from the plateau, in the logarithm of beta
 _AFTER_FLIGHT = 2.5  # growth of who has become visible in the next step, in log u^2
@@ -147,21 +145,21 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             reason = plan(here, f, r, clock, count, settings, True, order)
             continue
         h = clock[H]
-        change = _choose(here, f[n:], h, asleep, member)
-        if grown and change == _SAME:
-            change = _MORE
+        change = choose(here, f[n:], h, asleep, member)
+        if grown and change == SAME:
+            change = MORE
         grown = False
-        if change != _SAME or not built or stale:
+        if change != SAME or not built or stale:
             if built:
                 settle_up(here, whole_data, sums, basis.columns, z[n:], error[n:])
                 count[RHS] += 1
                 if not evaluate(rule, here, c, z, params[0], r, f, work_n):
                     reason = DIVERGED
                     break
-            known = basis.R.shape[0] if built and change != _FEWER else 0
-            if not built or change == _FEWER:
+            known = basis.R.shape[0] if built and change != FEWER else 0
+            if not built or change == FEWER:
                 basis = basis_of(X, member, space)
-            elif change == _MORE:
+            elif change == MORE:
                 basis = extended(X, basis, member, space)
             built = True
             stale = False
@@ -330,27 +328,6 @@ def _flight(here, velocity, q, asleep, visible):
             if arrival < first:
                 first, fastest = arrival, rate
     return first, fastest
-
-
-_SAME, _FEWER, _MORE = range(3)
-
-
-@njit()
-def _choose(here, q, h, asleep, member):
-    """Mark the coordinates that take part in a step of size h; say how that differs from before."""
-    rows = here.rows
-    change = _SAME
-    for j in range(member.shape[0]):
-        top = rows[PRODUCT, j] + abs(rows[RATIO, j]) + max(0.0, 4.0 * h * (abs(rows[WORK_RULE, j]) - q[j]))
-        if member[j]:
-            if top <= asleep - _LINGER:
-                member[j] = False
-                change = _FEWER
-        elif top > asleep - _MARGIN:
-            member[j] = True
-            if change == _SAME:
-                change = _MORE
-    return change
 
 
 @njit()

@@ -1,7 +1,8 @@
 """Velocities and Jacobians of the training rules in the 2d weights, as a user of a general solver writes them.
 
 Written from the definitions of the rules, without the package, in ``w = (u, v)`` or in ``log w``; in NumPy, and compiled with
-loops and all of fastmath.  ``a`` and ``b`` are gamma and epsilon, or the radius of SAM (and nothing).
+loops and with all the liberties of fastmath but one: numbers may still be infinite or NaN.  ``a`` and ``b`` are gamma and
+epsilon, or the radius of SAM (and nothing).
 """
 
 import types
@@ -11,7 +12,7 @@ from numba import njit
 
 PLAIN, GR, SAM, SAMPLES = range(4)
 _CAREFUL = njit(nogil=True, cache=True, error_model="numpy")
-_FAST = njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
+_FAST = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "afn", "nsz"})
 CODES = {"plain": PLAIN, "GR": GR, "SAM": SAM, "1-SAM": SAMPLES}
 
 
