@@ -101,8 +101,8 @@ class FlowResult(FlowLaw):
         `rtol` for rules whose Jacobian is approximated, and 0.01 `rtol` for stiff steps of gradient flow, which hold the
         smallest coordinates.  Of a limit from a small scale (see `flow`) that of `beta` alone.
     log_alpha_error : float
-        Estimated largest absolute error of `log_effective_alpha`; 0 for rules without q, NaN where it is not estimated.  A guide:
-        it leaves out how late wakings add up, and was seen to be several times too small on uncentred data.
+        Estimated largest absolute error of `log_effective_alpha`; 0 for rules without q, NaN where it is not estimated.  A
+        guide: it leaves out how late wakings add up, and was seen to be several times too small on uncentred data.
     n_steps, n_rejected, n_rhs, n_factorizations : int
         Accepted and rejected steps, evaluations of (p, q), Cholesky factorisations.
     n_jumps : int
