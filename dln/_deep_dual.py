@@ -18,7 +18,7 @@ down to the one asked for.
 import math
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, qr, solve_triangular
+import scipy  # its parts are loaded when first used
 
 from . import deep_potential as deep
 from ._dual import qr_apply
@@ -119,13 +119,13 @@ class DeepDual:
         if way == 1:
             # Accurate row by row (Cox & Higham 1998), the rows sorted by weight.
             order = np.argsort(-log_weight, kind="stable")
-            Q, R, pivots = qr(half.T[order], mode="economic", pivoting=True, check_finite=False)
+            Q, R, pivots = scipy.linalg.qr(half.T[order], mode="economic", pivoting=True, check_finite=False)
             rank = _felt(R)
             if rank:
                 R, pivots = R[:rank, :rank], pivots[:rank]
                 p = np.zeros_like(right)
-                image = solve_triangular(R, right[pivots], trans="T", check_finite=False)
-                p[pivots] = solve_triangular(R, image, check_finite=False)
+                image = scipy.linalg.solve_triangular(R, right[pivots], trans="T", check_finite=False)
+                p[pivots] = scipy.linalg.solve_triangular(R, image, check_finite=False)
                 # Where small entries are to mend what large ones leave, p is large and its products with the columns of those
                 # cancel: they are better known from the other factor.
                 change = np.empty_like(log_weight)
@@ -137,19 +137,19 @@ class DeepDual:
         K = K / root / root[:, None]
         right = right / root
         if way == 2:
-            values, vectors = eigh(K, check_finite=False)
+            values, vectors = scipy.linalg.eigh(K, check_finite=False)
             keep = values > 1e-11 * values[-1]
             p = (vectors[:, keep] @ ((right @ vectors[:, keep]) / values[keep])) / root * unit
             return p, p @ self.X
         jitter = 1e-15
         for _ in range(12):
             try:
-                factor = cho_factor(K + jitter * np.eye(len(K)), lower=True, check_finite=False)
-                p = cho_solve(factor, right, check_finite=False) / root * unit
+                factor = scipy.linalg.cho_factor(K + jitter * np.eye(len(K)), lower=True, check_finite=False)
+                p = scipy.linalg.cho_solve(factor, right, check_finite=False) / root * unit
                 return p, p @ self.X
-            except LinAlgError:
+            except np.linalg.LinAlgError:
                 jitter *= 10.0
-        raise LinAlgError("the Gram matrix of the dual problem does not factor")
+        raise np.linalg.LinAlgError("the Gram matrix of the dual problem does not factor")
 
     def best_direction(self, point, r, way):
         """Return the Newton step p and X^T p, by `way` if that solves its equations, else by the way that solves them best."""
@@ -269,7 +269,7 @@ class DeepDual:
         if rank == 0:
             return nu, lowered
         p = np.zeros(R.shape[1])
-        p[pivots[:rank]] = solve_triangular(R[:rank, :rank], right[:rank], check_finite=False) * math.exp(unit)
+        p[pivots[:rank]] = scipy.linalg.solve_triangular(R[:rank, :rank], right[:rank], check_finite=False) * math.exp(unit)
         change = p @ self.X
         # What agrees with the wish up to the rounding of z is granted exactly: a far smaller gap could not be hit.
         with np.errstate(under="ignore"):

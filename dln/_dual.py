@@ -14,7 +14,7 @@ the scale of the solution, at which the problem is nearly quadratic, and fall at
 import math
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh, lapack, qr, solve_triangular
+import scipy  # its parts are loaded when first used
 
 from . import _dual_kernels as kernels
 from ._jit import entry_point
@@ -109,17 +109,18 @@ class DualProblem:
         K /= root[:, None]
         right = right / root
         if truncated:
-            values, vectors = eigh(K, check_finite=False)
+            values, vectors = scipy.linalg.eigh(K, check_finite=False)
             keep = values > 1e-11 * values[-1]
             return (vectors[:, keep] @ ((right @ vectors[:, keep]) / values[keep])) / root
         jitter = 1e-15
         for _ in range(12):
             diagonal += jitter
             try:
-                return cho_solve(cho_factor(K, lower=True, check_finite=False), right, check_finite=False) / root
-            except LinAlgError:
+                factor = scipy.linalg.cho_factor(K, lower=True, check_finite=False)
+                return scipy.linalg.cho_solve(factor, right, check_finite=False) / root
+            except np.linalg.LinAlgError:
                 jitter *= 10.0
-        raise LinAlgError("the Gram matrix of the dual problem does not factor")
+        raise np.linalg.LinAlgError("the Gram matrix of the dual problem does not factor")
 
     def tangent(self, slope, log_sizes):
         """Return d nu / d raised along ``X b = y``: least squares, weighted by sizes, of ``4 X^T nu' = 4 slope``.
@@ -140,7 +141,7 @@ class DualProblem:
         if diagonal.size == 0 or diagonal[-1] == 0.0:
             return None
         nu = np.empty(R.shape[0])
-        nu[pivots] = solve_triangular(R, right, check_finite=False)
+        nu[pivots] = scipy.linalg.solve_triangular(R, right, check_finite=False)
         return nu
 
     def landing(self, w, log_sizes, tangent, dormant):
@@ -237,10 +238,10 @@ class DualProblem:
 
 def qr_apply(rows, right):
     # Q^T right and R of a column-pivoted QR, without forming Q.
-    (packed, tau), R, pivots = qr(rows, mode="raw", pivoting=True, check_finite=False)
+    (packed, tau), R, pivots = scipy.linalg.qr(rows, mode="raw", pivoting=True, check_finite=False)
     work = max(1, 64 * rows.shape[1])
-    product, _, info = lapack.dormqr("L", "T", packed, tau, right[:, None], work)
+    product, _, info = scipy.linalg.lapack.dormqr("L", "T", packed, tau, right[:, None], work)
     if info != 0:
-        raise LinAlgError("QR of the weighted rows failed")
+        raise np.linalg.LinAlgError("QR of the weighted rows failed")
     n = rows.shape[1]
     return (product[:n, 0], R[:n]), pivots

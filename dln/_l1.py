@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
+import scipy  # its parts are loaded when first used
 
 from . import _homotopy as kernels
 from . import _l1_exact
@@ -139,8 +139,8 @@ class Homotopy:
         if lam > 0.0:
             return active, p - lam * d, (e - (Q @ e) @ Q) / lam + u
         A, signs = self.columns[active], self.by_column[1][active]
-        x = p + solve_triangular(L, Q @ (self.y - p @ A), lower=True, trans="T", check_finite=False)
-        nu = u + solve_triangular(L, signs - A @ u, lower=True, check_finite=False) @ Q
+        x = p + scipy.linalg.solve_triangular(L, Q @ (self.y - p @ A), lower=True, trans="T", check_finite=False)
+        nu = u + scipy.linalg.solve_triangular(L, signs - A @ u, lower=True, check_finite=False) @ Q
         # Columns that touch their bound without an entry come to 0 in the limit only.
         size = np.abs(x) * self.norms[active]
         x[(x * signs < 0.0) | (size <= 1e-12 * np.max(size))] = 0.0

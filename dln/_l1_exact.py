@@ -7,7 +7,7 @@ and rounding alone makes ``A x`` miss y, or a_j.nu its bound, by more than a cer
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import qr, solve_triangular
+import scipy  # its parts are loaded when first used
 
 from . import _pairs
 from ._pairs import inner, pairs, product, total
@@ -74,12 +74,13 @@ def least_squares(rows, target, shift):
     units = np.ldexp(1.0, -np.frexp(np.linalg.norm(rows, axis=1))[1])
     rows, shift = np.ascontiguousarray(rows * units[:, None]), pairs(shift * units)
     back = np.ascontiguousarray(rows.T)
-    R = qr(back, mode="r", check_finite=False)[0][: len(rows)]
+    R = scipy.linalg.qr(back, mode="r", check_finite=False)[0][: len(rows)]
     if R.shape[0] < R.shape[1]:
         return None
     if np.min(np.abs(np.diag(R))) > 1e-9:
         def in_floats(g):
-            return pairs(solve_triangular(R, solve_triangular(R, g[0], trans="T", check_finite=False), check_finite=False))
+            image = scipy.linalg.solve_triangular(R, g[0], trans="T", check_finite=False)
+            return pairs(scipy.linalg.solve_triangular(R, image, check_finite=False))
         found = _refined(rows, back, target, shift, in_floats)
         if found is not None:
             return found[0] * units, found[1]
@@ -109,7 +110,7 @@ def independent(rows):
     """Return which rows span all of them, the clearest first."""
     norms = np.linalg.norm(rows, axis=1)
     norms[norms == 0.0] = 1.0
-    R, order = qr((rows / norms[:, None]).T, mode="r", pivoting=True, check_finite=False)
+    R, order = scipy.linalg.qr((rows / norms[:, None]).T, mode="r", pivoting=True, check_finite=False)
     diagonal = np.abs(np.diag(R))
     return order[: np.count_nonzero(diagonal > _SPANNED * diagonal[0])]
 
@@ -123,13 +124,13 @@ def _basis(columns, support):
     chosen = np.empty(0, dtype=np.int64)
     if len(support):
         chosen = np.asarray(support)[independent(columns[support])]
-        Q = qr(unit[:, chosen], mode="economic", check_finite=False)[0]
+        Q = scipy.linalg.qr(unit[:, chosen], mode="economic", check_finite=False)[0]
     if len(chosen) < n:
         rest = unit
         for _ in range(2 if len(chosen) else 0):
             rest = rest - Q @ (Q.T @ rest)
         rest[:, chosen] = 0.0
-        order = qr(rest, mode="r", pivoting=True, check_finite=False)[1]
+        order = scipy.linalg.qr(rest, mode="r", pivoting=True, check_finite=False)[1]
         chosen = np.concatenate([chosen, order[: n - len(chosen)]])
     return chosen
 

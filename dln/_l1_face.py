@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import LinAlgError, qr, solve_triangular
+import scipy  # its parts are loaded when first used
 
 from ._l1 import Scaled, first_alike, least_l1
 from .problem import EPS, _row_space
@@ -116,7 +116,7 @@ def select(A, y, face, kind):
     """
     places, x = face.places, np.zeros(A.shape[1])
     m = face.inner[places]
-    Q, R, _ = qr(A[:, places] * face.signs[places], mode="economic", pivoting=True)
+    Q, R, _ = scipy.linalg.qr(A[:, places] * face.signs[places], mode="economic", pivoting=True)
     diagonal = np.abs(np.diag(R))
     rank = int(np.count_nonzero(diagonal > _RANK * diagonal[0]))
     C, h = Q[:, :rank].T @ (A[:, places] * face.signs[places]), Q[:, :rank].T @ y
@@ -136,13 +136,13 @@ def _newton(C, h, m, value, slope, curvature):
         root = np.sqrt(give)
         # Rows by decreasing weight: Householder's QR is then accurate row by row.
         order = np.argsort(-root, kind="stable")
-        Q, R = qr((C[:, order] * root[order]).T, mode="economic", check_finite=False)
+        Q, R = scipy.linalg.qr((C[:, order] * root[order]).T, mode="economic", check_finite=False)
         step = (root * g)[order]
         for _ in range(2):
             step = step - Q @ (Q.T @ step)
         try:
-            correction = Q @ solve_triangular(R, h - C @ m, trans="T", check_finite=False)
-        except LinAlgError:
+            correction = Q @ scipy.linalg.solve_triangular(R, h - C @ m, trans="T", check_finite=False)
+        except np.linalg.LinAlgError:
             correction = 0.0
         step = root * (correction - step)[np.argsort(order, kind="stable")]
         relative = float(np.max(np.abs(step) / (m + _FLOOR * np.max(m))))

@@ -16,7 +16,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from scipy.linalg import qr
+import scipy  # its parts are loaded when first used
 
 from ._jit import address, entry_point
 from .flow import Integration
@@ -206,7 +206,7 @@ def limit_error(X, beta, size, errors, negligible):
     root = np.sqrt(size)
     large = np.flatnonzero(root > 1e-14 * root[kept].max())  # the others move by nothing
     root = root[large]
-    Q, R, _ = qr((X[:, large] * root).T, mode="economic", pivoting=True)
+    Q, R, _ = scipy.linalg.qr((X[:, large] * root).T, mode="economic", pivoting=True)
     diagonal = np.abs(np.diagonal(R))
     Q = Q[:, :np.count_nonzero(diagonal > 1e-13 * diagonal[0])]
     kept = kept[np.isin(kept, large)]

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy  # its parts are loaded when first used
 
 from ._jit import njit
 from ._linalg import matvec, residual, rmatvec
@@ -169,7 +169,7 @@ class SlidingFlow:
             run = self._integrate(at, t, self.saved[:0])
             return self.below * (run.loss - self.rule.level)
 
-        return brentq(excess, 0.0, length, xtol=1e-15 * length, rtol=1e-14)
+        return scipy.optimize.brentq(excess, 0.0, length, xtol=1e-15 * length, rtol=1e-14)
 
     def _at_rest(self, early):
         # A flow of no length, as a result: the shortest time that there is.

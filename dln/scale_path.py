@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import qr, solve_triangular
+import scipy  # its parts are loaded when first used
 
 from . import deep_potential, potential
 from ._deep_dual import DeepDual
@@ -216,10 +216,10 @@ def _least_norm(X, y, log_sizes):
     levels = log_sizes[order] - log_sizes[order[0]]
     # Where even their logarithms span too much they are compressed, which changes nothing while gaps stay large.
     weight = np.exp(0.5 * levels * min(1.0, 600.0 / max(-levels[-1], 1e-300)))
-    Q, R, pivots = qr(X.T[order] * weight[:, None], mode="economic", pivoting=True, check_finite=False)
+    Q, R, pivots = scipy.linalg.qr(X.T[order] * weight[:, None], mode="economic", pivoting=True, check_finite=False)
     result = np.empty(X.shape[1])
     with np.errstate(under="ignore"):
-        result[order] = weight * (Q @ solve_triangular(R, y[pivots], trans="T", check_finite=False))
+        result[order] = weight * (Q @ scipy.linalg.solve_triangular(R, y[pivots], trans="T", check_finite=False))
     return result
 
 
