@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import multiprocessing
 import os
 import pickle
 import queue
@@ -10,7 +9,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -185,6 +184,9 @@ def _pool(executor, plan, writer, n_tiles):
         with _closing(ThreadPoolExecutor(n_workers, "dln-sweep")) as pool:
             yield lambda tile: pool.submit(job, tile), AHEAD * n_workers, True
     elif kind == "processes":
+        import multiprocessing  # slow to load, and most sweeps use threads
+        from concurrent.futures import ProcessPoolExecutor
+
         made = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _install, (_pickled(plan, writer),))
         with _closing(made) as pool:
             yield lambda tile: pool.submit(_compute_installed, tile), AHEAD * n_workers, True
@@ -249,6 +251,8 @@ _INSTALLED_LOCK = threading.Lock()
 
 def _install(blob):
     """Prepare a worker process: the plan, no Ctrl-C (the parent decides), and an end when the parent ends."""
+    import multiprocessing  # in a worker process it is there
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     _INSTALLED["plan"] = pickle.loads(blob)
