@@ -135,8 +135,6 @@ class LimitOfShrinking(Integration):
         s[stepping.DORMANT] = visible - stepping.LANDING
         self.pair = np.array(self.rule.dormant_pair)
         self.buffer = np.empty(n * (d + 1))
-        self.buffer_read = self.buffer.view()
-        self.buffer_read.flags.writeable = False
         self.notes = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)
 
     def _kernels(self):
@@ -150,7 +148,7 @@ class LimitOfShrinking(Integration):
         kernel, rule_kernel, curvature = kernels
         A, C, m, e, _, gamma, order, filtered, memory = self.tableau
         return kernel(rule_kernel, curvature, self.pair, self.X, self.y, self.c, self.state, self.z, self.f, self.r, self.error,
-                      self.clock, self.count, self.settings, params, *self.notes, self.buffer, self.buffer_read,
+                      self.clock, self.count, self.settings, params, *self.notes, self.buffer, self.buffer,
                       A, C, m, e, gamma, order, filtered, memory, _WEIGHTS, attempts)
 
     def _log_alpha_error(self):

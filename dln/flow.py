@@ -35,6 +35,7 @@ _EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
 _INEXACT = _rosenbrock_arguments(W6, _MEMORY)
 _NO_TIMES = np.empty(0)
 _ROOM = 1 << 17  # numbers: 1 MB
+_SUCCESSES = (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY)
 _EPS = float(np.finfo(float).eps)
 
 
@@ -149,16 +150,13 @@ def checked_settings(rule, t_end, rtol, residual_tol, method, max_steps):
 def attempts_per_call(X, stages, stiff_method):
     """Return how many steps a call to the kernel may attempt: it lasts a fraction of a second, so that Ctrl-C is heard."""
     flops = (4.0 * stages + (X.shape[0] if stiff_method else 0)) * X.size
-    return int(min(2000, max(1, 1e8 // (flops + 1000))))
+    return min(2000, max(1, int(1e8 // (flops + 1000))))
 
 
 def room_for_awake(X):
-    """Return room for a part of X, and the same to read only: if more are awake, leaving the others out saves little."""
+    """Return room for a part of X: if more are awake, leaving the others out saves little."""
     n, d = X.shape
-    room = np.empty(n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1))
-    read = room.view()
-    read.flags.writeable = False
-    return room, read
+    return np.empty(n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1))
 
 
 def largest_error(rtol, reach):
@@ -180,8 +178,7 @@ class Integration:
         self.c = 0.5 / problem.n_samples
         self.state = np.zeros((st.ROWS, d))
         self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
-        self.log_product[:] = start.log_alpha
-        self.log_product *= 2.0
+        np.multiply(start.log_alpha, 2.0, out=self.log_product)
         self.log_ratio[:] = start.log_ratio
         self.z = np.zeros(n + d if rule.shrinks else n)
         self.f, self.error = np.zeros(self.z.size), np.zeros(self.z.size)
@@ -189,7 +186,7 @@ class Integration:
         self.clock = np.zeros(st.CLOCK_SIZE)
         self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
         self.settings = np.zeros(stepping.SETTINGS_SIZE)
-        self.buffer = self.buffer_read = _NO_TIMES
+        self.buffer = _NO_TIMES  # kernels get it twice, once to read only
         self.tally = np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
@@ -203,7 +200,7 @@ class Integration:
 
     def _scales(self):
         self.scale = entry_point(starting.set_scales)(
-            self.X, self.y, self.c, starting.facts_of(self.rows), self.rtol, self.residual_tol, self.log_product,
+            self.X, self.y, self.c, self.rows.facts, self.rtol, self.residual_tol, self.log_product,
             self.log_ratio, self.settings, np.empty((starting.START_ROWS, self.X.shape[1])), self.r)
         if math.isnan(self.scale):
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
@@ -232,7 +229,7 @@ class Integration:
         chosen = _EXPLICIT if method == "explicit" else _EXACT if self.rule.exact_curvature else _INEXACT
         self.tableau, self.nodes, stages = chosen
         if method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
-            self.buffer, self.buffer_read = room_for_awake(self.X)
+            self.buffer = room_for_awake(self.X)
         self.attempts = attempts_per_call(self.X, stages, method != "explicit")
 
     def _kernels(self):
@@ -269,20 +266,16 @@ class Integration:
         self._use(method)
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = self._kernels()
-        last_save = self.saved[-1] if self.saved.size else 0.0
-        saved = set(self.saved.tolist())
-        breaks = self.rule.breakpoints
-        stops = sorted((saved | {b for b in breaks if b > 0.0}) - {0.0}) if saved or breaks else []
-        if self.t_end is not None:
-            stops = [s for s in stops if s < self.t_end] + [self.t_end]
-        else:
-            stops.append(math.inf)
-        if self.saved.size and self.saved[0] == 0.0:
+        saved, breaks = set(self.saved.tolist()), self.rule.breakpoints
+        last_wish = max((*saved, *breaks), default=0.0)
+        end = math.inf if self.t_end is None else self.t_end
+        stops = [*sorted(time for time in saved.union(breaks) if 0.0 < time < end), end] if saved or breaks else [end]
+        if 0.0 in saved:
             self._keep()
         reason, position = st.AT_STOP, -math.inf
         for stop in stops:
             # Convergence ends a run only where no wish is left open, and not before the parameters have settled.
-            free = self.t_end is None and self.clock[st.T] >= max((last_save, *breaks))
+            free = self.t_end is None and self.clock[st.T] >= last_wish
             self.settings[stepping.RESIDUAL_SCALE] = self.scale if free and self.rule.settles else -1.0
             self.settings[stepping.STATIONARY_TOL] = 1e-6 if free and not self.rule.time_dependent else -1.0
             self.clock[st.STOP] = stop
@@ -303,7 +296,7 @@ class Integration:
                           attempts)
         return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state, self.z,
                       self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
-                      self.buffer_read, *self.tableau, attempts)
+                      self.buffer, *self.tableau, attempts)
 
     def _to_stop(self, kernels, break_before):
         """Integrate to ``clock[STOP]``; return the kernel's reason, or RUNNING if a limit of this run is used up."""
@@ -331,7 +324,7 @@ class Integration:
 
     def _weights(self):
         """Return (beta, log u, log v) of the state."""
-        return tuple(self.state[row].copy() for row in (st.BETA, st.LOG_U, st.LOG_V))
+        return self.state[st.BETA].copy(), self.state[st.LOG_U].copy(), self.state[st.LOG_V].copy()
 
     def _integrals(self):
         """Return (nu, Q) of the state."""
@@ -376,21 +369,23 @@ class Integration:
         residual = self._residual_norm() / self.scale if self.scale > 0.0 else 0.0
         status, message = self._verdict(reason, t, count[st.ACCEPTED], residual, error)
         times, betas, log_us, log_vs, losses = self._trajectory()
-        if kind is FlowResult:
-            more["log_alpha_error"] = self._log_alpha_error()
-        return kind(
-            beta=beta, t=t, loss=self._loss(), residual=residual, log_u=log_u, log_v=log_v,
-            dual=nu if self.rows.basis is None else self.rows.basis @ nu, shrinkage=shrinkage,
-            success=status in (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY), status=status, message=message,
-            error_estimate=error, n_steps=count[st.ACCEPTED], n_rejected=count[st.REJECTED], n_rhs=count[st.RHS],
-            n_factorizations=count[st.FACTORIZATIONS], method=self._methods(),
-            times=times, betas=betas, log_us=log_us, log_vs=log_vs, losses=losses, problem=self.problem, rule=self.rule,
-            log_alpha=self.start.log_alpha, log_ratio=self.start.log_ratio, rtol=self.rtol,
-            n_jumps=int(self.tally[plateaus.JUMPS]), **more)
+        fields = {
+            "beta": beta, "t": t, "loss": self._loss(), "residual": residual, "log_u": log_u, "log_v": log_v,
+            "dual": nu if self.rows.basis is None else self.rows.basis @ nu, "shrinkage": shrinkage,
+            "success": status in _SUCCESSES, "status": status, "message": message, "error_estimate": error,
+            "n_steps": count[st.ACCEPTED], "n_rejected": count[st.REJECTED], "n_rhs": count[st.RHS],
+            "n_factorizations": count[st.FACTORIZATIONS], "method": self._methods(), "times": times, "betas": betas,
+            "log_us": log_us, "log_vs": log_vs, "losses": losses, "problem": self.problem, "rule": self.rule,
+            "log_alpha": self.start.log_alpha, "log_ratio": self.start.log_ratio, "rtol": self.rtol, "depth": 2,
+            "exact_law": True, "n_jumps": int(self.tally[plateaus.JUMPS]),
+            "log_alpha_error": self._log_alpha_error() if kind is FlowResult else math.nan}
+        fields.update(more)
+        return kind._made_of(fields)
 
     def _trajectory(self):
         if not self.kept:
-            return _NO_TIMES, *(np.empty((0, self.problem.n_features)),) * 3, _NO_TIMES
+            none = np.empty((0, self.X.shape[1]))
+            return _NO_TIMES, none, none, none, _NO_TIMES
         return tuple(np.array(column) for column in zip(*self.kept, strict=True))
 
     def _methods(self):
@@ -399,9 +394,10 @@ class Integration:
         return f"{self.methods[0]} -> ... -> {self.methods[-1]} ({len(self.methods) - 1} switches)"
 
     def _verdict(self, reason, t, steps, residual, error):
-        h = float(self.clock[st.H])
-        at = f"at t = {t:.6g} after {steps} steps"
         limit = largest_error(self.rtol, float(self.clock[st.REACH]))
+        if reason == st.AT_STOP and error <= limit:
+            return Status.REACHED_T_END, f"reached t_end = {t:.6g} in {steps} steps; relative residual {residual:.1e}"
+        at = f"at t = {t:.6g} after {steps} steps"
         if reason in (st.AT_STOP, st.CONVERGED, st.STATIONARY) and not error <= limit:
             return Status.INACCURATE, (f"finished {at}, but the estimated relative error {error:.1e} is above {limit:.0e}; "
                                        f"ask for a smaller rtol")
@@ -411,8 +407,7 @@ class Integration:
             return Status.CONVERGED, f"relative residual {residual:.1e} {at}{least}"
         if reason == st.STATIONARY:
             return Status.STATIONARY, f"no weight moves any more {at}; relative residual {residual:.1e}, not an interpolator"
-        if reason == st.AT_STOP:
-            return Status.REACHED_T_END, f"reached t_end = {t:.6g} in {steps} steps; relative residual {residual:.1e}"
+        h = float(self.clock[st.H])
         if reason == st.DIVERGED or (reason == st.STEP_TOO_SMALL and residual > 1e6):
             return Status.DIVERGED, (f"the weights grow without bound {at}; this flow has no limit (gamma or epsilon too "
                                      f"large for these data?)")

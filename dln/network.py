@@ -45,7 +45,7 @@ class Initialization:
 def _vector(name, value, n_features, *, positive=False):
     """Return `value`, a number or (d,), as a finite float64 vector (d,)."""
     if type(value) is float and math.isfinite(value) and (value > 0.0 or not positive):  # the common case, at once
-        return np.full(n_features, value)
+        return _filled(value, n_features)
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError) as error:
@@ -60,6 +60,19 @@ def _vector(name, value, n_features, *, positive=False):
         hint = "; below the smallest float give log_alpha instead" if positive and name == "alpha" else ""
         raise ValueError(f"{name}{where} must be {wanted}, got {float(array[bad][0] if array.ndim else array)}{hint}")
     return np.array(np.broadcast_to(array, (n_features,)))
+
+
+def _filled(value, n_features):
+    array = np.empty(n_features)
+    array.fill(value)  # np.full takes three times as long, as much as a step of a small run
+    return array
+
+
+def _logarithms(name, value, n_features):
+    """Return the logarithms of `value`, a positive number or (d,), as a vector (d,)."""
+    if type(value) is float and 0.0 < value < math.inf:  # the common case: one logarithm
+        return _filled(np.log(value), n_features)
+    return np.log(_vector(name, value, n_features, positive=True))
 
 
 def initialize(n_features, *, alpha=None, log_alpha=None, log_ratio=None, initial_weights=None):
@@ -85,9 +98,9 @@ def initialize(n_features, *, alpha=None, log_alpha=None, log_ratio=None, initia
     ValueError, TypeError
         If none or several scales are given, or one is not positive, not finite or of the wrong length.
     """
-    given = [name for name, value in (("alpha", alpha), ("log_alpha", log_alpha), ("initial_weights", initial_weights))
-             if value is not None]
-    if len(given) != 1:
+    if (alpha is None) + (log_alpha is None) + (initial_weights is None) != 2:
+        given = [name for name, value in (("alpha", alpha), ("log_alpha", log_alpha), ("initial_weights", initial_weights))
+                 if value is not None]
         found = "none of them" if not given else " and ".join(given)
         raise ValueError(f"give exactly one of alpha, log_alpha and initial_weights, got {found}")
     if initial_weights is not None:
@@ -95,11 +108,10 @@ def initialize(n_features, *, alpha=None, log_alpha=None, log_ratio=None, initia
             raise ValueError("log_ratio goes with alpha or log_alpha; initial_weights=(u0, v0) already fix the shape")
         if not isinstance(initial_weights, (tuple, list)) or len(initial_weights) != 2:
             raise ValueError("initial_weights must be a pair (u0, v0)")
-        log_u, log_v = (np.log(_vector(f"initial_weights[{k}]", w, n_features, positive=True))
-                        for k, w in enumerate(initial_weights))
+        log_u, log_v = (_logarithms(f"initial_weights[{k}]", w, n_features) for k, w in enumerate(initial_weights))
         return Initialization(0.5 * (log_u + log_v), log_u - log_v)
     if alpha is not None:
-        scale = np.log(_vector("alpha", alpha, n_features, positive=True))
+        scale = _logarithms("alpha", alpha, n_features)
     else:
         scale = _vector("log_alpha", log_alpha, n_features)
     return Initialization(scale, _vector("log_ratio", 0.0 if log_ratio is None else log_ratio, n_features))

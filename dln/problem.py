@@ -66,6 +66,11 @@ class RowSpace:
         """The Euclidean norm of y."""
         return float(np.linalg.norm(self.y))
 
+    @cached_property
+    def facts(self) -> Array:
+        """What the integrators must know of the data: (`coordinate_scale`, `largest_column`, `target_norm`)."""
+        return np.array([self.coordinate_scale, self.largest_column, self.target_norm])
+
     @property
     def rank(self) -> int:
         """The rank of X, an integer from 0 to min(N, d)."""

@@ -15,7 +15,7 @@ from ._certificate import Minimizer, checked, in_samples, remark, weights_of
 from ._l1 import Scaled, least_l1, refined
 from ._lasso import LassoPath, doubt, lasso, lasso_path, relative
 from ._pairs import pairs, product, total
-from .network import _vector
+from .network import _logarithms
 from .potential import checked_depth
 
 __all__ = ["LassoPath", "SparseMinimizer", "basis_pursuit", "lasso", "lasso_path"]
@@ -113,7 +113,7 @@ def basis_pursuit(problem, weights=None, *, depth=2, shape=None):
     depth = checked_depth(depth)
     rows = checked(problem)
     d = problem.n_features
-    log_shape = np.zeros(d) if shape is None else np.log(_vector("shape", shape, d, positive=True))
+    log_shape = np.zeros(d) if shape is None else _logarithms("shape", shape, d)
     if depth > 2.0 and shape is not None:
         if weights is not None:
             raise ValueError(f"give weights or shape, not both: at depth {depth:g} the weights are shape^(2 - depth)")

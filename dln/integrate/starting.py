@@ -20,8 +20,8 @@ from .stepping import (
     RTOL,
 )
 
-#: What is known of the data: the size of a predictor, the largest norm of a column, the norm of y.
-COORDINATE_SCALE, LARGEST_COLUMN, TARGET_NORM, FACTS_SIZE = range(4)
+#: `RowSpace.facts`: the size of a predictor, the largest norm of a column, the norm of y.
+COORDINATE_SCALE, LARGEST_COLUMN, TARGET_NORM = range(3)
 
 HELD_BELOW = 1e-2  # coordinates below this times rtol, relative to the data's scale, may be held during a stiff step
 LARGEST_TOP = 600.0  # of log u0^2 and log v0^2
@@ -29,11 +29,6 @@ START_ROWS = 7  # of the work of `set_scales`
 
 SET_SCALES = types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64, types.float64,
                            VECTOR, VECTOR, VECTOR, MATRIX, VECTOR)
-
-
-def facts_of(rows):
-    """Return what `set_scales` must know of the data, a `RowSpace`: shape (FACTS_SIZE,)."""
-    return np.array([rows.coordinate_scale, rows.largest_column, rows.target_norm])
 
 
 @njit(SET_SCALES)

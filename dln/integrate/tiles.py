@@ -225,10 +225,10 @@ class Tile:
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
-        buffer, buffer_read = room_for_awake(self.rows.X[:0] if rule.shrinks else self.rows.X)  # with a q none may sleep
+        buffer = room_for_awake(self.rows.X[:0] if rule.shrinks else self.rows.X)  # with a q none may sleep
         self.state = (np.zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
-                      buffer_read, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d))
+                      buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d))
         self.betas, self.nus = np.empty((size, d)), np.empty((size, n))
         self.scales = np.empty((size if rule.shrinks else 0, d))
         self.clocks, self.counts = np.zeros((size, st.CLOCK_SIZE)), np.zeros((size, st.COUNT_SIZE), dtype=np.int64)
@@ -278,7 +278,7 @@ class Tile:
         options = np.array([np.inf if self.t_end is None else self.t_end, self.rtol, self.residual_tol])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
                    address(rule.curvature))
-        arguments = (kernels, X, self.rows.y, 0.5 / self.problem.n_samples, starting.facts_of(self.rows), options, facts,
+        arguments = (kernels, X, self.rows.y, 0.5 / self.problem.n_samples, self.rows.facts, options, facts,
                      explicit, stiff, self.cells, self.state,
                      (self.betas, self.scales, self.nus, self.clocks, self.residual_scales, self.shrinkage_errors, self.counts,
                       self.tallies, self.ends), self.cursor, float(budget))

@@ -123,6 +123,8 @@ class Rule(ABC):
 
 def number(name, value, *, minimum=-math.inf, strict=False):
     """Return `value` as a finite float, at least (if `strict`: above) `minimum`; else a one-line error."""
+    if type(value) is float and minimum < value < math.inf:
+        return value  # the common case, at once
     if type(value) is not float and (isinstance(value, (bool, np.bool_)) or np.iscomplexobj(value)
                                      or not isinstance(value, (int, float, np.number))):
         raise TypeError(f"{name} must be a number, got {value!r}")
