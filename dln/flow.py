@@ -266,16 +266,17 @@ class Integration:
         self._use(method)
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = self._kernels()
-        saved, breaks = set(self.saved.tolist()), self.rule.breakpoints
-        last_wish = max((*saved, *breaks), default=0.0)
+        saved = set(self.saved.tolist())
+        marks = saved.union(self.rule.breakpoints)
+        last_mark = max(marks, default=0.0)
         end = math.inf if self.t_end is None else self.t_end
-        stops = [*sorted(time for time in saved.union(breaks) if 0.0 < time < end), end] if saved or breaks else [end]
+        stops = [*sorted(mark for mark in marks if 0.0 < mark < end), end]
         if 0.0 in saved:
             self._keep()
         reason, position = st.AT_STOP, -math.inf
         for stop in stops:
             # Convergence ends a run only where no wish is left open, and not before the parameters have settled.
-            free = self.t_end is None and self.clock[st.T] >= last_wish
+            free = self.t_end is None and self.clock[st.T] >= last_mark
             self.settings[stepping.RESIDUAL_SCALE] = self.scale if free and self.rule.settles else -1.0
             self.settings[stepping.STATIONARY_TOL] = 1e-6 if free and not self.rule.time_dependent else -1.0
             self.clock[st.STOP] = stop

@@ -156,7 +156,7 @@ class FlowResult(FlowLaw):
 
     @classmethod
     def _made_of(cls, fields):
-        """Make a result of all its fields, a dict, at once: a frozen dataclass sets each by a call, which a short run notices."""
+        """Make a result of the dict of all its fields, at once: the constructor sets each by a call, as long as a short run."""
         result = object.__new__(cls)
         result.__dict__.update(fields)
         return result

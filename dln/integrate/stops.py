@@ -5,12 +5,13 @@ import math
 import numpy as np
 
 _ROUNDING = 1e-14  # times nearer to each other than this, relative to them, cannot be told apart by a step
+_NEVER = np.empty(0)
 
 
 def checked_times(save_at, t_end):
     """Return `save_at` as a vector of increasing times from 0 to `t_end`, empty without any; else a one-line error."""
     if save_at is None:
-        return np.empty(0)
+        return _NEVER
     times = np.atleast_1d(np.asarray(save_at, dtype=float))
     if times.ndim != 1:
         raise ValueError(f"save_at must be a vector of times, got shape {times.shape}")
