@@ -156,7 +156,7 @@ class FlowResult(FlowLaw):
 
     @classmethod
     def _made_of(cls, fields):
-        """Make a result of the dict of all its fields, at once: the constructor sets each by a call, as long as a short run."""
+        """Make a result of the dict of all its fields at once: the constructor of a frozen dataclass sets each by a call."""
         result = object.__new__(cls)
         result.__dict__.update(fields)
         return result

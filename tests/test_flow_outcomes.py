@@ -1,7 +1,9 @@
 """How flows end: at rest, hovering, diverging, interrupted, or refused at the door; each in words."""
 
 import _thread
+import pickle
 import threading
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -163,6 +165,24 @@ def test_repr_is_short(ordinary):
     """Reference: a line that a person can read."""
     text = repr(dln.flow(ordinary, alpha=0.1))
     assert text.startswith("FlowResult(converged: t=") and len(text) < 200
+
+
+@pytest.mark.parametrize("run", [
+    lambda problem: dln.flow(problem, alpha=0.1),
+    lambda problem: dln.flow(problem, alpha=0.1, depth=3, t_end=1.0),
+    lambda problem: dln.momentum_flow(problem, inertia=1.0, alpha=0.1, t_end=1.0),
+], ids=["flow", "depth 3", "momentum"])
+def test_results_have_every_field_and_can_be_copied(ordinary, run):
+    """Reference: the fields of the class, and the constructor that makes a result of them."""
+    result = run(ordinary)
+    names = [field.name for field in fields(result)]
+    assert sorted(vars(result)) == sorted(names)
+    for copy in (replace(result), pickle.loads(pickle.dumps(result))):
+        assert type(copy) is type(result)
+        for name in set(names) - {"problem"}:
+            np.testing.assert_equal(getattr(copy, name), getattr(result, name))
+    with pytest.raises(AttributeError):
+        result.t = 0.0
 
 
 def test_times_that_differ_by_rounding():
