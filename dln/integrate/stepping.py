@@ -109,6 +109,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     row_scale = np.ones(n)
     work_n = np.empty((2, n))
     no_trace = np.empty((0, n))
+    fix_scale(rows, total > n)
     here = System(X, y, rows)
     trial = System(X, y, rows.copy())
     awake = trial
@@ -119,7 +120,6 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     if clock[STARTED] == 0.0:
         count[RHS] += 1
         clock[STARTED] = 1.0
-        fix_scale(rows, total > n)
         if not evaluate(rule, here, c, z, params[0], r, f, work_n):
             reason = DIVERGED
     if reason == RUNNING:
