@@ -208,6 +208,7 @@ class Integration:
         if math.isnan(self.scale):
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
         self.settings[stepping.RTOL] = self.way
+        self.settings[stepping.COUPLED] = float(self.rule.coupled)
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
