@@ -65,9 +65,10 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         Times, from 0 on, increasing, at which the trajectory is kept; the integrator stops exactly there.
     rtol : float
         Tolerance of a step, on the logarithms of the weights: a relative tolerance on the weights.  At most 1e-2, or 0.1
-        for gradient flow.  Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to
-        it: transitions on the way, which the limit forgets, are followed to 1 percent, and so are `t` and the logarithms of
-        weights that stay small.  Rules that shrink do the same with a way at 1e-3, and hold `log_effective_alpha` to
+        for gradient flow; in the kernel regime, where no error is forgotten on the way, steps are held to 3e-5 or less.
+        Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to it: transitions on
+        the way, which the limit forgets, are followed to 1 percent, and so are `t` and the logarithms of weights that stay
+        small.  Rules that shrink do the same with a way at 1e-3, and hold `log_effective_alpha` to
         `log_alpha_error`, a few 1e-3.
     residual_tol : float
         See `t_end`.
@@ -207,7 +208,8 @@ class Integration:
             self.log_ratio, self.settings, np.empty((starting.START_ROWS, self.X.shape[1])), self.r)
         if math.isnan(self.scale):
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
-        self.settings[stepping.RTOL] = self.way
+        if self.way != self.rtol:
+            self.settings[stepping.RTOL] = self.way
         self.settings[stepping.COUPLED] = float(self.rule.coupled)
 
     def _sleeps_at_first(self):
