@@ -160,7 +160,7 @@ def test_norm_does_not_hide_nan():
 
 def both(x, y):
     x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
-    out = np.empty((3, x.size))
+    out = np.empty((2, x.size))
     exp_expm1(x.copy(), y.copy(), *out)
     return out[0], out[1]
 
