@@ -20,42 +20,54 @@ _syrk = Blas("dsyrk", 10)
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), fastmath=REDUCTION)
 def residual(X, b, y, out):
-    """out = X b - y, two rows at a time."""
+    """out = X b - y, four rows at a time."""
     rows, columns = X.shape
-    even = rows - rows % 2
-    for i in range(0, even, 2):
+    whole = rows - rows % 4
+    for i in range(0, whole, 4):
         s0 = 0.0
         s1 = 0.0
+        s2 = 0.0
+        s3 = 0.0
         for j in range(columns):
             s0 += X[i, j] * b[j]
             s1 += X[i + 1, j] * b[j]
+            s2 += X[i + 2, j] * b[j]
+            s3 += X[i + 3, j] * b[j]
         out[i] = s0 - y[i]
         out[i + 1] = s1 - y[i + 1]
-    if even < rows:
+        out[i + 2] = s2 - y[i + 2]
+        out[i + 3] = s3 - y[i + 3]
+    for i in range(whole, rows):
         s0 = 0.0
         for j in range(columns):
-            s0 += X[even, j] * b[j]
-        out[even] = s0 - y[even]
+            s0 += X[i, j] * b[j]
+        out[i] = s0 - y[i]
 
 
 @njit(_PRODUCT, fastmath=REDUCTION)
 def matvec(X, b, out):
-    """out = X b, two rows at a time."""
+    """out = X b, four rows at a time."""
     rows, columns = X.shape
-    even = rows - rows % 2
-    for i in range(0, even, 2):
+    whole = rows - rows % 4
+    for i in range(0, whole, 4):
         s0 = 0.0
         s1 = 0.0
+        s2 = 0.0
+        s3 = 0.0
         for j in range(columns):
             s0 += X[i, j] * b[j]
             s1 += X[i + 1, j] * b[j]
+            s2 += X[i + 2, j] * b[j]
+            s3 += X[i + 3, j] * b[j]
         out[i] = s0
         out[i + 1] = s1
-    if even < rows:
+        out[i + 2] = s2
+        out[i + 3] = s3
+    for i in range(whole, rows):
         s0 = 0.0
         for j in range(columns):
-            s0 += X[even, j] * b[j]
-        out[even] = s0
+            s0 += X[i, j] * b[j]
+        out[i] = s0
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), fastmath=REDUCTION)
@@ -63,15 +75,20 @@ def rmatvec(X, a, scale, out):
     """out = scale * X^T a, four rows at a time so that `out` is written rarely."""
     rows, columns = X.shape
     whole = rows - rows % 4
-    for j in range(columns):
-        out[j] = 0.0
+    if whole == 0:
+        for j in range(columns):
+            out[j] = 0.0
     for i in range(0, whole, 4):
         a0 = scale * a[i]
         a1 = scale * a[i + 1]
         a2 = scale * a[i + 2]
         a3 = scale * a[i + 3]
-        for j in range(columns):
-            out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
+        if i == 0:
+            for j in range(columns):
+                out[j] = (a0 * X[0, j] + a1 * X[1, j]) + (a2 * X[2, j] + a3 * X[3, j])
+        else:
+            for j in range(columns):
+                out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
     for i in range(whole, rows):
         a0 = scale * a[i]
         for j in range(columns):

@@ -19,7 +19,7 @@ from dln._linalg import (
 )
 
 EPS = 2.0**-53
-# Two rows and four rows at a time, with every remainder; no rows; one column; no columns.
+# Four rows at a time, with every remainder; no rows; one column; no columns.
 SHAPES = [(n, d) for n in (0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13) for d in (1, 2, 5, 8)] + [(3, 0), (33, 70), (1, 129)]
 
 
