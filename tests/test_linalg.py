@@ -11,10 +11,13 @@ from dln._linalg import (
     cholesky_solve,
     exp_expm1,
     gram,
+    inverse_space,
+    invert_factor,
     matvec,
     norm,
     residual,
     rmatvec,
+    solve_with_inverse,
     symmetric_square_into,
 )
 
@@ -134,6 +137,78 @@ def test_cholesky_refuses_what_is_not_positive_definite(matrix):
 def test_cholesky_refuses_a_pivot_that_overflows():
     # Reference: 1 - 1e400 is not positive.
     assert not cholesky(np.array([[1.0, 0.0], [1e200, 1.0]]))
+
+
+def inverted(M):
+    W, panel = inverse_space(len(M))
+    W[:] = panel[:] = np.nan  # nothing is read that was not filled
+    assert invert_factor(read_only(M), W, panel)
+    return W
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 5, 8, 11])
+def test_inverse_of_the_factor(n):
+    # Reference: numpy's inverse and solution; W has a unit diagonal, and D^-1 is below it.
+    A = draw(n, n + 3)
+    M = A @ A.T + 0.1 * np.eye(n)
+    lower = M.copy()
+    lower[np.triu_indices(n, 1)] = np.nan  # only the lower triangle is read
+    W = inverted(lower)
+    factor, pivots = np.tril(W[:n, :n]), W[W.shape[1], :n]
+    assert np.array_equal(np.diag(factor), np.ones(n))
+    np.testing.assert_allclose((factor.T * pivots) @ factor, np.linalg.inv(M), rtol=1e-10, atol=1e-11)
+    b = draw(n, seed=3)
+    x = b.copy()
+    solve_with_inverse(W, x)
+    np.testing.assert_allclose(x, np.linalg.solve(M, b), rtol=1e-10, atol=1e-11)
+
+
+def test_inverse_of_the_factor_at_every_size():
+    # Reference: the residual of a backward stable solution, for every remainder of blocks and of vector lanes.
+    for n in range(1, _linalg.INVERT_UP_TO + 1):
+        A = draw(n, n + 3)
+        M, b = A @ A.T + 0.1 * np.eye(n), draw(n, seed=3)
+        W, x = inverted(M), b.copy()
+        solve_with_inverse(W, x)
+        assert np.linalg.norm(M @ x - b) <= 1e-14 * (np.linalg.norm(M, 2) * np.linalg.norm(x)), n
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e6, 1e10, 1e14])
+@pytest.mark.parametrize("n", [7, 20, 33])
+def test_the_inverse_is_as_accurate_as_substitution(n, condition):
+    # Reference: mpmath, 60 digits.  The backward error measured is at most 5e-16; of substitution, 1e-16.
+    rng = np.random.default_rng([n, round(np.log10(condition))])
+    turn = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    values = np.geomspace(1.0, condition**0.98, n)
+    scale, A = np.sqrt(rng.permutation(values)), rng.standard_normal((n, 2 * n))
+    for M in ((turn * values) @ turn.T, (scale[:, None] * (A @ A.T)) * scale):
+        M = (M + M.T) / 2
+        for b in (rng.standard_normal(n), M @ rng.standard_normal(n)):
+            found, substituted, L = b.copy(), b.copy(), M.copy()
+            solve_with_inverse(inverted(M), found)
+            assert cholesky(L)
+            cholesky_solve(L, substituted)
+            with mpmath.workdps(60):
+                exact, right = mpmath.matrix(M.tolist()), mpmath.matrix(b.tolist())
+                solution = np.array([float(v) for v in mpmath.cholesky_solve(exact, right)])
+                rest = float(mpmath.norm(exact * mpmath.matrix(found.tolist()) - right))
+            assert rest <= 1e-15 * np.linalg.norm(M, 2) * np.linalg.norm(found)
+            error, other = np.linalg.norm(found - solution), np.linalg.norm(substituted - solution)
+            assert error <= 20 * other + 1e-15 * np.linalg.norm(solution)
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_the_inverse_refuses_what_is_not_positive_definite(place, value):
+    # Reference: a pivot that is not a positive number, wherever in a block of four it stands.
+    M = np.eye(6)
+    M[place, place] = value
+    assert not invert_factor(M, *inverse_space(6))
+    M = np.eye(6)
+    M[5, place] = M[place, 5] = 2.0 if place < 5 else np.nan
+    assert not invert_factor(M, *inverse_space(6))
 
 
 @pytest.mark.interpreted
