@@ -320,16 +320,35 @@ def cholesky_solve(L, b):
             b[k] -= L[i, k] * s
 
 
-#: Up to this size the inverse of the factor is worth its price; see `invert_factor`.
-INVERT_UP_TO = 64
+#: Sizes for which the inverse of the factor is worth its price; see `invert_factor`.
+INVERT_FROM, INVERT_UP_TO = 8, 64
 _STRIDE = 64  # of the rows of a panel, known to the compiler: it then needs no check that they do not overlap
+PANEL = 4 * _STRIDE
 
 
 @njit()
-def inverse_space(n):
-    """Return arrays (W, panel) for `invert_factor` of an n x n matrix."""
+def inverse_shape(n):
+    """Return the shape of W for `factorize` of an n x n matrix; (0, 0) where substitution is faster than the inverse."""
     m = n + -n % 4
-    return np.empty((m + 3, m)), np.empty(4 * _STRIDE)
+    return (m + 3, m) if INVERT_FROM <= n <= INVERT_UP_TO else (0, 0)
+
+
+@njit()
+def factorize(M, W, panel):
+    """Factor a positive definite matrix for `solve_factorized`: in W, of `inverse_shape`, or in M if W is empty.
+
+    The lower triangle of M is read; False as `cholesky`.  `panel` is work, (PANEL,).
+    """
+    return invert_factor(M, W, panel) if W.shape[0] > 0 else cholesky(M)
+
+
+@njit()
+def solve_factorized(M, W, b):
+    """Solve M x = b in place; M and W as `factorize` leaves them."""
+    if W.shape[0] > 0:
+        solve_with_inverse(W, b)
+    else:
+        cholesky_solve(M, b)
 
 
 @njit(types.boolean(DATA_MATRIX, MATRIX, VECTOR), fastmath=REDUCTION)
@@ -340,8 +359,8 @@ def invert_factor(M, W, panel):
     stored: four pivots at a time, rows of (identity, M) are eliminated, which leaves W in place of the identity.  The sums are
     those of forward substitution with L for each column of the identity, and as accurate.
 
-    W and `panel` are of `inverse_space`.  Filled are the lower triangle of W (with its unit diagonal, and zeros above it as far
-    as the blocks of four go) and the row below it, D^-1; the last two rows are work of `solve_with_inverse`.
+    W is (m + 3, m) with m, a multiple of four, at least n and at most 64; `panel` is (PANEL,).  Filled are the lower triangle
+    of W (with the unit diagonal, and zeros above it as far as the blocks of four go) and the row below that, D^-1.
     """
     n, m = M.shape[0], W.shape[1]
     inverse_pivots = W[m]

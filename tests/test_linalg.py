@@ -7,16 +7,21 @@ from scipy.linalg import solve_triangular
 
 from dln import _linalg
 from dln._linalg import (
+    INVERT_FROM,
+    INVERT_UP_TO,
+    PANEL,
     cholesky,
     cholesky_solve,
     exp_expm1,
+    factorize,
     gram,
-    inverse_space,
+    inverse_shape,
     invert_factor,
     matvec,
     norm,
     residual,
     rmatvec,
+    solve_factorized,
     solve_with_inverse,
     symmetric_square_into,
 )
@@ -140,9 +145,9 @@ def test_cholesky_refuses_a_pivot_that_overflows():
 
 
 def inverted(M):
-    W, panel = inverse_space(len(M))
-    W[:] = panel[:] = np.nan  # nothing is read that was not filled
-    assert invert_factor(read_only(M), W, panel)
+    m = len(M) + -len(M) % 4
+    W = np.full((m + 3, m), np.nan)  # nothing is read that was not filled
+    assert invert_factor(read_only(M), W, np.full(PANEL, np.nan))
     return W
 
 
@@ -166,7 +171,7 @@ def test_inverse_of_the_factor(n):
 
 def test_inverse_of_the_factor_at_every_size():
     # Reference: the residual of a backward stable solution, for every remainder of blocks and of vector lanes.
-    for n in range(1, _linalg.INVERT_UP_TO + 1):
+    for n in range(1, INVERT_UP_TO + 1):
         A = draw(n, n + 3)
         M, b = A @ A.T + 0.1 * np.eye(n), draw(n, seed=3)
         W, x = inverted(M), b.copy()
@@ -205,10 +210,24 @@ def test_the_inverse_refuses_what_is_not_positive_definite(place, value):
     # Reference: a pivot that is not a positive number, wherever in a block of four it stands.
     M = np.eye(6)
     M[place, place] = value
-    assert not invert_factor(M, *inverse_space(6))
+    assert not invert_factor(M, np.empty((11, 8)), np.empty(PANEL))
     M = np.eye(6)
     M[5, place] = M[place, 5] = 2.0 if place < 5 else np.nan
-    assert not invert_factor(M, *inverse_space(6))
+    assert not invert_factor(M, np.empty((11, 8)), np.empty(PANEL))
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("n", [0, 1, INVERT_FROM - 1, INVERT_FROM, INVERT_UP_TO, INVERT_UP_TO + 1])
+def test_one_factorization_for_all_sizes(n):
+    # Reference: numpy's solution, on both sides of each bound; the inverse is used between them, and M then left alone.
+    A = draw(n, n + 3)
+    M, b = A @ A.T + 0.1 * np.eye(n), draw(n, seed=3)
+    W, factor, x = np.full(inverse_shape(n), np.nan), M.copy(), b.copy()
+    assert factorize(factor, W, np.empty(PANEL))
+    assert np.array_equal(factor, M) == (W.size > 0 or n == 0)
+    solve_factorized(factor, W, x)
+    assert np.linalg.norm(M @ x - b) <= 1e-14 * (np.linalg.norm(M) * np.linalg.norm(x))
+    assert not n or not factorize(-M, W, np.empty(PANEL))
 
 
 @pytest.mark.interpreted
