@@ -281,6 +281,15 @@ def upper_matvec(M, diagonal, b, out):
         out[i] += s
 
 
+@njit(types.void(MATRIX, DATA_VECTOR))
+def mirror_upper(M, diagonal):
+    """Complete K, which has its diagonal, and the strict upper triangle of M: M = K."""
+    for i in range(M.shape[0]):
+        for k in range(i):
+            M[i, k] = M[k, i]
+        M[i, i] = diagonal[i]
+
+
 @njit(types.boolean(MATRIX), fastmath=REDUCTION)
 def cholesky(M):
     """Factor the lower triangle of M in place; False if M is not positive definite (or not finite).

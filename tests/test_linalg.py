@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_triangular
 
+import dln
 from dln import _linalg
+from dln._aligned import aligned_zeros
 from dln._linalg import (
     INVERT_FROM,
     INVERT_UP_TO,
@@ -18,12 +20,14 @@ from dln._linalg import (
     inverse_shape,
     invert_factor,
     matvec,
+    mirror_upper,
     norm,
     residual,
     rmatvec,
     solve_factorized,
     solve_with_inverse,
     symmetric_square_into,
+    upper_matvec,
 )
 
 EPS = 2.0**-53
@@ -80,6 +84,18 @@ def test_square_of_a_symmetric_matrix(n):
     expected = start + np.tril((0.25 * K) @ (0.25 * K))
     assert np.all(np.abs(out - expected) <= 8 * EPS * (n + 2) * (np.abs(start) + (0.25 * np.abs(K)) @ (0.25 * np.abs(K))))
     assert np.array_equal(np.triu(out, 1), np.triu(start, 1))
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 8])
+def test_a_matrix_kept_in_its_upper_triangle(n):
+    # Reference: the symmetric matrix itself, and its product by numpy.
+    K, b, out = draw(n, n) + draw(n, n).T, draw(n, seed=1), np.full(n, np.nan)
+    M = np.where(np.tri(n, dtype=bool), np.nan, K)
+    upper_matvec(M, np.diag(K).copy(), b, out)
+    np.testing.assert_allclose(out, K @ b, rtol=1e-13, atol=1e-14)
+    mirror_upper(M, np.diag(K).copy())
+    assert np.array_equal(M, K)
 
 
 @pytest.mark.interpreted
@@ -308,3 +324,25 @@ def test_x_and_y_do_not_mix():
         exponential, less_one = both(x, y)
         np.testing.assert_allclose(exponential, np.exp(x), rtol=4e-16)
         np.testing.assert_allclose(less_one, np.expm1(y), rtol=5e-16)
+
+
+# Where arrays start ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (3, 5), (20, 100), (0, 4)])
+def test_arrays_start_at_a_cache_line(shape):
+    # Reference: an address that 64 bytes divide, at every call; zeros, of which each can be written.
+    kept = [aligned_zeros(shape) for _ in range(20)]
+    for k, array in enumerate(kept):
+        assert array.shape == shape and array.flags.c_contiguous and not array.any()
+        assert array.size == 0 or array.ctypes.data % 64 == 0
+        array[...] = k
+    assert all(np.all(array == k) for k, array in enumerate(kept))
+
+
+def test_data_start_at_a_cache_line():
+    # Reference: the same, for data as given, and for rows that are combined since their number exceeds the rank.
+    for X in (draw(3, 7), np.vstack([draw(3, 7), draw(3, 7)])):
+        problem = dln.Problem(X, np.ones(len(X)))
+        assert problem.X.ctypes.data % 64 == 0 and problem.row_space.X.ctypes.data % 64 == 0

@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from .._linalg import add_square_of_upper, copy, factorize, gram, matvec, solve_factorized, upper_matvec
+from .._linalg import add_square_of_upper, copy, factorize, gram, matvec, mirror_upper, solve_factorized, upper_matvec
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
@@ -65,6 +65,9 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not factorize(M, W, panel):
         return np.inf, stiffness
+    symmetric = W.shape[0] > 0  # the lower triangle of M is free again
+    if symmetric and kappa != 0.0:
+        mirror_upper(M, diagonal)
     copy(beta, beta_start)
     for i in range(stages):
         k_i = K[i]
@@ -96,7 +99,10 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
             for k in range(n):
                 k_i[k] += work_n[0, k]
             if kappa != 0.0:
-                upper_matvec(M, diagonal, work_n[0], work_n[1])
+                if symmetric:
+                    matvec(M, work_n[0], work_n[1])
+                else:
+                    upper_matvec(M, diagonal, work_n[0], work_n[1])
                 for k in range(n):
                     k_i[k] += kappa * work_n[1, k]
         solve_factorized(M, W, k_i[:n])
