@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ._aligned import aligned_zeros
 from ._jit import address, entry_point
 from ._suggest import unknown
 from .deep_potential import checked_depth
@@ -156,7 +157,7 @@ def attempts_per_call(X, stages, stiff_method):
 def room_for_awake(X):
     """Return room for a part of X, and the same to read only: if more are awake, leaving the others out saves little."""
     n, d = X.shape
-    room = np.empty(n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1))
+    room = aligned_zeros((n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1),))
     read = room.view()
     read.flags.writeable = False
     return room, read
@@ -179,7 +180,7 @@ class Integration:
         self.X, self.y = self.rows.X, self.rows.y
         n, d = self.X.shape
         self.c = 0.5 / problem.n_samples
-        self.state = np.zeros((st.ROWS, d))
+        self.state = aligned_zeros((st.ROWS, d))
         self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
         self.log_product[:] = start.log_alpha
         self.log_product *= 2.0

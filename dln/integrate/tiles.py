@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from .._aligned import aligned_zeros
 from .._jit import address, entry_point
 from .._shrinking import run_to_limit, small_below
 from ..flow import (
@@ -226,7 +227,7 @@ class Tile:
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
         buffer, buffer_read = room_for_awake(self.rows.X[:0] if rule.shrinks else self.rows.X)  # with a q none may sleep
-        self.state = (np.zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
+        self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
                       buffer_read, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d))
         self.betas, self.nus = np.empty((size, d)), np.empty((size, n))
