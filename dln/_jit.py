@@ -170,7 +170,7 @@ def _provide(symbol):
 
 
 def _holds_arrays(kind):
-    return isinstance(kind, types.Array) or isinstance(kind, types.BaseTuple) and any(map(_holds_arrays, kind))
+    return isinstance(kind, types.Array) or (isinstance(kind, types.BaseTuple) and any(map(_holds_arrays, kind)))
 
 
 def _borrowed(builder, kind, value):

@@ -2,10 +2,10 @@
 
 The Jacobian of nu' is close to ``-S (K + kappa K^2)`` in nu, with ``K = (2/N) X diag(u^2+v^2) X^T`` (see
 `dln.rules.base`), and to ``-4 c S (I + kappa K) X diag(beta)`` in Q: as Q drifts, active weights must follow.  That of Q' is
-taken as 0, so Q is found first.  Where q is quadratic in the residual, Q drifts only while nu moves faster, and that part of the
-Jacobian is left out: it saves 3 percent of the steps at most, and costs a tenth of each.  (With weight decay, which goes on for
-ever, there would be up to 150 times as many steps.)  With gradient flow the Jacobian is exact and Rodas5P applies; otherwise the
-W-method keeps its order.
+taken as 0, so Q is found first.  Where q is quadratic in the residual, Q drifts only while nu moves faster, and that part of
+the Jacobian is left out: it saves 3 percent of the steps at most, and costs a tenth of each.  (With weight decay, which goes
+on for ever, there would be up to 150 times as many steps.)  With gradient flow the Jacobian is exact and Rodas5P applies;
+otherwise the W-method keeps its order.
 """
 
 import math
@@ -33,8 +33,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
     holds the residual at z on entry and that at the new point on return.  M and W keep the factors of
     ``S^-1 + h gamma (K + kappa K^2)``, see `factorize`.  The estimate of the local error of nu is `filtered` through it where
-    the method's own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8); `coupled` says whether the Jacobian
-    has its part in Q.  An attempt that overflows, or whose matrix does not factor, returns an infinite error.
+    the method's own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8); `coupled` says whether the
+    Jacobian has its part in Q.  An attempt that overflows, or whose matrix does not factor, returns an infinite error.
 
     Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
     stage i; those of stage 0 are the caller's.
