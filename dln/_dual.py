@@ -43,7 +43,7 @@ class DualProblem:
         self.step = 3.0
         self.n_iterations = 0
         d = self.X.shape[1]
-        self.log_sizes, self.sizes, self.b, self.work = np.empty(d), np.empty(d), np.empty(d), np.empty((5, d))
+        self.log_sizes, self.sizes, self.b, self.work = np.empty(d), np.empty(d), np.empty(d), np.empty((4, d))
         self.r = np.empty(self.X.shape[0])
         self.aim(log_alpha, ratio)
 

@@ -16,7 +16,7 @@ def point(X, y, log_scale, w, correction, log_sizes, sizes, b, r, work):
     """Fill log(u^2 + v^2), u^2 + v^2, b = u^2 - v^2 and r = X b - y at w + correction; False if the weights overflow.
 
     The correction is added to the logarithm of the larger weight, not to w: that keeps digits that w itself would round
-    away.  Shapes (d,), r (N,); `work` is (5, d).
+    away.  Shapes (d,), r (N,); `work` is (4, d).
     """
     fits = True
     for j in range(w.shape[0]):
@@ -30,7 +30,7 @@ def point(X, y, log_scale, w, correction, log_sizes, sizes, b, r, work):
         work[1, j] = -2.0 * abs(moved)
     if not fits:
         return False
-    exp_expm1(work[0], work[1], work[2], work[3], work[4])
+    exp_expm1(work[0], work[1], work[2], work[3])
     for j in range(w.shape[0]):
         larger = work[2, j] if work[0, j] > LOWEST_EXPONENT else 0.0
         sizes[j] = larger * (2.0 + work[3, j])
@@ -78,7 +78,7 @@ def _slope(log_scale, w, change, t, constant, work):
         if not work[0, j] < _OVERFLOW:
             return np.inf
         work[1, j] = -2.0 * abs(moved)
-    exp_expm1(work[0], work[1], work[2], work[3], work[4])
+    exp_expm1(work[0], work[1], work[2], work[3])
     total = 0.0
     for j in range(w.shape[0]):
         total += math.copysign(-work[2, j] * work[3, j], w[j] + t * change[j]) * change[j]

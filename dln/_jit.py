@@ -169,7 +169,27 @@ def _provide(symbol):
     address(_NAMED[symbol])
 
 
+def _holds_arrays(kind):
+    return isinstance(kind, types.Array) or (isinstance(kind, types.BaseTuple) and any(map(_holds_arrays, kind)))
+
+
+def _borrowed(builder, kind, value):
+    """Return an argument, array or tuple of arrays, without its claim on the memory: what is cut from it needs no count."""
+    if isinstance(kind, types.Array):
+        for place in range(2):  # the memory's counter, and the Python object
+            nothing = ir.Constant(value.type.elements[place], None)
+            value = builder.insert_value(value, nothing, place)
+    elif _holds_arrays(kind):
+        for place, part in enumerate(kind):
+            item = _borrowed(builder, part, builder.extract_value(value, place))
+            value = builder.insert_value(value, item, place)
+    return value
+
+
 def _call(context, builder, function, signature, given):
+    # The caller keeps what it lends until the call is over.  Atomic counters took a tenth of the time of a run.
+    if not _holds_arrays(signature.return_type):
+        given = [_borrowed(builder, kind, value) for kind, value in zip(signature.args, given, strict=True)]
     convention = context.call_conv
     status, result = convention.call_function(builder, function, signature.return_type, signature.args, given)
     with cgutils.if_unlikely(builder, status.is_error):

@@ -20,42 +20,54 @@ _syrk = Blas("dsyrk", 10)
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), fastmath=REDUCTION)
 def residual(X, b, y, out):
-    """out = X b - y, two rows at a time."""
+    """out = X b - y, four rows at a time."""
     rows, columns = X.shape
-    even = rows - rows % 2
-    for i in range(0, even, 2):
+    whole = rows - rows % 4
+    for i in range(0, whole, 4):
         s0 = 0.0
         s1 = 0.0
+        s2 = 0.0
+        s3 = 0.0
         for j in range(columns):
             s0 += X[i, j] * b[j]
             s1 += X[i + 1, j] * b[j]
+            s2 += X[i + 2, j] * b[j]
+            s3 += X[i + 3, j] * b[j]
         out[i] = s0 - y[i]
         out[i + 1] = s1 - y[i + 1]
-    if even < rows:
+        out[i + 2] = s2 - y[i + 2]
+        out[i + 3] = s3 - y[i + 3]
+    for i in range(whole, rows):
         s0 = 0.0
         for j in range(columns):
-            s0 += X[even, j] * b[j]
-        out[even] = s0 - y[even]
+            s0 += X[i, j] * b[j]
+        out[i] = s0 - y[i]
 
 
 @njit(_PRODUCT, fastmath=REDUCTION)
 def matvec(X, b, out):
-    """out = X b, two rows at a time."""
+    """out = X b, four rows at a time."""
     rows, columns = X.shape
-    even = rows - rows % 2
-    for i in range(0, even, 2):
+    whole = rows - rows % 4
+    for i in range(0, whole, 4):
         s0 = 0.0
         s1 = 0.0
+        s2 = 0.0
+        s3 = 0.0
         for j in range(columns):
             s0 += X[i, j] * b[j]
             s1 += X[i + 1, j] * b[j]
+            s2 += X[i + 2, j] * b[j]
+            s3 += X[i + 3, j] * b[j]
         out[i] = s0
         out[i + 1] = s1
-    if even < rows:
+        out[i + 2] = s2
+        out[i + 3] = s3
+    for i in range(whole, rows):
         s0 = 0.0
         for j in range(columns):
-            s0 += X[even, j] * b[j]
-        out[even] = s0
+            s0 += X[i, j] * b[j]
+        out[i] = s0
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), fastmath=REDUCTION)
@@ -63,15 +75,20 @@ def rmatvec(X, a, scale, out):
     """out = scale * X^T a, four rows at a time so that `out` is written rarely."""
     rows, columns = X.shape
     whole = rows - rows % 4
-    for j in range(columns):
-        out[j] = 0.0
+    if whole == 0:
+        for j in range(columns):
+            out[j] = 0.0
     for i in range(0, whole, 4):
         a0 = scale * a[i]
         a1 = scale * a[i + 1]
         a2 = scale * a[i + 2]
         a3 = scale * a[i + 3]
-        for j in range(columns):
-            out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
+        if i == 0:
+            for j in range(columns):
+                out[j] = (a0 * X[0, j] + a1 * X[1, j]) + (a2 * X[2, j] + a3 * X[3, j])
+        else:
+            for j in range(columns):
+                out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
     for i in range(whole, rows):
         a0 = scale * a[i]
         for j in range(columns):
@@ -303,6 +320,149 @@ def cholesky_solve(L, b):
             b[k] -= L[i, k] * s
 
 
+#: Sizes for which the inverse of the factor is worth its price; see `invert_factor`.
+INVERT_FROM, INVERT_UP_TO = 8, 64
+_STRIDE = 64  # of the rows of a panel, known to the compiler: it then needs no check that they do not overlap
+PANEL = 4 * _STRIDE
+
+
+@njit()
+def inverse_shape(n):
+    """Return the shape of W for `factorize` of an n x n matrix; (0, 0) where substitution is faster than the inverse."""
+    m = n + -n % 4
+    return (m + 3, m) if INVERT_FROM <= n <= INVERT_UP_TO else (0, 0)
+
+
+@njit()
+def factorize(M, W, panel):
+    """Factor a positive definite matrix for `solve_factorized`: in W, of `inverse_shape`, or in M if W is empty.
+
+    The lower triangle of M is read; False as `cholesky`.  `panel` is work, (PANEL,).
+    """
+    return invert_factor(M, W, panel) if W.shape[0] > 0 else cholesky(M)
+
+
+@njit()
+def solve_factorized(M, W, b):
+    """Solve M x = b in place; M and W as `factorize` leaves them."""
+    if W.shape[0] > 0:
+        solve_with_inverse(W, b)
+    else:
+        cholesky_solve(M, b)
+
+
+@njit(types.boolean(DATA_MATRIX, MATRIX, VECTOR), fastmath=REDUCTION)
+def invert_factor(M, W, panel):
+    """Invert the factor of ``M = L D L^T``, of which the lower triangle is read; False as `cholesky`.
+
+    Substitution is a chain of n dependent sums, twice; with ``W = L^-1``, `solve_with_inverse` has none.  L itself is never
+    stored: four pivots at a time, rows of (identity, M) are eliminated, which leaves W in place of the identity.  The sums are
+    those of forward substitution with L for each column of the identity, and as accurate.
+
+    W is (m + 3, m) with m, a multiple of four, at least n and at most 64; `panel` is (PANEL,).  Filled are the lower triangle
+    of W (with the unit diagonal, and zeros above it as far as the blocks of four go) and the row below that, D^-1.
+    """
+    n, m = M.shape[0], W.shape[1]
+    inverse_pivots = W[m]
+    for i in range(n):
+        for j in range(i + 1):
+            W[i, j] = M[i, j]
+    for i in range(n, m):  # rows of the identity, up to a multiple of four
+        for j in range(i):
+            W[i, j] = 0.0
+        W[i, i] = 1.0
+    for k in range(0, m, 4):
+        d0 = W[k, k]
+        if not 0.0 < d0 < np.inf:
+            return False
+        r0 = 1.0 / d0
+        a1, a2, a3 = W[k + 1, k], W[k + 2, k], W[k + 3, k]
+        l10, l20, l30 = a1 * r0, a2 * r0, a3 * r0
+        d1 = W[k + 1, k + 1] - l10 * a1
+        if not 0.0 < d1 < np.inf:
+            return False
+        r1 = 1.0 / d1
+        b2, b3 = W[k + 2, k + 1] - l20 * a1, W[k + 3, k + 1] - l30 * a1
+        l21, l31 = b2 * r1, b3 * r1
+        d2 = W[k + 2, k + 2] - l20 * a2 - l21 * b2
+        if not 0.0 < d2 < np.inf:
+            return False
+        r2 = 1.0 / d2
+        c3 = W[k + 3, k + 2] - l30 * a2 - l31 * b2
+        l32 = c3 * r2
+        d3 = W[k + 3, k + 3] - l30 * a3 - l31 * b3 - l32 * c3
+        if not 0.0 < d3 < np.inf:
+            return False
+        r3 = 1.0 / d3
+        inverse_pivots[k] = r0
+        inverse_pivots[k + 1] = r1
+        inverse_pivots[k + 2] = r2
+        inverse_pivots[k + 3] = r3
+        # The four pivot rows of (W, Schur complement), the latter taken from its columns: only lower triangles are kept.
+        for q in range(4):
+            row = W[k + q]
+            for j in range(k):
+                panel[q * _STRIDE + j] = row[j]
+            for j in range(k, k + 4):
+                panel[q * _STRIDE + j] = 0.0
+            panel[q * _STRIDE + k + q] = 1.0
+        for j in range(k + 4, m):
+            row = W[j]
+            for q in range(4):
+                panel[q * _STRIDE + j] = row[k + q]
+                row[k + q] = 0.0
+        for j in range(m):
+            p0 = panel[j]
+            p1 = panel[_STRIDE + j] - l10 * p0
+            p2 = panel[2 * _STRIDE + j] - (l20 * p0 + l21 * p1)
+            panel[_STRIDE + j] = p1
+            panel[2 * _STRIDE + j] = p2
+            panel[3 * _STRIDE + j] -= (l30 * p0 + l31 * p1) + l32 * p2
+        for q in range(4):
+            row = W[k + q]
+            for j in range(k + 4):
+                row[j] = panel[q * _STRIDE + j]
+        for i in range(k + 4, m):
+            f0, f1 = r0 * panel[i], r1 * panel[_STRIDE + i]
+            f2, f3 = r2 * panel[2 * _STRIDE + i], r3 * panel[3 * _STRIDE + i]
+            row = W[i]
+            for j in range(i - i % 4 + 4):
+                row[j] -= ((f0 * panel[j] + f1 * panel[_STRIDE + j])
+                           + (f2 * panel[2 * _STRIDE + j] + f3 * panel[3 * _STRIDE + j]))
+    return True
+
+
+@njit(types.void(MATRIX, VECTOR), fastmath=REDUCTION)
+def solve_with_inverse(W, b):
+    """Solve M x = b in place, ``x = W^T D^-1 W b``; W as `invert_factor` leaves it."""
+    n, m = b.shape[0], W.shape[1]
+    inverse_pivots, given, x = W[m], W[m + 1], W[m + 2]
+    for i in range(n):
+        given[i] = b[i]
+    for i in range(n, m):
+        given[i] = 0.0
+    for i in range(m):
+        x[i] = 0.0
+    for i in range(0, m, 4):
+        s0 = 0.0
+        s1 = 0.0
+        s2 = 0.0
+        s3 = 0.0
+        for j in range(i + 4):
+            s0 += W[i, j] * given[j]
+            s1 += W[i + 1, j] * given[j]
+            s2 += W[i + 2, j] * given[j]
+            s3 += W[i + 3, j] * given[j]
+        s0 *= inverse_pivots[i]
+        s1 *= inverse_pivots[i + 1]
+        s2 *= inverse_pivots[i + 2]
+        s3 *= inverse_pivots[i + 3]
+        for j in range(i + 4):
+            x[j] += (s0 * W[i, j] + s1 * W[i + 1, j]) + (s2 * W[i + 2, j] + s3 * W[i + 3, j])
+    for i in range(n):
+        b[i] = x[i]
+
+
 # --- exponentials ----------------------------------------------------------------------------------------------------
 # x = k ln 2 + f with |f| <= ln(2)/2; Taylor to degree 13 leaves 5e-18.  The integer k is read off the low bits of
 # x/ln 2 + 1.5 * 2^52, and 2^k is those bits moved into the exponent: no branch, so the loops run in vector lanes.
@@ -311,70 +471,51 @@ _LOG2E = 1.4426950408889634
 _LN2_HIGH = 0.693147180369123816490
 _LN2_LOW = 1.90821492927058770002e-10
 LOWEST_EXPONENT = -708.0  # below, 2^k would be subnormal: exp is taken as exp(-708) = 3e-308
+_HIGHEST_EXPONENT = 709.0
 
 
-@njit(types.void(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, VECTOR), fastmath={"contract"})
-def exp_expm1(x, y, exp_x, expm1_y, bits):
-    """exp_x = exp(x), expm1_y = expm1(y); x and y are clipped to [-708, 709]; `bits` is a float work array."""
-    n = x.shape[0]
-    exponent = bits.view(np.int64)
-    for i in range(n):
-        v = min(max(x[i], LOWEST_EXPONENT), 709.0)
-        shifted = v * _LOG2E + _MAGIC
-        bits[i] = shifted
-        k = shifted - _MAGIC
-        f = (v - k * _LN2_HIGH) - k * _LN2_LOW
-        exp_x[i] = 1.0 + _expm1_taylor(f)
-    for i in range(n):
-        exponent[i] = (exponent[i] + 1023) << 52
-    for i in range(n):
-        exp_x[i] *= bits[i]
-    for i in range(n):
-        v = min(max(y[i], LOWEST_EXPONENT), 709.0)
-        shifted = v * _LOG2E + _MAGIC
-        bits[i] = shifted
-        k = shifted - _MAGIC
-        f = (v - k * _LN2_HIGH) - k * _LN2_LOW
-        expm1_y[i] = _expm1_taylor(f)
-    for i in range(n):
-        exponent[i] = (exponent[i] + 1023) << 52
-    for i in range(n):
-        expm1_y[i] = bits[i] * expm1_y[i] + (bits[i] - 1.0)
-
-
-@njit(types.void(DATA_VECTOR, VECTOR, VECTOR, VECTOR), fastmath={"contract"})
-def exp_and_expm1(x, exp_x, expm1_x, bits):
-    """exp_x = exp(x) and expm1_x = expm1(x) by one polynomial; x is clipped as in `exp_expm1`."""
-    # The reduction is written out once more: shared with `exp_expm1` as a helper, it costs a short run 5 percent.
-    n = x.shape[0]
-    exponent = bits.view(np.int64)
-    for i in range(n):
-        v = min(max(x[i], LOWEST_EXPONENT), 709.0)
-        shifted = v * _LOG2E + _MAGIC
-        bits[i] = shifted
-        k = shifted - _MAGIC
-        f = (v - k * _LN2_HIGH) - k * _LN2_LOW
-        expm1_x[i] = _expm1_taylor(f)
-    for i in range(n):
-        exponent[i] = (exponent[i] + 1023) << 52
-    for i in range(n):
-        part = bits[i] * expm1_x[i]
-        exp_x[i] = bits[i] + part
-        expm1_x[i] = part + (bits[i] - 1.0)
+@njit(types.void(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR), fastmath={"contract"})
+def exp_expm1(x, y, exp_x, expm1_y):
+    """exp_x = exp(x), expm1_y = expm1(y); x and y are clipped to [-708, 709]."""
+    for i in range(x.shape[0]):
+        bits, f = reduce_exponent(min(max(x[i], LOWEST_EXPONENT), _HIGHEST_EXPONENT))
+        even, odd = expm1_halves(f)
+        power = power_of_two(bits)
+        exp_x[i] = power + power * (f + (even + odd))
+        bits, f = reduce_exponent(min(max(y[i], LOWEST_EXPONENT), _HIGHEST_EXPONENT))
+        even, odd = expm1_halves(f)
+        power = power_of_two(bits)
+        expm1_y[i] = power * (f + (even + odd)) + (power - 1.0)
 
 
 @njit(fastmath={"contract"})
-def _expm1_taylor(f):
-    p = 1.0 / 6227020800.0
-    p = p * f + 1.0 / 479001600.0
-    p = p * f + 1.0 / 39916800.0
-    p = p * f + 1.0 / 3628800.0
-    p = p * f + 1.0 / 362880.0
-    p = p * f + 1.0 / 40320.0
-    p = p * f + 1.0 / 5040.0
-    p = p * f + 1.0 / 720.0
-    p = p * f + 1.0 / 120.0
-    p = p * f + 1.0 / 24.0
-    p = p * f + 1.0 / 6.0
-    p = p * f + 0.5
-    return f + f * (f * p)
+def reduce_exponent(x):
+    """Return integer bits, of which `power_of_two` makes 2^k, and f with ``x = k ln 2 + f``, |f| <= ln(2)/2."""
+    shifted = x * _LOG2E + _MAGIC
+    k = shifted - _MAGIC
+    return np.float64(shifted).view(np.int64), (x - k * _LN2_HIGH) - k * _LN2_LOW
+
+
+@njit()
+def power_of_two(bits):
+    """Return 2^k from the bits of k; from their negative, 2^-k."""
+    return np.int64((bits + 1023) << 52).view(np.float64)
+
+
+@njit(fastmath={"contract"})
+def expm1_halves(f):
+    """Return the even and the odd part of ``e^f - 1 - f``: of both e^f and e^-f, at the price of one."""
+    square = f * f
+    even = 1.0 / 479001600.0
+    even = even * square + 1.0 / 3628800.0
+    even = even * square + 1.0 / 40320.0
+    even = even * square + 1.0 / 720.0
+    even = even * square + 1.0 / 24.0
+    even = even * square + 0.5
+    odd = 1.0 / 6227020800.0
+    odd = odd * square + 1.0 / 39916800.0
+    odd = odd * square + 1.0 / 362880.0
+    odd = odd * square + 1.0 / 5040.0
+    odd = odd * square + 1.0 / 120.0
+    odd = odd * square + 1.0 / 6.0
+    return square * even, f * (square * odd)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ._aligned import aligned_zeros
 from ._jit import address, entry_point
 from ._suggest import unknown
 from .deep_potential import checked_depth
@@ -66,9 +67,10 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         Times, from 0 on, increasing, at which the trajectory is kept; the integrator stops exactly there.
     rtol : float
         Tolerance of a step, on the logarithms of the weights: a relative tolerance on the weights.  At most 1e-2, or 0.1
-        for gradient flow.  Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to
-        it: transitions on the way, which the limit forgets, are followed to 1 percent, and so are `t` and the logarithms of
-        weights that stay small.  Rules that shrink do the same with a way at 1e-3, and hold `log_effective_alpha` to
+        for gradient flow; in the kernel regime, where no error is forgotten on the way, steps are held to 3e-5 or less.
+        Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to it: transitions on
+        the way, which the limit forgets, are followed to 1 percent, and so are `t` and the logarithms of weights that stay
+        small.  Rules that shrink do the same with a way at 1e-3, and hold `log_effective_alpha` to
         `log_alpha_error`, a few 1e-3.
     residual_tol : float
         See `t_end`.
@@ -156,7 +158,7 @@ def attempts_per_call(X, stages, stiff_method):
 def room_for_awake(X):
     """Return room for a part of X: if more are awake, leaving the others out saves little."""
     n, d = X.shape
-    return np.empty(n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1))
+    return aligned_zeros((n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1),))
 
 
 def largest_error(rtol, reach):
@@ -176,7 +178,7 @@ class Integration:
         self.X, self.y = self.rows.X, self.rows.y
         n, d = self.X.shape
         self.c = 0.5 / problem.n_samples
-        self.state = np.zeros((st.ROWS, d))
+        self.state = aligned_zeros((st.ROWS, d))
         self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
         np.multiply(start.log_alpha, 2.0, out=self.log_product)
         self.log_ratio[:] = start.log_ratio
@@ -204,7 +206,9 @@ class Integration:
             self.log_ratio, self.settings, np.empty((starting.START_ROWS, self.X.shape[1])), self.r)
         if math.isnan(self.scale):
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
-        self.settings[stepping.RTOL] = self.way
+        if self.way != self.rtol:
+            self.settings[stepping.RTOL] = self.way
+        self.settings[stepping.COUPLED] = float(self.rule.coupled)
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""

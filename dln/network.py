@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import types
 
-from ._jit import DATA_VECTOR, MATRIX, VECTOR, njit
-from ._linalg import LOWEST_EXPONENT, exp_and_expm1, exp_expm1
+from ._jit import DATA_VECTOR, VECTOR, njit
+from ._linalg import LOWEST_EXPONENT, expm1_halves, power_of_two, reduce_exponent
 
 _LARGEST_EXPONENT = 709.0
 
@@ -136,55 +136,60 @@ def exponential_difference(top, log_ratio):
         return np.sign(log_ratio) * (half * -np.expm1(-2.0 * np.abs(log_ratio))) * half
 
 
-_EVALUATE_WEIGHTS = types.boolean(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, MATRIX)
+_EVALUATE_WEIGHTS = types.boolean(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR)
 
 
-@njit(_EVALUATE_WEIGHTS)
-def evaluate_weights(log_product, log_ratio, beta, size, work):
-    """beta = u^2 - v^2 and size = u^2 + v^2 from log(uv) and log(u/v), each (d,); `work` is (5, d).
+@njit(_EVALUATE_WEIGHTS, fastmath={"contract"})
+def evaluate_weights(log_product, log_ratio, beta, size):
+    """beta = u^2 - v^2 and size = u^2 + v^2 from log(uv) and log(u/v), each (d,).
 
     With m = log(uv) and s = |log(u/v)|: size = e^(m+s) (1 + e^(-2s)), |beta| = e^(m+s) (1 - e^(-2s)), the last factor by
     expm1: neither loses digits at large scale, where u^2 - v^2 would cancel.  What underflows is 0.  False if e^(m+s) would
     overflow.
     """
     d = beta.shape[0]
-    fits = True
+    overflows = 0  # counted, not left at the first: the loop runs in vector lanes
+    for j in range(d):
+        overflows += not log_product[j] + abs(log_ratio[j]) < 600.0
+    if overflows > 0:
+        return False
     for j in range(d):
         s = abs(log_ratio[j])
         top = log_product[j] + s
-        fits &= top < 600.0
-        work[0, j] = top
-        work[1, j] = -2.0 * s
-    if not fits:
-        return False
-    exp_expm1(work[0], work[1], work[2], work[3], work[4])
-    for j in range(d):
-        larger = work[2, j] if work[0, j] > LOWEST_EXPONENT else 0.0
-        size[j] = larger * (2.0 + work[3, j])
-        magnitude = -larger * work[3, j]
+        bits, f = reduce_exponent(max(top, LOWEST_EXPONENT))
+        even, odd = expm1_halves(f)
+        power = power_of_two(bits)
+        larger = power + power * (f + (even + odd)) if top > LOWEST_EXPONENT else 0.0
+        bits, f = reduce_exponent(max(-2.0 * s, LOWEST_EXPONENT))
+        even, odd = expm1_halves(f)
+        power = power_of_two(bits)
+        less = power * (f + (even + odd)) + (power - 1.0)
+        size[j] = larger * (2.0 + less)
+        magnitude = -larger * less
         beta[j] = magnitude if log_ratio[j] >= 0.0 else -magnitude
     return True
 
 
-@njit(_EVALUATE_WEIGHTS)
-def evaluate_weights_at(scale, log_ratio, beta, size, work):
+@njit(_EVALUATE_WEIGHTS, fastmath={"contract"})
+def evaluate_weights_at(scale, log_ratio, beta, size):
     """Evaluate the same from ``scale = u v`` itself, where that is an ordinary number: one exponential instead of two.
 
-    With s = |log(u/v)|: size = scale (e^s + e^-s), |beta| = scale (e^s - 1) (1 + e^-s), the first factor by expm1; `work` is
-    (4, d).  False if e^s would overflow.
+    With s = |log(u/v)|: size = scale (e^s + e^-s), |beta| = scale ((e^s - 1) - (e^-s - 1)), where the terms of the last factor
+    have one sign.  False if e^s would overflow.
     """
     d = beta.shape[0]
-    fits = True
+    overflows = 0
     for j in range(d):
-        s = abs(log_ratio[j])
-        fits &= s < 600.0
-        work[0, j] = s
-    if not fits:
+        overflows += not abs(log_ratio[j]) < 600.0
+    if overflows > 0:
         return False
-    exp_and_expm1(work[0], work[1], work[2], work[3])
     for j in range(d):
-        inverse = 1.0 / work[1, j]
-        size[j] = scale[j] * (work[1, j] + inverse)
-        magnitude = scale[j] * (work[2, j] * (1.0 + inverse))
+        bits, f = reduce_exponent(abs(log_ratio[j]))
+        even, odd = expm1_halves(f)
+        power, inverse = power_of_two(bits), power_of_two(-bits)
+        rise = power * (f + (even + odd))  # e^s - 2^k
+        fall = inverse * ((even - odd) - f)  # e^-s - 2^-k
+        size[j] = scale[j] * ((power + rise) + (inverse + fall))
+        magnitude = scale[j] * ((rise + (power - 1.0)) - (fall + (inverse - 1.0)))
         beta[j] = magnitude if log_ratio[j] >= 0.0 else -magnitude
     return True

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._aligned import aligned_zeros
+
 __all__ = ["Problem", "RowSpace"]
 
 Array = NDArray[np.float64]
@@ -261,7 +263,8 @@ def _real_array(value: Any, name: str) -> Array:
         if isinstance(value, np.ndarray):
             raise TypeError(f"{name} is an array of objects, though all are numbers: pass {name}.astype(float)")
     with np.errstate(over="ignore", invalid="ignore"):  # both are looked for, with their place, just below
-        array = np.array(raw, dtype=np.float64, order="C")
+        array = aligned_zeros(raw.shape)
+        array[...] = raw
     bad = ~np.isfinite(array)
     if bad.any():
         place, entry = _first(bad, name), raw[np.unravel_index(int(np.argmax(bad)), bad.shape)]
@@ -371,7 +374,8 @@ def _row_space(X: Array, y: Array) -> RowSpace:
     interpolates = bool(np.linalg.norm(rest) <= tolerance * np.linalg.norm(scaled_y))
     with np.errstate(over="ignore"):
         unreachable = 0.0 if interpolates else float(np.ldexp(rest @ rest / (4 * n_samples), 2 * y_exponent))
-        reduced_X, reduced_y = np.ldexp(reduced_X, x_exponent), np.ldexp(reduced_y, y_exponent)
+        reduced_X = np.ldexp(reduced_X, x_exponent, out=aligned_zeros(reduced_X.shape))
+        reduced_y = np.ldexp(reduced_y, y_exponent)
     for name, array, original in (("X", reduced_X, X), ("y", reduced_y, y)):
         if not np.isfinite(array).all():
             largest = np.abs(original).max()

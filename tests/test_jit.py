@@ -74,7 +74,7 @@ def test_a_changed_rule_kernel_is_seen(tmp_path):
     assert run(tmp_path, RULE, DLN_CACHE_DIR=cache) == "2.0 1.0"
     linalg = package / "_linalg.py"
     source = linalg.read_text()
-    edited = source.replace("        out[even] = s0 - y[even]\n", "        out[even] = s0 + y[even]\n", 1)
+    edited = source.replace("        out[i] = s0 - y[i]\n", "        out[i] = s0 + y[i]\n")
     assert edited != source
     linalg.write_text(edited)
     assert run(tmp_path, RULE, DLN_CACHE_DIR=cache) == "4.0 2.0"

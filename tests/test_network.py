@@ -161,7 +161,7 @@ def test_equal_weights_give_zero_however_large():
 def evaluate(product, ratio):
     d = len(product)
     beta, size = np.full((2, d), np.nan)
-    fits = evaluate_weights(np.array(product, dtype=float), np.array(ratio, dtype=float), beta, size, np.full((5, d), np.nan))
+    fits = evaluate_weights(np.array(product, dtype=float), np.array(ratio, dtype=float), beta, size)
     return fits, beta, size
 
 
@@ -217,14 +217,14 @@ def test_one_exponential_suffices_at_an_ordinary_scale():
     scale, ratio = (a.ravel() for a in np.meshgrid(np.exp([-100.0, -7.0, 0.0, 3.0, 100.0]),
                                                   [1e-180, 1e-9, -1e-3, 0.4, -1.0, 3.0, 37.0, -200.0, 599.0]))
     beta, size = np.full((2, scale.size), np.nan)
-    assert evaluate_weights_at(scale, ratio, beta, size, np.full((4, scale.size), np.nan))
+    assert evaluate_weights_at(scale, ratio, beta, size)
     with mpmath.workdps(400):
         for p, s, found, found_size in zip(scale, ratio, beta, size, strict=True):
             assert relative(found, 2 * mpmath.mpf(p) * mpmath.sinh(mpmath.mpf(s))) <= 1e-15 + 1.2e-16 * abs(s), (p, s)
             assert relative(found_size, 2 * mpmath.mpf(p) * mpmath.cosh(mpmath.mpf(s))) <= 1e-15 + 1.2e-16 * abs(s), (p, s)
-    assert evaluate_weights_at(np.ones(1), np.zeros(1), beta[:1], size[:1], np.empty((4, 1)))
+    assert evaluate_weights_at(np.ones(1), np.zeros(1), beta[:1], size[:1])
     assert beta[0] == 0.0 and size[0] == 2.0
-    assert not evaluate_weights_at(np.ones(1), np.array([-601.0]), np.empty(1), np.empty(1), np.empty((4, 1)))
+    assert not evaluate_weights_at(np.ones(1), np.array([-601.0]), np.empty(1), np.empty(1))
 
 
 @interpreted

@@ -38,13 +38,13 @@ def evaluate(rule, X, y, c, depth, origin, z, params, powers, r, f, logs, work_d
         work_d[1, j] = -depth * abs((origin[j] - origin[d + j]) + (z[j] - z[d + j]))
     if not fits:
         return OVERFLOW
-    exp_expm1(work_d[0], work_d[1], powers[UK], powers[VD], work_d[2])
+    exp_expm1(work_d[0], work_d[1], powers[UK], powers[VD])
     for j in range(d):
         work_d[0, j] = (depth - 2.0) * logs[d + j]
-    exp_expm1(work_d[0], work_d[1], powers[VK], work_d[3], work_d[2])
+    exp_expm1(work_d[0], work_d[1], powers[VK], work_d[3])
     for j in range(d):
         work_d[0, j] = depth * max(logs[j], logs[d + j])
-    exp_expm1(work_d[0], work_d[1], powers[UD], work_d[3], work_d[2])
+    exp_expm1(work_d[0], work_d[1], powers[UD], work_d[3])
     for j in range(d):
         high, less = powers[UD, j], powers[VD, j]  # the larger power, and the smaller one over it, less 1
         if (origin[j] - origin[d + j]) + (z[j] - z[d + j]) >= 0.0:

@@ -112,7 +112,7 @@ def renew(rows, z, f, h):
     for j in range(d):
         product[j] = rows[LOG_PRODUCT, j] + (rows[MOVED_U, j] + rows[MOVED_V, j])
         ratio[j] = rows[LOG_RATIO, j] + (rows[MOVED_U, j] - rows[MOVED_V, j])
-    if not evaluate_weights(product, ratio, rows[BETA_0], rows[SIZE], rows[WORK + 2:WORK + 7]):
+    if not evaluate_weights(product, ratio, rows[BETA_0], rows[SIZE]):
         return False
     for j in range(d):
         rows[U2, j] = math.exp(product[j] + ratio[j])

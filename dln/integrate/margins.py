@@ -48,7 +48,7 @@ def rates(Z, log_product, log_ratio, logistic, nu, w, beta, size, m, pi, q, bend
     rmatvec(Z, nu, 4.0, w)
     for j in range(d):
         w[j] += log_ratio[j]
-    if not evaluate_weights(log_product, w, beta, size, work):
+    if not evaluate_weights(log_product, w, beta, size):
         return False, 0.0, 0.0
     matvec(Z, beta, m)
     top = -np.inf

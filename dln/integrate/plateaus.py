@@ -124,6 +124,7 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
     the `Journal`, `tally` counts jumps and repeated transitions; all are 0 to begin with.
     """
     n, d = X.shape
+    fix_scale(rows, False)
     here = System(X, y, rows)
     trial = System(X, y, rows.copy())
     journal = Journal(plateau, notes, peak)
@@ -150,7 +151,6 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
     if clock[STARTED] == 0.0:
         count[RHS] += 1
         clock[STARTED] = 1.0
-        fix_scale(rows, False)
         if not evaluate(rule, here, c, z, params, r, f, work_n):
             reason = DIVERGED
         notes[LOOSE] = notes[AT_REST] = 1.0

@@ -30,9 +30,7 @@ Basis = namedtuple("Basis", "columns rows R")
 Space = namedtuple("Space", "columns rows grown packed column stages matrix work vector")
 
 # Rows of the coordinates' work during a step.
-(_RATIO, _PRODUCT, _STAGE_RATIO, _BETA, _SIZE, _WEIGHT) = range(6)
-_EXPONENTIALS = 6
-_WORK_ROWS = _EXPONENTIALS + 5
+(_RATIO, _PRODUCT, _STAGE_RATIO, _BETA, _SIZE, _WEIGHT, _WORK_ROWS) = range(7)
 
 
 @njit()
@@ -196,8 +194,7 @@ def reduced_attempt(basis, here, c, inside, h, A, C, m, e, gamma, z_new, local, 
             rmatvec(R, z_new, -4.0, work[_STAGE_RATIO])
             for j in range(size):
                 work[_STAGE_RATIO, j] += work[_RATIO, j]
-            if not evaluate_weights(work[_PRODUCT], work[_STAGE_RATIO], work[_BETA], work[_SIZE],
-                                    work[_EXPONENTIALS:_WORK_ROWS]):
+            if not evaluate_weights(work[_PRODUCT], work[_STAGE_RATIO], work[_BETA], work[_SIZE]):
                 return False
             residual(R, work[_BETA], b, k_i)
         for q in range(k):

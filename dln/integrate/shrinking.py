@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import norm, rmatvec
+from .._linalg import INVERT_UP_TO, PANEL, inverse_shape, norm, rmatvec
 from .reduced import FEWER, MORE, SAME, back_substitute, basis_of, choose, extended, forward_substitute, room, split
 from .rest import NOTHING, STARTLED, mirror, relaxation
 from .rosenbrock import rosenbrock_attempt
@@ -99,6 +99,8 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     states = np.empty((5, n + d))
     vectors = np.empty((5, n))
     flat_K, flat_M, flat_diagonal = np.empty((stages + 1) * (n + d)), np.empty(n * n), np.empty(n)
+    most, panel = inverse_shape(min(n, INVERT_UP_TO)), np.empty(PANEL)
+    flat_W = np.empty(most[0] * most[1])
     flat_trace = np.empty(2 * stages * n)
     flat_work = np.empty(2 * n)
     flat_sums = np.empty(4 * (n + 1) * (n + 1))
@@ -177,6 +179,8 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             r_part, pushed, r_new, row_scale = vectors[0, :k], vectors[1, :k], vectors[2, :k], vectors[3, :k]
             K = flat_K[:(stages + 1) * total].reshape((stages + 1, total))
             M, diagonal = flat_M[:k * k].reshape((k, k)), flat_diagonal[:k]
+            shape = inverse_shape(k)
+            W = flat_W[:shape[0] * shape[1]].reshape(shape)
             trace = flat_trace[:2 * stages * k].reshape((2 * stages, k))
             part_work = flat_work[:2 * k].reshape((2, k))
             part_data, whole_data = data[:k], data[:k + 1]
@@ -207,7 +211,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         scaled, _ = rosenbrock_attempt(
             rule, curvature, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
-            z_new, f_new, r_new, local, K, M, diagonal, row_scale, part_work, trace)
+            False, z_new, f_new, r_new, local, K, M, W, panel, diagonal, row_scale, part_work, trace)
         count[RHS] += stages
         count[FACTORIZATIONS] += 1
         if scaled <= 1.0:
@@ -234,7 +238,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         z_part[:], f_part[:], r_part[:], pushed[:] = z_new, f_new, r_new, part_work[0]
         part_now[:] = part_rows[BETA:SIZE + 1]
         sums[:2] += sums[2:]
-        carry(basis, M, row_scale, local, error)
+        carry(basis, M, W, row_scale, local, error)
         moved = spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, z[n:], f[n:], basis.columns)
         rmatvec(basis.rows, z_part[:k], 1.0, z[:n])
         rmatvec(basis.rows, f_part[:k], 1.0, f[:n])

@@ -24,8 +24,9 @@ from .stepping import (
 COORDINATE_SCALE, LARGEST_COLUMN, TARGET_NORM = range(3)
 
 HELD_BELOW = 1e-2  # coordinates below this times rtol, relative to the data's scale, may be held during a stiff step
+_UNFORGOTTEN = 3e-5  # largest tolerance of a step where weights do not grow; otherwise times their growth squared
 LARGEST_TOP = 600.0  # of log u0^2 and log v0^2
-START_ROWS = 7  # of the work of `set_scales`
+START_ROWS = 2  # of the work of `set_scales`
 
 SET_SCALES = types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64, types.float64,
                            VECTOR, VECTOR, VECTOR, MATRIX, VECTOR)
@@ -47,11 +48,14 @@ def set_scales(X, y, c, facts, rtol, residual_tol, log_product, log_ratio, setti
     if not top < LARGEST_TOP:
         return np.nan
     if shaped:
-        evaluate_weights(log_product, log_ratio, work_d[0], work_d[1], work_d[2:START_ROWS])
+        evaluate_weights(log_product, log_ratio, work_d[0], work_d[1])
         residual(X, work_d[0], y, r)
         scale = max(scale, norm(r))
     log_scale = math.log(beta_scale) if beta_scale > 0.0 else -np.inf
-    settings[RTOL] = rtol
+    # While weights grow by orders of magnitude a flow forgets the errors it made before.  In the kernel regime nothing is
+    # forgotten, and so few steps lead to the end that accurate ones cost little.
+    growth = math.exp(min(100.0, max(0.0, log_scale - top)))
+    settings[RTOL] = min(rtol, _UNFORGOTTEN * growth * growth)
     settings[RESIDUAL_TOL] = residual_tol
     settings[DORMANT] = log_scale + math.log(1e-8)
     settings[ASLEEP] = log_scale + math.log(HELD_BELOW * rtol)

@@ -74,9 +74,9 @@ def evaluate(rule, system, c, z, params, r, f, work_n):
     logarithms(system, z)
     beta, size = rows[BETA], rows[SIZE]
     if d > 0 and rows[SCALE, 0] > 0.0:
-        fits = evaluate_weights_at(rows[SCALE], rows[RATIO], beta, size, rows[WORK:WORK + 4])
+        fits = evaluate_weights_at(rows[SCALE], rows[RATIO], beta, size)
     else:
-        fits = evaluate_weights(rows[PRODUCT], rows[RATIO], beta, size, rows[WORK:WORK + 5])
+        fits = evaluate_weights(rows[PRODUCT], rows[RATIO], beta, size)
     if not fits:
         return False
     q = f[n:] if z.shape[0] > n else rows[WORK]

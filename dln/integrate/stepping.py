@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import copy, copy_rows, norm, rmatvec
+from .._linalg import PANEL, copy, copy_rows, inverse_shape, norm, rmatvec
 from .explicit import explicit_attempt
 from .rosenbrock import contract, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
@@ -55,7 +55,7 @@ from .state import (
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
- KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, SETTINGS_SIZE) = range(13)
+ KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SETTINGS_SIZE) = range(14)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
 _FIRST_MOVE = 0.8
@@ -104,11 +104,12 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     r_new = np.empty(n)
     K = np.empty((stages + 1, total))
     dual = n if stiff_method else 0
-    M = np.empty((dual, dual))
+    M, W, panel = np.empty((dual, dual)), np.empty(inverse_shape(dual)), np.empty(PANEL)
     diagonal = np.empty(dual)
     row_scale = np.ones(n)
     work_n = np.empty((2, n))
     no_trace = np.empty((0, n))
+    fix_scale(rows, total > n)
     here = System(X, y, rows)
     trial = System(X, y, rows.copy())
     awake = trial
@@ -119,7 +120,6 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     if clock[STARTED] == 0.0:
         count[RHS] += 1
         clock[STARTED] = 1.0
-        fix_scale(rows, total > n)
         if not evaluate(rule, here, c, z, params[0], r, f, work_n):
             reason = DIVERGED
     if reason == RUNNING:
@@ -154,7 +154,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
-                z_new, f_new, r_new, local, K, M, diagonal, row_scale, work_n, no_trace)
+                settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, row_scale, work_n, no_trace)
             count[FACTORIZATIONS] += 1
         else:
             scaled, stiffness = explicit_attempt(
@@ -181,7 +181,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         for k in range(total):
             error[k] += local[k]
         if stiff_method:
-            contract(M, row_scale, error)
+            contract(M, W, row_scale, error)
         control(h, scaled, stiffness, stiff_method, order, memory, clock)
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
         fresh = True

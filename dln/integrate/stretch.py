@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._jit import njit
-from .._linalg import cholesky_solve, norm, rmatvec
+from .._linalg import norm, rmatvec, solve_factorized
 from .reduced import split
 from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, SCALE, SIZE, WORK
 
@@ -103,7 +103,7 @@ def settle_up(here, data, sums, columns, Q, error):
 
 
 @njit()
-def carry(basis, M, row_scale, local, error):
+def carry(basis, M, W, row_scale, local, error):
     """Add a step's estimated error, and carry the sum over the step, slower than the flow itself does."""
     k, size = basis.R.shape
     n = basis.rows.shape[1]
@@ -111,7 +111,7 @@ def carry(basis, M, row_scale, local, error):
     split(basis, error[:n], inside, across)
     for i in range(k):
         inside[i] = (inside[i] + local[i]) * row_scale[i]
-    cholesky_solve(M, inside)
+    solve_factorized(M, W, inside)
     rmatvec(basis.rows, inside, 1.0, error[:n])
     for i in range(n):
         error[i] += across[i]

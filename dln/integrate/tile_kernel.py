@@ -28,6 +28,7 @@ from .state import (
 from .stepping import (
     ASLEEP,
     CALM_STRETCH,
+    COUPLED,
     DORMANT,
     ERROR_GOAL,
     RESIDUAL_SCALE,
@@ -45,7 +46,7 @@ ANY, ONLY_EXPLICIT, ONLY_ROSENBROCK = range(3)  # those that were asked for
 
 # What is the same for all cells: floats, and integers.
 T_END, TILE_RTOL, TILE_RESIDUAL_TOL, OPTIONS_SIZE = range(4)
-(WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, FACTS_SIZE) = range(9)
+(WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, IS_COUPLED, FACTS_SIZE) = range(10)
 # Where the loop is: the cell, whether its run has begun, its method, and whether coordinates may have been held.
 CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(5)
 
@@ -139,6 +140,7 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     free = options[T_END] == np.inf
     settings[RESIDUAL_SCALE] = ends.scales[i] if free and facts[SETTLES] != 0 else -1.0
     settings[STATIONARY_TOL] = 1e-6 if free else -1.0
+    settings[COUPLED] = float(facts[IS_COUPLED])
     settings[SWITCHING] = 1.0 if facts[WISH] == ANY and facts[LOOSE] == 0 else 0.0
     clock[STOP] = options[T_END]
     cursor[BEGUN] = 1

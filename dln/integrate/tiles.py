@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from .._aligned import aligned_zeros
 from .._jit import address, entry_point
 from .._shrinking import run_to_limit, small_below
 from ..flow import (
@@ -226,7 +227,7 @@ class Tile:
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
         buffer = room_for_awake(self.rows.X[:0] if rule.shrinks else self.rows.X)  # with a q none may sleep
-        self.state = (np.zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
+        self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
                       buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d))
         self.betas, self.nus = np.empty((size, d)), np.empty((size, n))
@@ -274,7 +275,7 @@ class Tile:
         loose = self.method == "auto" and self.rtol >= 1e-5 and X.shape[0] <= 300
         shares = attempts_per_call(X, len(explicit[2]), False), attempts_per_call(X, len(stiff[2]), True)
         facts = np.array([METHODS.index(self.method), self.max_steps, *shares, loose, isinstance(rule, GradientFlow),
-                          rule.shrinks, rule.settles], dtype=np.int64)
+                          rule.shrinks, rule.settles, rule.coupled], dtype=np.int64)
         options = np.array([np.inf if self.t_end is None else self.t_end, self.rtol, self.residual_tol])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
                    address(rule.curvature))
@@ -344,7 +345,8 @@ def _checked_rules(rules):
             raise TypeError(f"rules[{k}] must be a training rule such as dln.GradientFlow(), got {rule!r}")
         if not tile_covers(rule):
             raise ValueError(f"rules[{k}] = {rule!r} is not covered by a tile: run it with dln.flow")
-        if type(rule) is not type(first) or rule.kernel is not first.kernel or rule.settles != first.settles:
+        if type(rule) is not type(first) or rule.kernel is not first.kernel or (
+                rule.settles, rule.coupled) != (first.settles, first.coupled):
             raise ValueError(f"rules[{k}] = {rule!r} is of another kind than rules[0] = {first!r}: give each kind its own tile")
     return first
 

@@ -112,6 +112,11 @@ class Rule(ABC):
         return None
 
     @property
+    def coupled(self):
+        """Whether Q drifts while the residual is small, so that nu has to follow it: not if q is quadratic in the residual."""
+        return self.shrinks and self.dormant_pair is None
+
+    @property
     def breakpoints(self):
         """Times at which the parameters jump, increasing."""
         return ()

@@ -78,7 +78,7 @@ def test_predictor_from_logarithms():
 def test_compiled_weights_from_logarithms():
     product, ratio, betas, sizes = logarithms(STATES)
     beta, size = np.empty_like(product), np.empty_like(product)
-    assert evaluate_weights(product, ratio, beta, size, np.empty((5, product.size)))
+    assert evaluate_weights(product, ratio, beta, size)
     check(beta, betas, rounding(product, ratio))
     check(size, sizes, rounding(product, ratio))
 
@@ -87,7 +87,7 @@ def test_compiled_weights_from_the_scale_itself():
     states = [state for state in STATES if abs(state[0] - state[3]) <= 100 and abs(state[1] - state[2]) < 600]
     product, ratio, betas, sizes = logarithms(states)
     beta, size = np.empty_like(product), np.empty_like(product)
-    assert evaluate_weights_at(np.exp(product), ratio, beta, size, np.empty((4, product.size)))
+    assert evaluate_weights_at(np.exp(product), ratio, beta, size)
     check(beta, betas, rounding(product, ratio))
     check(size, sizes, rounding(product, ratio))
 
@@ -98,8 +98,8 @@ def test_one_state_too_large_is_refused_and_spoils_nothing_silently():
     _, _, _, sizes = logarithms([(0.0, 601.0, 0.0, 0.0)])
     assert mpmath.log(sizes[0]) > 600
     out = np.empty((2, 2))
-    assert not evaluate_weights(product, ratio, out[0], out[1], np.empty((5, 2)))
-    assert not evaluate_weights_at(np.exp(product), ratio, out[0], out[1], np.empty((4, 2)))
+    assert not evaluate_weights(product, ratio, out[0], out[1])
+    assert not evaluate_weights_at(np.exp(product), ratio, out[0], out[1])
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3, 40.0])
