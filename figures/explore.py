@@ -4,8 +4,8 @@ On the left the loss and the coordinates of beta against time; on the right wher
 the interpolator of least l1 norm.  A run that fails, and a combination that the library refuses, say so in words.
 
 A whole draw costs several times as much as the run.  So the window is kept in three layers: what never changes; what changes
-seldom, in places of its own, as the axes of a column, whose limits move in large steps, or what names the rule; and on these, drawn
-at every move, the curves and the words.  Text that changes at every move has no mathtext, which takes milliseconds to parse.
+seldom, in places of its own, as the axes of a column, whose limits move in large steps, or what names the rule; and on these,
+drawn at every move, the curves and the words.  Text that changes at every move has no mathtext, which takes long to parse.
 """
 
 from __future__ import annotations
@@ -103,18 +103,21 @@ class Explorer:
         top.set(xscale="log", yscale="log")
         top.tick_params(labelbottom=False)
         right.set(xlim=(-1, problem.n_features))
-        # Names that are no part of their axes: these are drawn anew when their limits move, the names are not.
-        for x, y, words in ((0.022, 0.7875, "loss"), (0.022, 0.516, r"coordinates of $\beta$"), (0.515, 0.6375, r"$\beta$ at the end")):
-            self.figure.text(x, y, words, rotation="vertical", ha="right", va="center")
-        for x, words in ((0.275, r"time $t$"), (0.775, "coordinate")):
-            self.figure.text(x, 0.325, words, ha="center", va="center")
+        # No part of their axes: these are drawn anew when their limits move, the names are not.
+        self.names = [self.figure.text(x, y, words, rotation="vertical", ha="right", va="center") for x, y, words in (
+            (0.022, 0.7875, "loss"), (0.022, 0.516, r"coordinates of $\beta$"), (0.515, 0.6375, r"$\beta$ at the end"))]
+        self.names += [self.figure.text(x, 0.325, words, ha="center", va="center") for x, words in (
+            (0.275, r"time $t$"), (0.775, "coordinate"))]
         for axis in (top.xaxis, bottom.xaxis, top.yaxis):
             # A log axis has some fifty small ticks, which take more time to draw than the curves.
             axis.set_major_locator(LogLocator(numticks=6))
             axis.set_minor_locator(NullLocator())
             axis.set_minor_formatter(NullFormatter())
-        for panel in (bottom, right):
+        for panel, most in ((bottom, 5), (right, 8)):
+            panel.yaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
             panel.ticklabel_format(axis="y", scilimits=(-3, 4))
+        for axis in (top.xaxis, bottom.xaxis, top.yaxis, bottom.yaxis, right.yaxis):
+            axis.set_label_coords(0, 0)  # else all tick labels are laid out twice, to find a place for names there are none of
         right.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         self.loss_line, = top.plot([], [], color="black")
         self.cross, = top.plot([], [], "x", color=_BAD, markersize=7, markeredgewidth=2)
@@ -173,9 +176,9 @@ class Explorer:
 
         labels = [slider.label for slider in self.sliders.values()]
         return [
-            _Layer(place(0.0, 0.34, 0.492, 0.9), [top.xaxis, top.yaxis, bottom.xaxis, bottom.yaxis],
+            _Layer(place(0.0, 0.34, 0.492, 0.94), [top.xaxis, top.yaxis, bottom.xaxis, bottom.yaxis],
                    lambda: (top.get_xlim(), top.get_ylim(), bottom.get_ylim())),
-            _Layer(place(0.516, 0.34, 1.0, 0.9), [right.yaxis], right.get_ylim),
+            _Layer(place(0.516, 0.34, 1.0, 0.94), [right.yaxis], right.get_ylim),
             _Layer(place(0.0, 0.94, 1.0, 1.0), [self.title], self.title.get_text),
             _Layer(place(0.0, 0.0, 1.0, 0.31), [*labels, *self.rule_axes.collections], self.title.get_text),
         ]
@@ -262,10 +265,10 @@ class Explorer:
     def _show(self, scene: Scene) -> None:
         self.words.set(text=_words(scene), color="black" if scene.success else _BAD)
         self.notice.set_text("" if len(scene.times) else "\n".join(textwrap.wrap(f"no run: {scene.message}", 44)))
-        # Without its last clause for runs that failed: that one says which argument of `dln.flow` to change.
-        why = "; ".join(scene.message.split("; ")[: 1 if not scene.success else None])
+        # For runs that failed what ended them, and when, not which argument of `dln.flow` to change: letters take time to draw.
+        why = scene.message if scene.success else scene.message.split("; ")[0].split(": ")[0]
         if len(scene.times) and not np.isfinite(scene.predicted).any():
-            why += "; what theory predicts for it could not be certified, and is not drawn"
+            why += "; what theory predicts could not be certified"
         self.detail.set_text("" if not len(scene.times) else "\n".join(textwrap.wrap(plain(why), 100)[:2]))
         self._show_trajectory(scene)
         ends = ((self.end_line, scene.beta), (self.predicted_line, scene.predicted), (self.plain_line, scene.plain))
@@ -276,10 +279,9 @@ class Explorer:
         top = _above(1.05 * size)
         self.limit_axes.set_ylim(-top, top)
         kept = np.isfinite(scene.losses)
-        if kept.any():
-            low, high = float(np.min(scene.betas[kept])), float(np.max(scene.betas[kept]))
-            # Never narrower than a twentieth of the limit, so that what does not move looks as if it did not.
-            self.beta_axes.set_ylim(-_above(max(-1.1 * low, 0.05 * size)), _above(max(1.1 * high, 0.05 * size)))
+        low, high = float(scene.betas[kept].min(initial=0.0)), float(scene.betas[kept].max(initial=0.0))
+        # Never narrower than a twentieth of the limit, so that what does not move looks as if it did not.
+        self.beta_axes.set_ylim(-_above(max(-1.1 * low, 0.05 * size)), _above(max(1.1 * high, 0.05 * size)))
 
     def _show_trajectory(self, scene: Scene) -> None:
         times, losses, betas = scene.times, scene.losses, scene.betas
@@ -287,6 +289,8 @@ class Explorer:
         kept = np.flatnonzero(np.isfinite(losses))
         last = kept[-1:] if not scene.success else kept[:0]
         self.cross.set_data(times[last], losses[last])
+        # Where there is nothing to see the limits are always the same, and not those of the move before.
+        self.loss_axes.set(xlim=(0.1, 1.0), ylim=(0.1, 1.0))
         if len(kept) == 0:
             for line in self.beta_lines:
                 line.set_data([], [])
@@ -330,7 +334,7 @@ def _words(scene: Scene) -> str:
     if math.isfinite(scene.richness):
         parts.append(f"richness {scene.richness:.3f}")
     if math.isfinite(scene.mean_log_shift):
-        parts.append(f"mean log(α_eff/α) {scene.mean_log_shift:.3g}")
+        parts.append(f"mean log(alpha_eff/alpha) {scene.mean_log_shift:.3g}")
     return ",  ".join(parts)
 
 
