@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 import dln
 from dln._suggest import unknown
+from dln.flow import Integration
+from dln.integrate import state
+from dln.network import initialize
 
 __all__ = ["RULES", "Choice", "Exploration", "Scene", "Settings"]
 
@@ -23,6 +26,8 @@ Array = NDArray[np.float64]
 
 #: A run that fits the data to this relative residual is compared with the minimiser among the interpolators.
 FITTED = 1e-3
+#: Tolerances of a run: of its steps and, relative, of the residual.
+RTOL, RESIDUAL_TOL = 3e-5, 1e-5
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,17 @@ class Scene:
     seconds: float
 
 
+class _Followed(Integration):
+    """A run as `dln.flow` makes it, kept at its own steps: at each of sixty, at every other of the next sixty, and so on."""
+
+    def _call(self, kernels, params, attempts):
+        made = int(self.count[state.ACCEPTED] + self.count[state.REJECTED])
+        reason = super()._call(kernels, params, min(attempts, 1 + made // 60))
+        if self.clock[state.T] > self.kept[-1][0]:
+            self._keep()
+        return reason
+
+
 class Exploration:
     """The data, and what is computed of them once.
 
@@ -147,12 +163,12 @@ class Exploration:
     ----------
     problem : Problem
     n_times : int
-        How many times of a trajectory are kept, K.
+        How many times of a trajectory there are at least.
     max_steps : int
         Largest number of steps of a run: what keeps a bad combination from holding the window up.
     """
 
-    def __init__(self, problem: dln.Problem, n_times: int = 120, max_steps: int = 1800) -> None:
+    def __init__(self, problem: dln.Problem, n_times: int = 80, max_steps: int = 1400) -> None:
         self.problem, self.n_times, self.max_steps = problem, n_times, max_steps
         self._kept_plain: tuple[float, Array] | None = None
 
@@ -182,12 +198,12 @@ class Exploration:
         begin = time.perf_counter()
         d = self.problem.n_features
         nothing = np.full(d, np.nan)
-        options = {"log_alpha": settings.log_alpha, "rtol": 1e-5, "residual_tol": 1e-5, "max_steps": self.max_steps}
         try:
             rule = RULES[settings.rule].make(settings.gamma, settings.epsilon)
+            start = initialize(d, log_alpha=settings.log_alpha)
             # With a time to save: asked for the limit alone, a run may fly far past the time at which it has converged.
-            run = dln.flow(self.problem, rule, save_at=[0.0], **options)
-            times, losses, betas = self._trajectory(rule, run, options)
+            run = _Followed(self.problem, rule, start, None, np.zeros(1), RTOL, RESIDUAL_TOL, "auto", self.max_steps).run()
+            times, losses, betas = self._trajectory(rule, run)
         except ValueError as refusal:
             return Scene(settings, np.empty(0), np.empty(0), np.empty((0, d)), nothing, nothing, nothing, False, "refused",
                          str(refusal), math.nan, math.nan, False, time.perf_counter() - begin)
@@ -197,15 +213,24 @@ class Exploration:
         return Scene(settings, times, losses, betas, run.beta, predicted, plain, run.success, str(run.status), run.message,
                      self._richness(run.beta), shift, fits, time.perf_counter() - begin)
 
-    def _trajectory(self, rule: dln.Rule, run: dln.FlowResult, options: dict) -> tuple[Array, Array, Array]:
-        # A second run: only the first finds out how long it takes.
+    def _trajectory(self, rule: dln.Rule, run: dln.FlowResult) -> tuple[Array, Array, Array]:
+        """Return four decades of time before the end of a run: its own steps, or more times if these are few."""
         if not run.t > 0:
             return np.zeros(1), np.array([run.loss]), run.beta[None, :]
-        times = np.geomspace(1e-4 * run.t, run.t, self.n_times)
+        start = 1e-4 * run.t
+        first = int(np.searchsorted(run.times, start, "right")) - 1
+        if len(run.times) - first >= self.n_times:
+            times, losses, betas = run.times[first:], run.losses[first:], run.betas[first:]
+            share = (start - times[0]) / (times[1] - times[0])
+            for column, at_start in ((times, start), (losses, losses[0] + share * (losses[1] - losses[0])),
+                                     (betas, betas[0] + share * (betas[1] - betas[0]))):
+                column[0] = at_start
+            return times, losses, betas
+        # Few steps, far apart, are quickly made again.
+        times = np.geomspace(start, run.t, self.n_times)
         times[-1] = run.t
-        # A run that failed has cost most already: its picture is followed less closely, to 1e-4.
-        again = dln.flow(self.problem, rule, t_end=run.t, save_at=times,
-                         **{**options, "rtol": options["rtol"] if run.success else 10 * options["rtol"]})
+        again = dln.flow(self.problem, rule, log_alpha=run.log_alpha, t_end=run.t, save_at=times, rtol=RTOL,
+                         max_steps=self.max_steps + self.n_times)
         losses, betas = np.full(self.n_times, np.nan), np.full((self.n_times, self.problem.n_features), np.nan)
         kept = len(again.times)
         losses[:kept], betas[:kept] = again.losses, again.betas

@@ -3,15 +3,17 @@
 On the left the loss and the coordinates of beta against time; on the right where the run ends, what theory predicts for it, and
 the interpolator of least l1 norm.  A run that fails, and a combination that the library refuses, say so in words.
 
-A whole draw costs several times as much as the run.  So what a move changes is drawn alone, on a kept picture of the rest; the
-limits of the axes move in large steps, and only when they do are the axes drawn anew; all is drawn anew when the rule changes.
+A whole draw costs several times as much as the run.  So the window is kept in three layers: what never changes; what changes
+seldom, in places of its own, as the axes of a column, whose limits move in large steps, or what names the rule; and on these,
+drawn at every move, the curves and the words.  Text that changes at every move has no mathtext, which takes long to parse.
 """
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -19,12 +21,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox, TransformedBbox
 from matplotlib.widgets import RadioButtons, Slider
 
 import dln
-from figures._canvas import COLORS, plain, scale_name, style
+from figures._canvas import COLORS, plain, style
 from figures._exploration import RULES, Exploration, Scene, Settings
 
 __all__ = ["SIZE", "Explorer", "Settings", "screenshot", "show"]
@@ -36,6 +38,15 @@ SHOWN = 6
 #: Ends of the sliders, as powers of ten; a start beyond them moves the end.
 ALPHA, GAMMA, EPSILON = (-12.0, 1.0), (-4.0, 1.0), (-4.0, 1.0)
 _BAD, _GREY = "#D55E00", "0.72"
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """What is drawn anew, in a place of its own, only when what `state` tells has changed."""
+
+    place: Any
+    artists: list[Any]
+    state: Callable[[], Any]
 
 
 class Explorer:
@@ -62,20 +73,16 @@ class Explorer:
         settings = Settings() if settings is None else settings
         self.figure, self.model = figure, Exploration(problem)
         self._used: set[str] = set()
-        self._drawn: tuple[Any, ...] = (None, [], [])
+        self._pictures: list[Any] = []  # of the layers' places, with nothing that ever changes on them
+        self._states: list[Any] = []  # of the layers, as drawn on the background
         self._background: Any = None
         with style():
             self._panels(problem)
             self._controls(settings)
-        panels, sliders = self._axes(), [slider.ax for slider in self.sliders.values()]
-        self._moving: list[Any] = [artist for axes in (*panels, *sliders)
-                                   for artist in (*axes.lines, *axes.collections, *axes.patches, *axes.texts)]
-        self._moving += [self.title, self.words, self.detail, self.notice]
-        # Blank paper for the panels and what is written beside their axes.
-        self._papers = [Rectangle((left, 0.31), width, 0.59, transform=figure.transFigure, color=figure.get_facecolor(),
-                                  linewidth=0) for left, width in ((0.0, 0.492), (0.492, 0.508))]
+        self._layers = self._seldom()
+        self._moving = self._always()
         if getattr(figure.canvas, "supports_blit", False):
-            for artist in self._moving:
+            for artist in (*self._moving, *(artist for layer in self._layers for artist in layer.artists)):
                 artist.set_animated(True)
             figure.canvas.mpl_connect("draw_event", self._keep)
         self.update()
@@ -93,20 +100,24 @@ class Explorer:
         self.detail = self.figure.text(0.075, 0.035, "", fontsize=8, va="center", color="0.3")
         self.notice = self.figure.text(0.275, 0.52, "", fontsize=10, color=_BAD, ha="center", va="center", zorder=5)
         top, bottom, right = self.loss_axes, self.beta_axes, self.limit_axes
-        top.set(xscale="log", yscale="log", ylabel="loss")
+        top.set(xscale="log", yscale="log")
         top.tick_params(labelbottom=False)
-        bottom.set(ylabel=r"coordinates of $\beta$", xlabel=r"time $t$")
-        right.set(ylabel=r"$\beta$ at the end", xlabel="coordinate", xlim=(-1, problem.n_features))
+        right.set(xlim=(-1, problem.n_features))
+        # No part of their axes: these are drawn anew when their limits move, the names are not.
+        self.names = [self.figure.text(x, y, words, rotation="vertical", ha="right", va="center") for x, y, words in (
+            (0.022, 0.7875, "loss"), (0.022, 0.516, r"coordinates of $\beta$"), (0.515, 0.6375, r"$\beta$ at the end"))]
+        self.names += [self.figure.text(x, 0.325, words, ha="center", va="center") for x, words in (
+            (0.275, r"time $t$"), (0.775, "coordinate"))]
         for axis in (top.xaxis, bottom.xaxis, top.yaxis):
             # A log axis has some fifty small ticks, which take more time to draw than the curves.
             axis.set_major_locator(LogLocator(numticks=6))
             axis.set_minor_locator(NullLocator())
             axis.set_minor_formatter(NullFormatter())
-        for panel in (top, bottom):
-            panel.yaxis.set_label_coords(-0.135, 0.5)  # beside tick labels of any width
-        for panel in (bottom, right):
+        for panel, most in ((bottom, 5), (right, 8)):
+            panel.yaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
             panel.ticklabel_format(axis="y", scilimits=(-3, 4))
-        right.yaxis.set_label_coords(-0.12, 0.5)
+        for axis in (top.xaxis, bottom.xaxis, top.yaxis, bottom.yaxis, right.yaxis):
+            axis.set_label_coords(0, 0)  # else all tick labels are laid out twice, to find a place for names there are none of
         right.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         self.loss_line, = top.plot([], [], color="black")
         self.cross, = top.plot([], [], "x", color=_BAD, markersize=7, markeredgewidth=2)
@@ -157,6 +168,28 @@ class Explorer:
         self.radio.drawon = False
         self.radio.on_clicked(lambda label: self.update())
 
+    def _seldom(self) -> list[_Layer]:
+        top, bottom, right = self._axes()
+
+        def place(left: float, low: float, to_right: float, high: float) -> TransformedBbox:
+            return TransformedBbox(Bbox.from_extents(left, low, to_right, high), self.figure.transFigure)
+
+        labels = [slider.label for slider in self.sliders.values()]
+        return [
+            _Layer(place(0.0, 0.34, 0.492, 0.94), [top.xaxis, top.yaxis, bottom.xaxis, bottom.yaxis],
+                   lambda: (top.get_xlim(), top.get_ylim(), bottom.get_ylim())),
+            _Layer(place(0.516, 0.34, 1.0, 0.94), [right.yaxis], right.get_ylim),
+            _Layer(place(0.0, 0.94, 1.0, 1.0), [self.title], self.title.get_text),
+            _Layer(place(0.0, 0.0, 1.0, 0.31), [*labels, *self.rule_axes.collections], self.title.get_text),
+        ]
+
+    def _always(self) -> list[Any]:
+        artists = [artist for axes in self._axes() for artist in (*axes.lines, *axes.collections)]
+        for slider in self.sliders.values():
+            artists += [slider.poly, *slider.ax.lines, slider.valtext]
+        artists += [self.words, self.detail, self.notice]
+        return sorted(artists, key=lambda artist: float(artist.get_zorder()))
+
     # --- one move ---------------------------------------------------------------------------------------------------
 
     @property
@@ -174,50 +207,54 @@ class Explorer:
             # The first run of a rule may compile its kernels, which takes seconds: the window should say so.
             self._used.add(settings.rule)
             self.words.set(text=f"preparing {RULES[settings.rule].label} ...", color="black")
-            self.figure.canvas.draw_idle()
+            self._draw()
             self.figure.canvas.flush_events()
             settings = self.settings  # a slider may have moved in the meantime
             self._label(settings)
         self.scene = self.model.compute(settings)
         self._show(self.scene)
-        limits = [(*axes.get_xlim(), *axes.get_ylim()) for axes in self._axes()]
-        frame = (settings.rule, limits[:2], limits[2:])  # the left column and the right one
-        if self._background is None or frame[0] != self._drawn[0]:
-            self.figure.canvas.draw_idle()
-        else:
-            self._redraw([new != old for new, old in zip(frame[1:], self._drawn[1:], strict=True)])
-        self._drawn = frame
+        self._draw()
 
     def _axes(self) -> tuple[Axes, ...]:
         return self.loss_axes, self.beta_axes, self.limit_axes
 
-    def _redraw(self, anew: Sequence[bool]) -> None:
-        """Draw what has moved, on the kept picture; before that the axes of the columns whose limits have moved."""
+    def _draw(self) -> None:
+        """Draw what has changed, on what has not; all of it before there is a picture of that."""
         canvas: Any = self.figure.canvas
+        if self._background is None:
+            canvas.draw_idle()
+            return
         canvas.restore_region(self._background)
-        if any(anew):
-            panels = self._axes()
-            for paper, column, moved in zip(self._papers, (panels[:2], panels[2:]), anew, strict=True):
-                for artist in (paper, *column) if moved else ():
-                    self.figure.draw_artist(artist)
-            self._background = canvas.copy_from_bbox(self.figure.bbox)
-        self._draw_moving()
+        self._draw_layers()
         canvas.blit(self.figure.bbox)
 
     def _keep(self, event: Any) -> None:
-        """Keep the picture of what does not move, after a whole draw."""
+        """After a whole draw, which leaves out what ever changes, keep its picture and draw the rest."""
         canvas: Any = self.figure.canvas
-        self._background = canvas.copy_from_bbox(self.figure.bbox)
-        self._draw_moving()
+        self._pictures = [canvas.copy_from_bbox(layer.place) for layer in self._layers]
+        self._states = [None] * len(self._layers)
+        self._draw_layers()
 
-    def _draw_moving(self) -> None:
-        for artist in sorted(self._moving, key=lambda artist: float(artist.get_zorder())):
-            (artist.axes or self.figure).draw_artist(artist)
+    def _draw_layers(self) -> None:
+        canvas: Any = self.figure.canvas
+        states = [layer.state() for layer in self._layers]
+        if states != self._states:
+            for layer, picture, new, old in zip(self._layers, self._pictures, states, self._states, strict=True):
+                if new != old:
+                    canvas.restore_region(picture)
+                    self._draw_artists(layer.artists)
+            self._states, self._background = states, canvas.copy_from_bbox(self.figure.bbox)
+        self._draw_artists(self._moving)
+
+    def _draw_artists(self, artists: list[Any]) -> None:
+        for artist in artists:
+            self.figure.draw_artist(artist)
 
     def _label(self, settings: Settings) -> None:
         choice = RULES[settings.rule]
+        self.title.set_text(f"{plain(self.model.problem.name or 'data')}: {choice.label}")
         names = {"alpha": r"$\alpha$", "gamma": choice.gamma, "epsilon": choice.epsilon}
-        values = {"alpha": scale_name(settings.log_alpha), "gamma": f"{settings.gamma:.3g}",
+        values = {"alpha": _scale_words(settings.log_alpha), "gamma": f"{settings.gamma:.3g}",
                   "epsilon": f"{settings.epsilon:.3g}"}
         for key, slider in self.sliders.items():
             used = names[key] is not None
@@ -226,13 +263,12 @@ class Explorer:
             slider.poly.set_color(COLORS[0] if used else _GREY)
 
     def _show(self, scene: Scene) -> None:
-        self.title.set_text(f"{plain(self.model.problem.name or 'data')}: {RULES[scene.settings.rule].label}")
         self.words.set(text=_words(scene), color="black" if scene.success else _BAD)
         self.notice.set_text("" if len(scene.times) else "\n".join(textwrap.wrap(f"no run: {scene.message}", 44)))
-        # Without its last clause for runs that failed: that one says which argument of `dln.flow` to change.
-        why = "; ".join(scene.message.split("; ")[: 1 if not scene.success else None])
+        # For runs that failed what ended them, and when, not which argument of `dln.flow` to change: letters take time to draw.
+        why = scene.message if scene.success else scene.message.split("; ")[0].split(": ")[0]
         if len(scene.times) and not np.isfinite(scene.predicted).any():
-            why += "; what theory predicts for it could not be certified, and is not drawn"
+            why += "; what theory predicts could not be certified"
         self.detail.set_text("" if not len(scene.times) else "\n".join(textwrap.wrap(plain(why), 100)[:2]))
         self._show_trajectory(scene)
         ends = ((self.end_line, scene.beta), (self.predicted_line, scene.predicted), (self.plain_line, scene.plain))
@@ -243,10 +279,9 @@ class Explorer:
         top = _above(1.05 * size)
         self.limit_axes.set_ylim(-top, top)
         kept = np.isfinite(scene.losses)
-        if kept.any():
-            low, high = float(np.min(scene.betas[kept])), float(np.max(scene.betas[kept]))
-            # Never narrower than a twentieth of the limit, so that what does not move looks as if it did not.
-            self.beta_axes.set_ylim(-_above(max(-1.1 * low, 0.05 * size)), _above(max(1.1 * high, 0.05 * size)))
+        low, high = float(scene.betas[kept].min(initial=0.0)), float(scene.betas[kept].max(initial=0.0))
+        # Never narrower than a twentieth of the limit, so that what does not move looks as if it did not.
+        self.beta_axes.set_ylim(-_above(max(-1.1 * low, 0.05 * size)), _above(max(1.1 * high, 0.05 * size)))
 
     def _show_trajectory(self, scene: Scene) -> None:
         times, losses, betas = scene.times, scene.losses, scene.betas
@@ -254,6 +289,8 @@ class Explorer:
         kept = np.flatnonzero(np.isfinite(losses))
         last = kept[-1:] if not scene.success else kept[:0]
         self.cross.set_data(times[last], losses[last])
+        # Where there is nothing to see the limits are always the same, and not those of the move before.
+        self.loss_axes.set(xlim=(0.1, 1.0), ylim=(0.1, 1.0))
         if len(kept) == 0:
             for line in self.beta_lines:
                 line.set_data([], [])
@@ -286,6 +323,10 @@ def _above(value: float) -> float:
     return next(step * power for step in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0) if value <= step * power * (1 + 1e-12))
 
 
+def _scale_words(log_alpha: float) -> str:
+    return f"{math.exp(log_alpha):.3g}" if abs(log_alpha) < 690 else f"exp({log_alpha:.6g})"
+
+
 def _words(scene: Scene) -> str:
     if scene.status == "refused":
         return "refused: move a slider back"
@@ -293,7 +334,7 @@ def _words(scene: Scene) -> str:
     if math.isfinite(scene.richness):
         parts.append(f"richness {scene.richness:.3f}")
     if math.isfinite(scene.mean_log_shift):
-        parts.append(r"mean $\log(\alpha_{\mathrm{eff}}/\alpha)$ " + f"{scene.mean_log_shift:.3g}")
+        parts.append(f"mean log(alpha_eff/alpha) {scene.mean_log_shift:.3g}")
     return ",  ".join(parts)
 
 

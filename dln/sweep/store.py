@@ -158,6 +158,10 @@ class Store:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
             _flush_folder(self.path.absolute().parent)
+        except OSError as error:
+            if error.filename is None:  # a full disk, which zarr tells without the file
+                error.filename = str(self.path)
+            raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 

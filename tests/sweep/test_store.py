@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import sweep_functions
 import xarray
+import zarr
 
 import dln
 from dln.sweep.identity import describe
@@ -315,6 +316,19 @@ def test_no_space_is_said_with_the_file(tmp_path, monkeypatch):
     assert stopped.value.errno == errno.ENOSPC and str(store) in stopped.value.filename
     monkeypatch.undo()
     assert computed(store)[1] == 11
+
+
+def test_no_space_to_begin_a_store_is_said_with_its_name(tmp_path, monkeypatch):
+    def full(self, name, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = tmp_path / "grid.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr.Group, "create_array", full)
+        with pytest.raises(OSError, match="No space left on device") as stopped:
+            sweep(store)
+    assert stopped.value.filename == str(store) and not list(tmp_path.iterdir())
+    assert computed(store)[1] == 12
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write into every folder; the next test shows the message to root, too")
