@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import solve_continuous_lyapunov
 
 import dln
-from dln.integrate import dual_limits, tile_limits
+from dln.integrate import dual_limits, tile_limits, tile_lines
 from dln.integrate.tiles import flow_tile
 
 GR, SAM = dln.GradientRegularization, dln.SAM
@@ -140,6 +140,83 @@ def test_cells_that_cannot_be_closed_are_integrated_to_the_end(problem):
         whole = flow_tile(problem, rule, scales, rtol=1e-4, max_steps=1000)
         assert np.array_equal(tile.betas, whole.betas) and np.array_equal(tile.statuses, whole.statuses)
         assert np.array_equal(tile.n_rhs, whole.n_rhs) and np.array_equal(tile.times, whole.times)
+
+
+def line_of(strength, ascent, **options):
+    return [GR(gamma, epsilon, **options) for gamma, epsilon in zip(strength, ascent, strict=True)]
+
+
+STRENGTHS = np.geomspace(1e-3, 0.05, 16)
+LINES = {
+    "proportional": line_of(STRENGTHS, 5.0 * STRENGTHS), "same step": line_of(STRENGTHS, np.full(16, 0.2)),
+    "backward": line_of(STRENGTHS, np.full(16, 0.2), scheme="backward"),
+    "centered": line_of(STRENGTHS, np.full(16, 0.2), scheme="centered"),
+    "exact": line_of(STRENGTHS, [None] * 16, scheme="exact"), "SAM": [SAM(strength) for strength in STRENGTHS],
+}
+
+
+@pytest.mark.parametrize("rules", LINES.values(), ids=LINES.keys())
+def test_lines_of_strengths_are_predicted_to_what_the_estimate_says(problem, rules):
+    # Reference: each cell integrated to a residual of 1e-12, at a tolerance at which ways are known to 1e-9.
+    scales = np.linspace(-1.0, 1.0, 24) + np.repeat([-1.0, -9.0], 16)[:, None]
+    ratios = np.linspace(-0.5, 0.5, 24)[None]
+    tile = flow_tile(problem, 2 * rules, scales, ratios, limits_only=True, rtol=1e-9)
+    whole = flow_tile(problem, 2 * rules, scales, ratios, rtol=1e-9, residual_tol=1e-12)
+    predicted = tile.n_steps == 0
+    assert tile.success.all() and np.count_nonzero(predicted) >= 16
+    errors = relative_errors(tile.betas, whole.betas)
+    assert np.all(errors <= tile.error_estimates + 1e-9) and np.all(errors[predicted] <= 1e-6)
+    np.testing.assert_allclose(tile.log_effective_alphas, whole.log_effective_alphas, atol=1e-5)
+    np.testing.assert_allclose(tile.duals, whole.duals, rtol=1e-4, atol=1e-5)
+    assert np.all(tile.residuals <= 1e-12) and np.all(tile.duality_gaps[predicted] <= 1e-11)
+    assert np.isinf(tile.times[predicted]).all() and np.all(tile.n_newton[predicted] > 0)
+
+
+def test_lines_are_found_among_other_cells(problem):
+    # Reference: the tile of each line by itself, and cells that are integrated as they are without lines.
+    rng = np.random.default_rng(2)
+    rules = 2 * LINES["proportional"] + [GR(0.0, 0.1), GR(0.03, 0.4), LINES["proportional"][3]]
+    scales = np.array([-2.0] * 16 + [-6.0] * 16 + [-2.0, -2.0, -2.0])
+    order = rng.permutation(len(rules))
+    tile = flow_tile(problem, [rules[k] for k in order], scales[order], limits_only=True, rtol=1e-6)
+    place = np.argsort(order)
+    for first, scale in ((0, -2.0), (16, -6.0)):
+        line = flow_tile(problem, LINES["proportional"], scale, limits_only=True, rtol=1e-6)
+        assert np.all(relative_errors(tile.betas[place[first:first + 16]], line.betas) <= 1e-12)
+    single = flow_tile(problem, rules[32:34], -2.0, limits_only=True, rtol=1e-6)
+    assert np.array_equal(tile.betas[place[32:34]], single.betas)
+    assert relative_errors(tile.betas[place[[34]]], tile.betas[place[[3]]]) <= 1e-12
+
+
+def test_lines_that_cannot_be_predicted_are_integrated(problem, monkeypatch):
+    # Reference: flow_tile, to the last bit; and cells closed one by one.
+    rules = LINES["same step"]
+    whole = flow_tile(problem, rules, -3.0, rtol=1e-4)
+    tile = flow_tile(problem, rules, -3.0, limits_only=True, rtol=1e-4, limit_tol=1e-300)
+    assert np.array_equal(tile.betas, whole.betas) and np.array_equal(tile.times, whole.times)
+    with monkeypatch.context() as patch:
+        patch.setattr(tile_limits, "_LARGEST", 1.0)
+        tile = flow_tile(problem, rules, -3.0, limits_only=True, rtol=1e-4)
+    assert np.array_equal(tile.betas, whole.betas) and np.array_equal(tile.n_rhs, whole.n_rhs)
+    tile = flow_tile(problem, rules, -3.0, limits_only=True, rtol=1e-4, max_steps=5)
+    assert not tile.success.any() and {tile.status(i) for i in range(16)} == {"step limit"}
+    at_rest = flow_tile(dln.Problem(problem.X, np.zeros(10)), rules, -3.0, limits_only=True)
+    assert at_rest.success.all() and not at_rest.betas.any()
+
+
+def test_leja_points_and_their_polynomials():
+    # Reference: NumPy's polynomials, which interpolation reproduces; the greedy choice written out.
+    rng = np.random.default_rng(3)
+    points = np.append(rng.random(9), 0.25)
+    points[4] = points[7]  # the same strength twice
+    turns = tile_lines._leja(points)
+    assert len(turns) == 9 and points[turns[0]] == points.max()
+    for k in range(1, 9):
+        distances = np.abs(points[:, None] - points[turns[:k]]).prod(axis=1)
+        assert distances[turns[k]] >= (1.0 - 1e-12) * distances.max()
+    polynomial = np.polynomial.Polynomial(rng.standard_normal(5))
+    nodes = points[turns[:5]]
+    np.testing.assert_allclose(tile_lines._lagrange(points, nodes) @ polynomial(nodes), polynomial(points), rtol=1e-10)
 
 
 def test_a_limit_that_was_not_reached_says_so(problem):

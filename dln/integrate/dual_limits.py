@@ -14,7 +14,7 @@ GOOD, OPEN = range(2)
 _CAUTION = 3.0  # times the estimate of an error
 _FARTHEST = 0.3  # a flow with a longer way to go, in the logarithms of the weights that make it, is far from linear,
 _DOUBT = 100.0  # and what was estimated as if it were linear is believed to this factor only
-_MOST_UNKNOWN = 1e-3  # of log alpha_eff: a flow whose end is known less well is not closed
+MOST_UNKNOWN = 1e-3  # of log alpha_eff: a flow whose end is known less well is not closed
 
 #: ``betas (C, d), nus (C, N), residuals, gaps, errors, norms of residuals (C,)``, and integers ``outcomes, iterations (C,)``.
 LIMITS = types.Tuple((MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, INTEGERS))
@@ -93,7 +93,7 @@ def _close(path, place, work, c, penalty, tol):
         farthest = max(farthest, 2.0 * abs(shrinkage[j]))
         largest = max(largest, 2.0 * abs(shrinkage[j]))
     doubt = min(1.0, _CAUTION * farthest)
-    if not largest * doubt <= _MOST_UNKNOWN:
+    if not largest * doubt <= MOST_UNKNOWN:
         return np.inf, 1, np.inf, np.inf
     w, sizes = place.w.copy(), place.sizes.copy()
     residual, used, last = newton(path, place, work, tol, MAX_NEWTON)
@@ -128,9 +128,10 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, tol, orde
     """Solve for the limits of up to `share` cells, in the given order; the cursor says how many are done.
 
     `log_alphas` and `log_ratios` are (C or 1, d or 1), `top` is the log of the scale at which the problem is nearly quadratic.
-    Where a flow has come close to each limit, ``starts`` (C, N) are its nu, ``penalties`` (C or 1, 2) its strength and ascent
-    step, and `log_alphas` (C, d) its effective scales, which shrink to those of the limits.  Else both are empty, and each cell
-    starts from the one before, if that has the same shape and no smaller scale; `memory` (n + 2d + 1,) keeps it between calls.
+    ``starts`` (C, N) are where Newton starts from, if that is known.  Where that is the nu of a flow that has come close,
+    ``penalties`` (C or 1, 2) are its strength and ascent step, and `log_alphas` (C, d) its effective scales, which shrink to
+    those of the limits.  Else they are empty.  Without starts each cell starts from the one before, if that has the same shape
+    and no smaller scale; `memory` (n + 2d + 1,) keeps it between calls.
     """
     started = starts.shape[0] > 0
     betas, nus, residuals, gaps, errors, norms, outcomes, iterations = limits
@@ -173,9 +174,14 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, tol, orde
         elif started:
             path.log_alpha[:] = here
             place.nu[:] = starts[i]
-            penalty = penalties[i if penalties.shape[0] > 1 else 0]
-            residual, used, last, error = _close(path, place, work, c, penalty, tol)
-            log_alphas[i] = path.log_alpha
+            if penalties.shape[0] > 0:
+                penalty = penalties[i if penalties.shape[0] > 1 else 0]
+                residual, used, last, error = _close(path, place, work, c, penalty, tol)
+                log_alphas[i] = path.log_alpha
+            else:
+                path.position[RAISED] = 0.0
+                reflect(path, place)
+                residual, used, last = newton(path, place, work, tol, MAX_NEWTON)
         elif same:
             residual, used, last = go_on(path, place, work, here, tol, top)
         else:

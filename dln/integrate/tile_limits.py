@@ -27,8 +27,8 @@ _BUDGET = 2e8
 _EPS = float(np.finfo(float).eps)
 
 
-def limit_tile(tile, limit_tol):
-    """Return the `TileResult` of the limits of a `Tile`."""
+def limits_of_each(tile, limit_tol):
+    """Return the `TileResult` of the limits of a `Tile`, each cell by itself."""
     return run_all(tile, lambda part: _limits(part, limit_tol), _LONG_PLATEAUS)
 
 
@@ -36,7 +36,7 @@ def _limits(tile, limit_tol):
     if isinstance(tile.rule, GradientFlow):
         result = _plain(tile)
         rest = np.flatnonzero(~result.success)
-    elif (penalties := _penalties(tile)) is not None and tile.residual_tol < _STOP:
+    elif (penalties := penalties_of(tile)) is not None:
         early = tile.part(range(tile.n_cells), residual_tol=_STOP)
         early.run()
         result = early.result()
@@ -51,9 +51,11 @@ def _limits(tile, limit_tol):
     return result
 
 
-def _penalties(tile):
-    """Return (strength, ascent step) of the rules, (C or 1, 2), or None where the end of the way is not known."""
+def penalties_of(tile):
+    """Return (strength, ascent step) of the rules, (C or 1, 2), or None where ways are not to be closed, or cannot."""
     params = tile.cells[2]
+    if not tile.residual_tol < _STOP:
+        return None
     if isinstance(tile.rule, GradientRegularization) and np.all(params[:, 3] == 1.0):
         return np.column_stack([params[:, 0], np.where(params[:, 2] == 0.0, params[:, 1], 0.0)])
     if isinstance(tile.rule, SAM) and not tile.rule.per_sample and not tile.rule.normalized:
@@ -61,7 +63,7 @@ def _penalties(tile):
     return None
 
 
-class _Limits:
+class Limits:
     """The arrays of limits, and the loop over calls of the kernel."""
 
     def __init__(self, tile):
@@ -72,7 +74,7 @@ class _Limits:
         self.outcomes, self.iterations = np.full(size, dual_limits.OPEN, dtype=np.int64), np.zeros(size, dtype=np.int64)
 
     def solve(self, y, log_alphas, order, starts=None, penalties=None):
-        """Solve the cells of `order`, as far as the kernel can."""
+        """Solve the cells of `order`, as far as the kernel can; see `dual_limits.limits_of`."""
         tile, X = self.tile, self.tile.rows.X
         n, d = X.shape
         scale, work = tile.rows.coordinate_scale, n * n * d
@@ -85,7 +87,7 @@ class _Limits:
         limits_of = entry_point(dual_limits.limits_of)
         while cursor[0] < len(order):
             limits_of(X, y, 0.5 / tile.problem.n_samples, top, log_alphas, tile.log_ratios,
-                      np.empty((0, n)) if starts is None else starts, np.zeros((1, 2)) if penalties is None else penalties,
+                      np.empty((0, n)) if starts is None else starts, np.empty((0, 2)) if penalties is None else penalties,
                       _TOL, order, limits, memory, cursor, share)
 
     def duals(self, cells):
@@ -93,9 +95,19 @@ class _Limits:
         basis = self.tile.rows.basis
         return -self.nus[cells] if basis is None else -self.nus[cells] @ basis.T
 
+    def put(self, result, cells, log_alphas):
+        """Put limits of a penalty, at these effective scales, into a `TileResult` that knows how they were come to."""
+        result.betas[cells], result.log_effective_alphas[cells] = self.betas[cells], log_alphas[cells]
+        result.duals[cells] = self.duals(cells)
+        result.losses[cells] = 0.25 / self.tile.problem.n_samples * self.norms[cells] ** 2 + self.tile.rows.unreachable_loss
+        result.residuals[cells], result.duality_gaps[cells] = self.residuals[cells], self.gaps[cells]
+        result.error_estimates[cells] = np.maximum(result.error_estimates[cells], self.errors[cells])
+        result.times[cells] = np.inf
+        result.n_newton[cells] = self.iterations[cells]
+
 
 def _plain(tile):
-    limits = _Limits(tile)
+    limits = Limits(tile)
     largest = float(np.max(np.abs(tile.rows.y), initial=0.0))
     # Squares would leave the floats: phi of (s b, s alpha^2) is s phi, so bring the targets to 1 and back.
     shift = 0 if largest == 0.0 or 1e-120 < largest < 1e120 else int(np.frexp(largest)[1])
@@ -144,18 +156,11 @@ def _plain(tile):
 def _close(tile, result, penalties, limit_tol):
     """Go from where a tile has stopped to the limits, in its result; return the cells that are to be integrated to the end."""
     converged = np.flatnonzero(result.statuses == STATUSES.index(Status.CONVERGED))
-    limits = _Limits(tile)
+    limits = Limits(tile)
     scales = result.log_effective_alphas.copy()
     limits.solve(tile.rows.y, scales, converged, -tile.nus, penalties)
     errors = limits.errors[converged]
     good = converged[(limits.outcomes[converged] == dual_limits.GOOD) & (errors <= limit_tol)]
-    result.betas[good] = limits.betas[good]
-    result.log_effective_alphas[good] = scales[good]
-    result.duals[good] = limits.duals(good)
-    result.losses[good] = 0.25 / tile.problem.n_samples * limits.norms[good] ** 2 + tile.rows.unreachable_loss
-    result.residuals[good], result.duality_gaps[good] = limits.residuals[good], limits.gaps[good]
-    result.error_estimates[good] = np.maximum(result.error_estimates[good], limits.errors[good])
-    result.times[good] = np.inf
-    result.n_newton[good] = limits.iterations[good]
+    limits.put(result, good, scales)
     inaccurate = np.flatnonzero(result.statuses == STATUSES.index(Status.INACCURATE))
     return np.setdiff1d(np.concatenate([converged, inaccurate]), good)

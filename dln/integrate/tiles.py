@@ -167,7 +167,7 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
     """
     settings = {"rtol": rtol, "residual_tol": residual_tol, "method": method, "max_steps": max_steps}
     if limits_only:
-        from .tile_limits import limit_tile  # it builds on this module
+        from .tile_lines import limit_tile  # it builds on this module
 
         if t_end is not None:
             raise ValueError(f"limits_only asks for limits, which know no t_end; got t_end={t_end}")
@@ -229,7 +229,7 @@ class Tile:
         self.state = (np.zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
                       buffer_read, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d))
-        self.betas, self.nus = np.empty((size, d)), np.empty((size, n))
+        self.betas, self.nus = np.empty((size, d)), np.zeros((size, n))
         self.scales = np.empty((size if rule.shrinks else 0, d))
         self.clocks, self.counts = np.zeros((size, st.CLOCK_SIZE)), np.zeros((size, st.COUNT_SIZE), dtype=np.int64)
         self.residual_scales, self.shrinkage_errors = np.empty(size), np.empty(size)
