@@ -6,7 +6,7 @@ from scipy.linalg import solve_continuous_lyapunov
 
 import dln
 from dln.integrate import dual_limits, tile_limits, tile_lines
-from dln.integrate.tiles import flow_tile
+from dln.integrate.tiles import Tile, flow_tile
 
 GR, SAM = dln.GradientRegularization, dln.SAM
 
@@ -96,8 +96,8 @@ def test_the_dual_is_that_of_a_flow(problem):
 def test_penalties_are_closed_to_what_the_estimate_says(problem, rule):
     # Reference: the same steps, carried on to a residual of 1e-12: what differs is the closing alone.
     scales = np.array([0.0, -2.3, -6.0, -8.5])  # from smaller ones the whole way is followed otherwise
-    tile = flow_tile(problem, rule, scales, limits_only=True, rtol=1e-4)
-    whole = flow_tile(problem, rule, scales, rtol=1e-4, residual_tol=1e-12)
+    tile = flow_tile(problem, rule, scales, limits_only=True, rtol=1e-4, method="rosenbrock")
+    whole = flow_tile(problem, rule, scales, rtol=1e-4, residual_tol=1e-12, method="rosenbrock")
     assert np.all(tile.n_newton > 0) and np.all(tile.n_steps < whole.n_steps) and tile.success.all()
     assert np.all(tile.residuals <= 1e-12) and np.all(tile.duality_gaps <= 1e-11)
     assert np.all(relative_errors(tile.betas, whole.betas) <= 1e-6)
@@ -121,6 +121,7 @@ def test_the_tail_of_the_linearised_flow(problem, step):
 @pytest.mark.parametrize("rule", [GR(0.05, 0.5), GR(0.05, scheme="exact"), SAM(0.1)], ids=str)
 def test_the_rest_of_the_shrinkage_is_known_to_leading_order(problem, rule, monkeypatch):
     # Reference: runs to the end.  What closing gets wrong is of higher order in the residual than what it adds.
+    monkeypatch.setattr(tile_limits, "_LOOSEST", 1e-6)  # the same steps
     whole = flow_tile(problem, rule, [-1.0, -5.0], rtol=1e-6, residual_tol=1e-13)
     for stop, part in ((3e-3, 0.5), (3e-5, 0.02)):
         monkeypatch.setattr(tile_limits, "_STOP", stop)
@@ -140,6 +141,49 @@ def test_cells_that_cannot_be_closed_are_integrated_to_the_end(problem):
         whole = flow_tile(problem, rule, scales, rtol=1e-4, max_steps=1000)
         assert np.array_equal(tile.betas, whole.betas) and np.array_equal(tile.statuses, whole.statuses)
         assert np.array_equal(tile.n_rhs, whole.n_rhs) and np.array_equal(tile.times, whole.times)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+@pytest.mark.parametrize("rule", [GR(0.05, 0.25), GR(0.3, 1.0, "centered"), GR(2e-3, scheme="exact"), SAM(0.05)], ids=str)
+def test_loose_ways_to_limits_at_the_tolerance_asked_for(rule, correlation, monkeypatch):
+    # Reference: each cell integrated to a residual of 1e-12, at a tolerance at which ways are known to 1e-10.
+    problem = dln.sparse_regression(10, 24, 3, correlation=correlation, rng=4)
+    scales = np.linspace(-1.0, 1.0, 24) + np.linspace(-17.0, -2.0, 6)[:, None]
+    whole = flow_tile(problem, rule, scales, rtol=1e-10, residual_tol=1e-12, method="explicit")
+    for rtol in (1e-4, 1e-6):
+        tile = flow_tile(problem, rule, scales, limits_only=True, rtol=rtol)
+        assert tile.success.all() and np.all(relative_errors(tile.betas, whole.betas) <= tile.error_estimates)
+        assert np.all(tile.error_estimates <= rtol + 1e-6)
+        with monkeypatch.context() as patch:
+            patch.setattr(tile_limits, "_LOOSEST", rtol)
+            strict = flow_tile(problem, rule, scales, limits_only=True, rtol=rtol)
+        assert np.all(tile.n_steps <= strict.n_steps) and tile.n_steps.sum() < 0.8 * strict.n_steps.sum()
+
+
+def test_ways_that_were_too_loose_are_done_again(problem, monkeypatch):
+    # Reference: the same cells with ways at the tolerance itself, to the last bit.
+    scales = np.array([-9.0, -5.0])
+    strict = flow_tile(problem, GR(0.05, 0.2), scales, limits_only=True, rtol=1e-8, method="explicit")
+    first = flow_tile(problem, GR(0.05, 0.2), scales, limits_only=True, rtol=1e-8)
+    monkeypatch.setattr(tile_limits, "_ways", lambda tile, strengths: np.full(tile.n_cells, 1e-2))
+    tile = flow_tile(problem, GR(0.05, 0.2), scales, limits_only=True, rtol=1e-8, method="explicit")
+    assert np.array_equal(tile.betas, strict.betas) and np.array_equal(tile.n_rhs, strict.n_rhs)
+    again = flow_tile(problem, GR(0.05, 0.2), scales, limits_only=True, rtol=1e-8)
+    assert np.all(relative_errors(again.betas, strict.betas) <= 1e-8)
+    assert np.all(relative_errors(first.betas, strict.betas) <= 1e-8)
+
+
+def test_what_an_error_of_the_way_does_to_beta(problem):
+    # Reference: minimisers of the potential at scales that are off by so much.
+    rng = np.random.default_rng(5)
+    scales = np.full((1, 24), -4.0)
+    wrong = 1e-6 * rng.standard_normal((1, 24))
+    tile = Tile(problem, None, scales[0, 0], None, rtol=1e-8, residual_tol=1e-10, method="auto", max_steps=10)
+    limits = tile_limits.Limits(tile)
+    limits.solve(tile.rows.y, scales, np.array([0]), wrong=wrong)
+    best = [dln.minimize_potential(problem, log_alpha=scales[0] + sign * 2.0 * wrong[0]).beta for sign in (1.0, -1.0)]
+    moved = 0.5 * np.linalg.norm(best[0] - best[1]) / np.linalg.norm(limits.betas[0])
+    np.testing.assert_allclose(limits.way_errors[0], moved, rtol=1e-4)
 
 
 def line_of(strength, ascent, **options):

@@ -23,7 +23,7 @@ def limit_tile(tile, limit_tol):
     """Return the `TileResult` of the limits of a `Tile`."""
     lines = [] if penalties_of(tile) is None else _lines(tile)
     if not lines:
-        return limits_of_each(tile, limit_tol)
+        return limits_of_each(tile, limit_tol, loosely=True)
     return _Predictor(tile, limit_tol).run(lines)
 
 
@@ -65,7 +65,9 @@ class _Predictor:
     def run(self, lines):
         """Return the `TileResult`."""
         alone = np.setdiff1d(np.arange(self.tile.n_cells), np.concatenate([line.cells for line in lines]))
-        self._integrate(np.concatenate([alone, *(line.cells[line.known] for line in lines)]))
+        self._integrate(alone, loosely=True)
+        # The ways of a line are all followed alike: then even their errors are smooth.
+        self._integrate(np.concatenate([line.cells[line.known] for line in lines]))
         good, left = [], []
         while lines:
             self._try(lines)
@@ -73,15 +75,15 @@ class _Predictor:
             left += [line for line in lines if not self._will_do(line) and line.used_up]
             lines = [line for line in lines if not self._will_do(line) and not line.used_up]
         rest = np.concatenate([self._accept(good), *(line.cells[line.others] for line in left)])
-        if rest.size:
-            self._integrate(rest)
+        self._integrate(rest, loosely=True)
         return self.result
 
     def _will_do(self, line):
         return _CAUTION * line.off <= self.limit_tol
 
-    def _integrate(self, cells):
-        self.result.put(cells, limits_of_each(self.tile.part(cells), self.limit_tol))
+    def _integrate(self, cells, loosely=False):
+        if cells.size:
+            self.result.put(cells, limits_of_each(self.tile.part(cells), self.limit_tol, loosely))
 
     def _solve(self, lines, places):
         """Predict the cells at these places of each line, and solve for their limits; return the cells."""
