@@ -14,10 +14,11 @@ GOOD, OPEN = range(2)
 _CAUTION = 3.0  # times the estimate of an error
 _FARTHEST = 0.3  # a flow with a longer way to go, in the logarithms of the weights that make it, is far from linear,
 _DOUBT = 100.0  # and what was estimated as if it were linear is believed to this factor only
-_MOST_UNKNOWN = 1e-3  # of log alpha_eff: a flow whose end is known less well is not closed
+MOST_UNKNOWN = 1e-3  # of log alpha_eff: a flow whose end is known less well is not closed
 
-#: ``betas (C, d), nus (C, N), residuals, gaps, errors, norms of residuals (C,)``, and integers ``outcomes, iterations (C,)``.
-LIMITS = types.Tuple((MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, INTEGERS))
+#: ``betas (C, d), nus (C, N), residuals, gaps, errors, errors of the way, norms of residuals (C,)``, and integers ``outcomes,
+#: iterations (C,)``.
+LIMITS = types.Tuple((MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, INTEGERS))
 
 
 @njit()
@@ -68,6 +69,26 @@ def tail(X, r, sizes, c, gamma, step, shrinkage):
 
 
 @njit()
+def _moves(path, place, work, shrinkage):
+    """Return by how much the limit at `place` moves, relative to it, if int q (d,) changes by `shrinkage`, to first order.
+
+    ``d beta = 2 beta d log alpha + sizes (4 X^T d nu)``, and ``X d beta = 0``.
+    """
+    X, first, moved = path.X, work.d[0], work.d[1]
+    p = np.empty(place.r.shape[0])
+    for j in range(first.shape[0]):
+        first[j] = -4.0 * place.b[j] * shrinkage[j]
+    matvec(X, first, work.n[0])
+    if not direction(X, place.sizes, work.n[0], p):
+        return np.inf
+    rmatvec(X, p, 4.0, moved)
+    for j in range(first.shape[0]):
+        moved[j] = first[j] + place.sizes[j] * moved[j]
+    length = norm(place.b)
+    return norm(moved) / length if length > 0.0 else 0.0
+
+
+@njit()
 def _close(path, place, work, c, penalty, tol):
     """From a point of the flow: shrink as it will, and go to the limit; return as `newton` does, and the error of beta.
 
@@ -93,7 +114,7 @@ def _close(path, place, work, c, penalty, tol):
         farthest = max(farthest, 2.0 * abs(shrinkage[j]))
         largest = max(largest, 2.0 * abs(shrinkage[j]))
     doubt = min(1.0, _CAUTION * farthest)
-    if not largest * doubt <= _MOST_UNKNOWN:
+    if not largest * doubt <= MOST_UNKNOWN:
         return np.inf, 1, np.inf, np.inf
     w, sizes = place.w.copy(), place.sizes.copy()
     residual, used, last = newton(path, place, work, tol, MAX_NEWTON)
@@ -106,34 +127,27 @@ def _close(path, place, work, c, penalty, tol):
         squares += size * step * step
     if not squares <= _FARTHEST * way:
         doubt = _DOUBT
-    # d beta = 2 beta d log alpha + sizes (4 X^T d nu), and X d beta = 0.
-    for j in range(d):
-        shrinkage[j] *= -4.0 * place.b[j]
-    matvec(X, shrinkage, work.n[0])
-    if not direction(X, place.sizes, work.n[0], p):
-        return np.inf, used, last, np.inf
-    rmatvec(X, p, 4.0, moved)
-    for j in range(d):
-        moved[j] = shrinkage[j] + place.sizes[j] * moved[j]
-    length = norm(place.b)
-    return residual, used + 2, last, (norm(moved) / length if length > 0.0 else 0.0) * doubt
+    return residual, used + 2, last, _moves(path, place, work, shrinkage) * doubt
 
 
 PATHS = types.void(DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, MATRIX, DATA_MATRIX, DATA_MATRIX, DATA_MATRIX,
-                   types.float64, types.Array(types.int64, 1, "C", readonly=True), LIMITS, VECTOR, INTEGERS, types.int64)
+                   DATA_MATRIX, types.float64, types.Array(types.int64, 1, "C", readonly=True), LIMITS, VECTOR, INTEGERS,
+                   types.int64)
 
 
 @njit(PATHS)
-def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, tol, order, limits, memory, cursor, share):
+def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, wrong, tol, order, limits, memory, cursor, share):
     """Solve for the limits of up to `share` cells, in the given order; the cursor says how many are done.
 
     `log_alphas` and `log_ratios` are (C or 1, d or 1), `top` is the log of the scale at which the problem is nearly quadratic.
-    Where a flow has come close to each limit, ``starts`` (C, N) are its nu, ``penalties`` (C or 1, 2) its strength and ascent
-    step, and `log_alphas` (C, d) its effective scales, which shrink to those of the limits.  Else both are empty, and each cell
-    starts from the one before, if that has the same shape and no smaller scale; `memory` (n + 2d + 1,) keeps it between calls.
+    ``starts`` (C, N) are where Newton starts from, if that is known.  Where that is the nu of a flow that has come close,
+    ``penalties`` (C or 1, 2) are its strength and ascent step, and `log_alphas` (C, d) its effective scales, which shrink to
+    those of the limits; ``wrong`` (C, d) are the errors of its int q, by which beta is off by the error of the way.  Else they
+    are empty.  Without starts each cell starts from the one before, if that has the same shape
+    and no smaller scale; `memory` (n + 2d + 1,) keeps it between calls.
     """
     started = starts.shape[0] > 0
-    betas, nus, residuals, gaps, errors, norms, outcomes, iterations = limits
+    betas, nus, residuals, gaps, errors, way_errors, norms, outcomes, iterations = limits
     n, d = X.shape
     path, place, work = room(X, y)
     here = np.empty(d)
@@ -173,9 +187,14 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, tol, orde
         elif started:
             path.log_alpha[:] = here
             place.nu[:] = starts[i]
-            penalty = penalties[i if penalties.shape[0] > 1 else 0]
-            residual, used, last, error = _close(path, place, work, c, penalty, tol)
-            log_alphas[i] = path.log_alpha
+            if penalties.shape[0] > 0:
+                penalty = penalties[i if penalties.shape[0] > 1 else 0]
+                residual, used, last, error = _close(path, place, work, c, penalty, tol)
+                log_alphas[i] = path.log_alpha
+            else:
+                path.position[RAISED] = 0.0
+                reflect(path, place)
+                residual, used, last = newton(path, place, work, tol, MAX_NEWTON)
         elif same:
             residual, used, last = go_on(path, place, work, here, tol, top)
         else:
@@ -199,6 +218,7 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, tol, orde
             whole = divergence(path, place)
             gaps[i] = abs(gap) / whole if whole > 0.0 else 0.0
             errors[i] = max(error, last * last)
+            way_errors[i] = _moves(path, place, work, wrong[i]) if wrong.shape[0] > 0 else 0.0
     memory[:n] = place.nu
     memory[n:n + d] = path.log_alpha
     memory[n + d:n + 2 * d] = path.ratio

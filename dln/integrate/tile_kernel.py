@@ -60,15 +60,15 @@ CELLS = types.UniTuple(DATA_MATRIX, 3)
 #: The state of one run: ``rows, work_d, params; z, f, r, error, settings, buffer; buffer_read; plateau, notes, peak``.
 STATE = types.Tuple((MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, DATA_VECTOR, MATRIX, VECTOR,
                      VECTOR))
-#: ``betas (C, d), log_effective_alphas (C, d or 0), nus (C, N), clocks, scales (C,), shrinkage_errors (C,)``, and integers
+#: ``betas (C, d), log_effective_alphas, shrinkage_errors (C, d or 0), nus (C, N), clocks, scales (C,)``, and integers
 #: ``counts, tallies, ends (C, 3)``: the reason, the last method, and whether coordinates may have been held.
-ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR,
+ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
                     types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C")))
 REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
 
 _CELLS = namedtuple("_CELLS", "log_alphas log_ratios params")
 _STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak")
-_ENDS = namedtuple("_ENDS", "betas log_effective_alphas nus clocks scales shrinkage_errors counts tallies ends")
+_ENDS = namedtuple("_ENDS", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
 
 RUN_TILE = types.void(KERNELS, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, TABLEAU, TABLEAU,
                       CELLS, STATE, ENDS, INTEGERS, types.float64)
@@ -194,15 +194,11 @@ def _keep(reason, facts, cells, state, ends, cursor):
     n, d = state.r.shape[0], state.rows.shape[1]
     ends.betas[i] = state.rows[BETA]
     ends.nus[i] = state.z[:n]
-    largest = 0.0
     if facts[SHRINKS] != 0:
         scale = cells.log_alphas[_row(cells.log_alphas, i)]
         for j in range(d):
             ends.log_effective_alphas[i, j] = scale[j if scale.shape[0] > 1 else 0] - 2.0 * state.z[n + j]
-            size = abs(state.error[n + j])
-            if not size <= largest:  # NaN wins
-                largest = size
-    ends.shrinkage_errors[i] = largest
+        ends.shrinkage_errors[i] = state.error[n:]
     ends.ends[i, REASON] = reason
     ends.ends[i, LAST_METHOD] = cursor[METHOD]
     ends.ends[i, WAS_HELD] = cursor[HELD]

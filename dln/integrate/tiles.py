@@ -139,11 +139,13 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
         As in `dln.flow`, the same for all cells.
     limits_only : bool
         Only the limits are wanted.  Those of gradient flow are solved for, each to a certificate; for `GradientRegularization`
-        (squared) and `SAM` (full batch, not normalised) flows are integrated until the relative residual is 1e-3, and closed.
-        Others, and cells that cannot be closed to `limit_tol`, are integrated to the end.  `times` is infinite where there was
-        no end, and log_effective_alphas may be off by 1e-3 where beta does not feel it.
+        (squared) and `SAM` (full batch, not normalised) flows are integrated until the relative residual is 1e-3, and closed,
+        with `method` "auto" as loosely as beta at rtol allows; of six cells or more that differ in strength alone (the ascent
+        step being the same, or proportional) only a few are, and the others are predicted from them.  Others, and cells that
+        cannot be closed to `limit_tol`, are integrated to the end.  `times` is infinite where there was no end, and
+        log_effective_alphas may be off by 1e-3 where beta does not feel it.
     limit_tol : float
-        Largest relative error of beta that closing a flow may add to that of its integration at rtol, an estimate.
+        Largest relative error of beta that closing or predicting may add to that of integration at rtol, an estimate.
 
     Returns
     -------
@@ -168,7 +170,7 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
     """
     settings = {"rtol": rtol, "residual_tol": residual_tol, "method": method, "max_steps": max_steps}
     if limits_only:
-        from .tile_limits import limit_tile  # it builds on this module
+        from .tile_lines import limit_tile  # it builds on this module
 
         if t_end is not None:
             raise ValueError(f"limits_only asks for limits, which know no t_end; got t_end={t_end}")
@@ -230,10 +232,10 @@ class Tile:
         self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
                       buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d))
-        self.betas, self.nus = np.empty((size, d)), np.empty((size, n))
-        self.scales = np.empty((size if rule.shrinks else 0, d))
+        self.betas, self.nus = np.empty((size, d)), np.zeros((size, n))
+        self.scales, self.shrinkage_errors = np.zeros((2, size if rule.shrinks else 0, d))
         self.clocks, self.counts = np.zeros((size, st.CLOCK_SIZE)), np.zeros((size, st.COUNT_SIZE), dtype=np.int64)
-        self.residual_scales, self.shrinkage_errors = np.empty(size), np.empty(size)
+        self.residual_scales = np.empty(size)
         self.tallies, self.ends = (np.zeros((size, k), dtype=np.int64) for k in (plateaus.TALLY_SIZE, kernel.ENDS_SIZE))
         self.cursor = np.zeros(kernel.CURSOR_SIZE, dtype=np.int64)
 
@@ -249,13 +251,14 @@ class Tile:
         start = initialize(self.problem.n_features, log_alpha=_widened(scale), log_ratio=_widened(ratio))
         return (self.problem, rule, start, self.t_end, np.empty(0), self.rtol, self.residual_tol, self.method, self.max_steps)
 
-    def part(self, cells, residual_tol=None):
+    def part(self, cells, residual_tol=None, rtol=None):
         """Return a tile of some of the cells."""
         rules, scales, ratios = (given if len(given) == 1 else [given[i] for i in cells]
                                  for given in (self.rules, self.log_alphas, self.log_ratios))
         size = len(cells)
         return Tile(self.problem, rules, np.broadcast_to(scales, (size, len(scales[0]))),
-                    np.broadcast_to(ratios, (size, len(ratios[0]))), t_end=self.t_end, rtol=self.rtol,
+                    np.broadcast_to(ratios, (size, len(ratios[0]))), t_end=self.t_end,
+                    rtol=self.rtol if rtol is None else rtol,
                     residual_tol=self.residual_tol if residual_tol is None else residual_tol, method=self.method,
                     max_steps=self.max_steps)
 
@@ -281,7 +284,7 @@ class Tile:
                    address(rule.curvature))
         arguments = (kernels, X, self.rows.y, 0.5 / self.problem.n_samples, self.rows.facts, options, facts,
                      explicit, stiff, self.cells, self.state,
-                     (self.betas, self.scales, self.nus, self.clocks, self.residual_scales, self.shrinkage_errors, self.counts,
+                     (self.betas, self.scales, self.shrinkage_errors, self.nus, self.clocks, self.residual_scales, self.counts,
                       self.tallies, self.ends), self.cursor, float(budget))
         run_tile = entry_point(kernel.run_tile)
         while self.cursor[kernel.CELL] < self.n_cells:
@@ -310,7 +313,9 @@ class Tile:
 
     def _errors(self):
         # As `Integration._error_estimate`, of all cells.
-        errors = np.maximum(self.clocks[:, st.ERROR_OF_BETA], 2.0 * self.shrinkage_errors)
+        errors = self.clocks[:, st.ERROR_OF_BETA]
+        if self.rule.shrinks:
+            errors = np.maximum(errors, 2.0 * np.abs(self.shrinkage_errors).max(axis=1))
         if not self.rule.exact_curvature:
             return np.maximum(errors, self.rtol)
         if self.t_end is not None:
