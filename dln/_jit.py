@@ -169,8 +169,9 @@ def _provide(symbol):
     address(_NAMED[symbol])
 
 
-def _holds_arrays(kind):
-    return isinstance(kind, types.Array) or (isinstance(kind, types.BaseTuple) and any(map(_holds_arrays, kind)))
+def _holds_arrays(kind: Any) -> bool:
+    parts: Any = kind if isinstance(kind, types.BaseTuple) else ()
+    return isinstance(kind, types.Array) or any(_holds_arrays(part) for part in parts)
 
 
 def _borrowed(builder, kind, value):
