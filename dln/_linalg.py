@@ -16,6 +16,8 @@ _PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the m
 
 _PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, VECTOR)
 _syrk = Blas("dsyrk", 10)
+_LAPACK_FROM = 300  # rows above which LAPACK's blocked Cholesky factorisation beats the loop
+_potrf = Blas("dpotrf", 5, "lapack")
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), fastmath=REDUCTION)
@@ -264,6 +266,20 @@ def upper_matvec(M, diagonal, b, out):
         out[i] += s
 
 
+@njit(types.boolean(MATRIX))
+def _cholesky_by_lapack(M):
+    # The upper triangle of the transposed matrix, to LAPACK.
+    n = M.shape[0]
+    triangle = np.array([ord("U")], dtype=np.uint8)
+    sizes = np.array([n, 0], dtype=np.int32)  # and the outcome
+    _potrf(triangle.ctypes, sizes.ctypes, M.ctypes, sizes.ctypes, sizes[1:].ctypes)
+    sound = sizes[1] == 0
+    for i in range(n):
+        sound &= M[i, i] > 0.0 and M[i, i] < np.inf  # NaN included
+        M[i, i] = 1.0 / M[i, i]
+    return sound
+
+
 @njit(types.boolean(MATRIX), fastmath=REDUCTION)
 def cholesky(M):
     """Factor the lower triangle of M in place; False if M is not positive definite (or not finite).
@@ -271,6 +287,8 @@ def cholesky(M):
     The diagonal of the factor is kept as its reciprocal: `cholesky_solve` then divides by nothing.
     """
     n = M.shape[0]
+    if n > _LAPACK_FROM:
+        return _cholesky_by_lapack(M)
     for j in range(n):
         pivot = M[j, j]
         for k in range(j):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ._jit import address, entry_point
+from ._large import keeps_gram
 from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
@@ -34,6 +35,7 @@ _EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.er
 _EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
 _INEXACT = _rosenbrock_arguments(W6, _MEMORY)
 _NO_TIMES = np.empty(0)
+_NO_MATRIX = np.empty((0, 0))
 _ROOM = 1 << 17  # numbers: 1 MB
 _EPS = float(np.finfo(float).eps)
 
@@ -189,7 +191,8 @@ class Integration:
         self.clock = np.zeros(st.CLOCK_SIZE)
         self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
         self.settings = np.zeros(stepping.SETTINGS_SIZE)
-        self.buffer = self.buffer_read = _NO_TIMES
+        self.buffer = self.buffer_read = self.known = _NO_TIMES
+        self.gram = _NO_MATRIX
         self.tally = np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
@@ -231,7 +234,11 @@ class Integration:
             self._cross_plateaus()
         chosen = _EXPLICIT if method == "explicit" else _EXACT if self.rule.exact_curvature else _INEXACT
         self.tableau, self.nodes, stages = chosen
-        if method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
+        if method == "rosenbrock" and keeps_gram(self.X):
+            if not self.known.size:
+                n, d = self.X.shape
+                self.gram, self.known = np.zeros((n, n)), np.zeros(d + n)
+        elif method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
             self.buffer, self.buffer_read = room_for_awake(self.X)
         self.attempts = attempts_per_call(self.X, stages, method != "explicit")
 
@@ -303,7 +310,7 @@ class Integration:
                           attempts)
         return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state, self.z,
                       self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
-                      self.buffer_read, *self.tableau, attempts)
+                      self.buffer_read, self.gram, self.known, *self.tableau, attempts)
 
     def _to_stop(self, kernels, break_before):
         """Integrate to ``clock[STOP]``; return the kernel's reason, or RUNNING if a limit of this run is used up."""

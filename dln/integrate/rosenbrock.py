@@ -13,19 +13,23 @@ from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import add_square_of_upper, cholesky, cholesky_solve, copy, gram, matvec, upper_matvec
+from .._large import mirror, update_gram
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
 _ROSENBROCK = types.UniTuple(types.float64, 2)(
     types.intp, types.intp, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean,
-    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, MATRIX, MATRIX,
+    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, types.float64, VECTOR, MATRIX, MATRIX,
 )
+
+
+_SHARE, _FLOOR = 0.3, 0.1
 
 
 @njit(_ROSENBROCK)
 def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
-                       z_new, f_new, r, local, K, M, diagonal, row_scale, work_n, trace):
+                       z_new, f_new, r, local, K, M, diagonal, known, coupling, row_scale, work_n, trace):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
     The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
@@ -47,7 +51,14 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     kappa = call_curvature(curvature, (X, c, beta, size, r, params[0], row_scale, rows[WORK_RULE:ROWS]))
     for j in range(d):
         work_d[j] = 4.0 * c * size[j]
-    gram(X, work_d, M)
+    if known.shape[0] > 0:
+        share = _SHARE * math.sqrt(tolerance)
+        update_gram(X, work_d, share, _FLOOR * share * 4.0 * c / (h * coupling), known, M, diagonal)
+        mirror(M)
+        for i in range(n):
+            M[i, i] = diagonal[i]
+    else:
+        gram(X, work_d, M)
     # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
     largest_row = 0.0
     for i in range(n):

@@ -98,7 +98,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     flat_rows, now = np.empty(ROWS * d), np.empty(2 * d)
     states = np.empty((5, n + d))
     vectors = np.empty((5, n))
-    flat_K, flat_M, flat_diagonal = np.empty((stages + 1) * (n + d)), np.empty(n * n), np.empty(n)
+    flat_K, flat_M, flat_diagonal, no_weights = np.empty((stages + 1) * (n + d)), np.empty(n * n), np.empty(n), np.empty(0)
     flat_trace = np.empty(2 * stages * n)
     flat_work = np.empty(2 * n)
     flat_sums = np.empty(4 * (n + 1) * (n + 1))
@@ -207,7 +207,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         scaled, _ = rosenbrock_attempt(
             rule, curvature, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
-            z_new, f_new, r_new, local, K, M, diagonal, row_scale, part_work, trace)
+            z_new, f_new, r_new, local, K, M, diagonal, no_weights, 0.0, row_scale, part_work, trace)
         count[RHS] += stages
         count[FACTORIZATIONS] += 1
         if scaled <= 1.0:
