@@ -10,32 +10,29 @@ import numpy as np
 from numba import types
 
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from ._linalg import _PANEL, _syrk
+from ._linalg import PANEL, add_product
 
-_KEPT_FROM = 5_000_000  # multiply-adds of a Gram product from which it is worth to keep it
+_KEPT_FROM = 150  # rows above which the Gram matrix is kept
 _BLOCK = 32  # rows and columns of a tile, for the copy of one triangle into the other
 
 
 def keeps_gram(X):
     """Whether the data are so large that the Gram matrix is kept."""
-    n, d = X.shape
-    return n * n * d > _KEPT_FROM
+    return X.shape[0] > _KEPT_FROM
 
 
-@njit(types.int64(DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, VECTOR, MATRIX, VECTOR))
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, VECTOR, MATRIX, VECTOR))
 def update_gram(X, weight, share, floor, known, M, diagonal):
-    """Bring the Gram matrix ``X diag(known) X^T`` up to date; return how many columns of X that took.
+    """Bring the Gram matrix ``K = X diag(known) X^T``, its diagonal and the strict upper triangle of M, up to date.
 
-    It has its diagonal, and the strict upper triangle of M.  ``known_j`` becomes ``weight_j`` where they differ by more than
-    `floor` and by more than `share` of ``weight_j``: the matrix is then within that share of the wanted one, as a quadratic form,
-    but for the columns below the floor.
+    ``known_j`` becomes ``weight_j`` where they differ by more than `floor` and by more than `share` of ``weight_j``.  Then K is
+    off by at most ``share X diag(weight) X^T + floor X X^T``, as a quadratic form, whatever the data.
     """
     n, d = X.shape
     for i in range(n):
         M[i, i] = diagonal[i]
-    space = np.empty(n * min(d, _PANEL))
-    chosen = np.empty(min(d, _PANEL), dtype=np.int64)
-    count = 0
+    space = np.empty(n * min(d, PANEL))
+    chosen = np.empty(min(d, PANEL), dtype=np.int64)
     for sign in (1.0, -1.0):  # what has grown, what has shrunk
         width = 0
         for j in range(d):
@@ -45,11 +42,19 @@ def update_gram(X, weight, share, floor, known, M, diagonal):
                 width += 1
             if width == chosen.shape[0] or (j == d - 1 and width > 0):
                 _add_columns(X, chosen[:width], weight, known, sign, space, M)
-                count += width
                 width = 0
     for i in range(n):
         diagonal[i] = M[i, i]
-    return count
+
+
+@njit(types.void(VECTOR, MATRIX, VECTOR))
+def forget_gram(known, M, diagonal):
+    """Let no weight be known: the next update sums up the whole matrix anew, without the rounding errors of those before it."""
+    known[:] = 0.0
+    diagonal[:] = 0.0
+    for i in range(M.shape[0]):
+        for k in range(i + 1, M.shape[0]):
+            M[i, k] = 0.0
 
 
 @njit()
@@ -64,11 +69,7 @@ def _add_columns(X, chosen, weight, known, sign, space, M):
     for i in range(n):
         for k in range(width):
             panel[i, k] = X[i, chosen[k]] * root[k]
-    triangle_and_transposed = np.array([ord("L"), ord("T")], dtype=np.uint8)  # of the transposed matrices, to BLAS
-    factors = np.array([sign, 1.0])
-    sizes = np.array([n, width], dtype=np.int32)
-    _syrk(triangle_and_transposed.ctypes, triangle_and_transposed[1:].ctypes, sizes.ctypes, sizes[1:].ctypes,
-          factors.ctypes, panel.ctypes, sizes[1:].ctypes, factors[1:].ctypes, M.ctypes, sizes.ctypes)
+    add_product(panel, False, sign, 1.0, M)
 
 
 @njit(types.void(MATRIX))

@@ -12,7 +12,7 @@ from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, nji
 
 #: Multiply-adds above which BLAS (threaded, cache-blocked) beats the register-blocked loop.
 _BLAS_FROM = 4_000_000
-_PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the memory would be that of X once more
+PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the memory would be that of X once more
 
 _PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, VECTOR)
 _syrk = Blas("dsyrk", 10)
@@ -173,23 +173,29 @@ def _gram_blocked(X, weight, out):
             out[even, k] = s00
 
 
+@njit(types.void(DATA_MATRIX, types.boolean, types.float64, types.float64, MATRIX))
+def add_product(A, lower, factor, kept, out):
+    """One triangle, diagonal included, the `lower` one or the upper: ``out = kept out + factor A A^T``, by BLAS."""
+    # To BLAS matrices are transposed: the triangles change places.
+    triangle_and_transposed = np.array([ord("U") if lower else ord("L"), ord("T")], dtype=np.uint8)
+    factors = np.array([factor, kept])
+    sizes = np.array(A.shape, dtype=np.int32)
+    _syrk(triangle_and_transposed.ctypes, triangle_and_transposed[1:].ctypes, sizes.ctypes, sizes[1:].ctypes,
+          factors.ctypes, A.ctypes, sizes[1:].ctypes, factors[1:].ctypes, out.ctypes, sizes.ctypes)
+
+
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, MATRIX))
 def _gram_by_blas(X, root, kept, out):
     """Lower triangle: ``out = kept out + X diag(root)^2 X^T``, some columns at a time."""
     rows, columns = X.shape
-    triangle_and_transposed = np.array([ord("U"), ord("T")], dtype=np.uint8)  # of the transposed matrices, to BLAS
-    factors = np.array([1.0, kept])
-    space = np.empty(rows * min(columns, _PANEL))
-    for first in range(0, columns, _PANEL):
-        width = min(_PANEL, columns - first)
+    space = np.empty(rows * min(columns, PANEL))
+    for first in range(0, columns, PANEL):
+        width = min(PANEL, columns - first)
         panel = space[:rows * width].reshape((rows, width))
         for i in range(rows):
             for j in range(width):
                 panel[i, j] = X[i, first + j] * root[first + j]
-        sizes = np.array([rows, width], dtype=np.int32)
-        _syrk(triangle_and_transposed.ctypes, triangle_and_transposed[1:].ctypes, sizes.ctypes, sizes[1:].ctypes,
-              factors.ctypes, panel.ctypes, sizes[1:].ctypes, factors[1:].ctypes, out.ctypes, sizes.ctypes)
-        factors[1] = 1.0
+        add_product(panel, True, 1.0, kept if first == 0 else 1.0, out)
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX))
@@ -226,19 +232,20 @@ def add_square_of_upper(M, diagonal, root_weight):
     One matrix holds both, and the square of K alone could overflow.
     """
     rows = M.shape[0]
-    ones = np.ones(rows)
     if rows * rows * rows <= _BLAS_FROM:
         scaled, square = np.empty((rows, rows)), np.empty((rows, rows))
         _columns_of_upper(M, diagonal, root_weight, 0, scaled)
-        _gram_blocked(scaled, ones, square)
+        _gram_blocked(scaled, np.ones(rows), square)
         for i in range(rows):
             for k in range(i + 1):
                 M[i, k] += square[i, k]
         return
-    for first in range(0, rows, _PANEL):
-        panel = np.empty((rows, min(_PANEL, rows - first)))
+    space = np.empty(rows * min(rows, PANEL))
+    for first in range(0, rows, PANEL):
+        width = min(PANEL, rows - first)
+        panel = space[:rows * width].reshape((rows, width))
         _columns_of_upper(M, diagonal, root_weight, first, panel)
-        _gram_by_blas(panel, ones, 1.0, M)
+        add_product(panel, True, 1.0, 1.0, M)
 
 
 @njit()

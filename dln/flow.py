@@ -238,6 +238,7 @@ class Integration:
             if not self.known.size:
                 n, d = self.X.shape
                 self.gram, self.known = np.zeros((n, n)), np.zeros(d + n)
+                self.settings[stepping.SQUARED_NORM] = self.rows.squared_norm
         elif method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
             self.buffer, self.buffer_read = room_for_awake(self.X)
         self.attempts = attempts_per_call(self.X, stages, method != "explicit")

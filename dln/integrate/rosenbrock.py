@@ -13,7 +13,7 @@ from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import add_square_of_upper, cholesky, cholesky_solve, copy, gram, matvec, upper_matvec
-from .._large import mirror, update_gram
+from .._large import forget_gram, mirror, update_gram
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
@@ -24,12 +24,13 @@ _ROSENBROCK = types.UniTuple(types.float64, 2)(
 )
 
 
-_SHARE, _FLOOR = 0.3, 0.1
+# A kept Gram matrix is off by at most this times sqrt(tolerance), as a part of ``I + h K``.
+_INEXACT = 0.5
 
 
 @njit(_ROSENBROCK)
 def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
-                       z_new, f_new, r, local, K, M, diagonal, known, coupling, row_scale, work_n, trace):
+                       z_new, f_new, r, local, K, M, diagonal, known, squared_norm, row_scale, work_n, trace):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
     The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
@@ -37,6 +38,9 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     ``S^-1 + h gamma (K + kappa K^2)``.  The estimate of the local error of nu is `filtered` through it where the method's
     own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).  An attempt that overflows, or whose
     matrix does not factor, returns an infinite error.
+
+    Unless `known` is empty, K is kept from step to step, of the weights that are known: see `dln._large`.  `squared_norm` is about
+    ``|X|^2``.
 
     Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
     stage i; those of stage 0 are the caller's.
@@ -52,8 +56,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     for j in range(d):
         work_d[j] = 4.0 * c * size[j]
     if known.shape[0] > 0:
-        share = _SHARE * math.sqrt(tolerance)
-        update_gram(X, work_d, share, _FLOOR * share * 4.0 * c / (h * coupling), known, M, diagonal)
+        share = _INEXACT * math.sqrt(tolerance)
+        update_gram(X, work_d, share, share / (h * squared_norm), known, M, diagonal)
         mirror(M)
         for i in range(n):
             M[i, i] = diagonal[i]
@@ -75,6 +79,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
         add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not cholesky(M):
+        if known.shape[0] > 0:
+            forget_gram(known, M, diagonal)
         return np.inf, stiffness
     copy(beta, beta_start)
     for i in range(stages):
