@@ -168,6 +168,11 @@ def largest_error(rtol, reach):
     return min(1e3 * rtol, max(rtol, 1e-2)) + 1e2 * _EPS * reach
 
 
+def _share(rule, rtol):
+    """Return how inexact a kept Gram matrix may be: a W-method keeps its order, the other one must not notice."""
+    return 1.5 * rtol if rule.exact_curvature else 0.5 * math.sqrt(rtol)
+
+
 class Integration:
     """One run: the compiled kernel's arrays, the stops, and the choice of method."""
 
@@ -238,6 +243,7 @@ class Integration:
             if not self.known.size:
                 n, d = self.X.shape
                 self.gram, self.known = np.zeros((n, n)), np.zeros(d + n)
+                self.settings[stepping.SHARE] = _share(self.rule, self.way)
                 self.settings[stepping.SQUARED_NORM] = self.rows.squared_norm
         elif method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
             self.buffer, self.buffer_read = room_for_awake(self.X)

@@ -20,17 +20,13 @@ from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, lo
 _ROSENBROCK = types.UniTuple(types.float64, 2)(
     types.intp, types.intp, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean,
-    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, types.float64, VECTOR, MATRIX, MATRIX,
+    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, types.float64, types.float64, VECTOR, MATRIX, MATRIX,
 )
-
-
-# A kept Gram matrix is off by at most this times sqrt(tolerance), as a part of ``I + h K``.
-_INEXACT = 0.5
 
 
 @njit(_ROSENBROCK)
 def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
-                       z_new, f_new, r, local, K, M, diagonal, known, squared_norm, row_scale, work_n, trace):
+                       z_new, f_new, r, local, K, M, diagonal, known, share, squared_norm, row_scale, work_n, trace):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
     The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
@@ -39,8 +35,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).  An attempt that overflows, or whose
     matrix does not factor, returns an infinite error.
 
-    Unless `known` is empty, K is kept from step to step, of the weights that are known: see `dln._large`.  `squared_norm` is about
-    ``|X|^2``.
+    Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``: see `dln._large`.  `squared_norm`
+    is about ``|X|^2``.
 
     Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
     stage i; those of stage 0 are the caller's.
@@ -56,7 +52,6 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     for j in range(d):
         work_d[j] = 4.0 * c * size[j]
     if known.shape[0] > 0:
-        share = _INEXACT * math.sqrt(tolerance)
         update_gram(X, work_d, share, share / (h * squared_norm), known, M, diagonal)
         mirror(M)
         for i in range(n):

@@ -207,7 +207,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         scaled, _ = rosenbrock_attempt(
             rule, curvature, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
-            z_new, f_new, r_new, local, K, M, diagonal, no_weights, 0.0, row_scale, part_work, trace)
+            z_new, f_new, r_new, local, K, M, diagonal, no_weights, 0.0, 0.0, row_scale, part_work, trace)
         count[RHS] += stages
         count[FACTORIZATIONS] += 1
         if scaled <= 1.0:

@@ -55,7 +55,7 @@ from .state import (
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
- KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, SQUARED_NORM, SETTINGS_SIZE) = range(14)
+ KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, SHARE, SQUARED_NORM, SETTINGS_SIZE) = range(15)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
 _FIRST_MOVE = 0.8
@@ -156,7 +156,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
-                z_new, f_new, r_new, local, K, M, diagonal, known[:d], settings[SQUARED_NORM], row_scale, work_n, no_trace)
+                z_new, f_new, r_new, local, K, M, diagonal, known[:d], settings[SHARE], settings[SQUARED_NORM], row_scale, work_n, no_trace)
             count[FACTORIZATIONS] += 1
         else:
             scaled, stiffness = explicit_attempt(
