@@ -117,7 +117,7 @@ class Kernel:
 
 
 class Blas:
-    """A function of SciPy's BLAS or LAPACK, for use in kernels: it takes pointers, such as ``array.ctypes``, and returns nothing.
+    """A function of SciPy's BLAS or LAPACK for use in kernels: it takes pointers, such as ``array.ctypes``, returns nothing.
 
     Given `name`, such as "dsyrk", the number of its arguments, and "blas" or "lapack".
     """

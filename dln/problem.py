@@ -65,12 +65,10 @@ class RowSpace:
     @cached_property
     def squared_norm(self) -> float:
         """About the largest eigenvalue of ``X X^T``: not above it, as a rule less than 20 percent below."""
-        v = np.random.default_rng(0).standard_normal(self.X.shape[0])
-        largest = 0.0
+        v: Any = np.random.default_rng(0).standard_normal(self.X.shape[0])
         for _ in range(_POWER_STEPS):
             v = self.X @ ((v / np.linalg.norm(v)) @ self.X)
-            largest = float(np.linalg.norm(v))
-        return largest
+        return float(np.linalg.norm(v))
 
     @cached_property
     def target_norm(self) -> float:

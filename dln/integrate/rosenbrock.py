@@ -12,8 +12,8 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from .._linalg import add_square_of_upper, cholesky, cholesky_solve, copy, gram, matvec, upper_matvec
 from .._large import forget_gram, mirror, update_gram
+from .._linalg import add_square_of_upper, cholesky, cholesky_solve, copy, gram, matvec, upper_matvec
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
@@ -35,8 +35,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).  An attempt that overflows, or whose
     matrix does not factor, returns an infinite error.
 
-    Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``: see `dln._large`.  `squared_norm`
-    is about ``|X|^2``.
+    Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``: see `dln._large`.
+    `squared_norm` is about ``|X|^2``.
 
     Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
     stage i; those of stage 0 are the caller's.

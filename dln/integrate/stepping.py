@@ -93,8 +93,8 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     state.  `params` has one row, or one per stage (and one for the end of the step) for rules that depend on time: then
     `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and its read-only view have
     room for the data of the coordinates that are awake; where they do not fit in, all are.  `kept` (n, n) and `known` (d + n,),
-    unless they are empty, keep the Gram matrix, the weights that it knows and its diagonal from call to call.  `memory` is the weight of the last
-    error in the choice of the next step.
+    unless they are empty, keep the Gram matrix, the weights that it knows and its diagonal from call to call.
+    `memory` is the weight of the last error in the choice of the next step.
     """
     n, d = X.shape
     total = z.shape[0]
@@ -156,7 +156,8 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
-                z_new, f_new, r_new, local, K, M, diagonal, known[:d], settings[SHARE], settings[SQUARED_NORM], row_scale, work_n, no_trace)
+                z_new, f_new, r_new, local, K, M, diagonal, known[:d], settings[SHARE],
+                settings[SQUARED_NORM], row_scale, work_n, no_trace)
             count[FACTORIZATIONS] += 1
         else:
             scaled, stiffness = explicit_attempt(
