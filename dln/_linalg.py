@@ -280,11 +280,13 @@ def _cholesky_by_lapack(M):
     triangle = np.array([ord("U")], dtype=np.uint8)
     sizes = np.array([n, 0], dtype=np.int32)  # and the outcome
     _potrf(triangle.ctypes, sizes.ctypes, M.ctypes, sizes.ctypes, sizes[1:].ctypes)
-    sound = sizes[1] == 0
+    if sizes[1] != 0:
+        return False
     for i in range(n):
-        sound &= M[i, i] > 0.0 and M[i, i] < np.inf  # NaN included
+        if not (M[i, i] > 0.0 and M[i, i] < np.inf):  # NaN included
+            return False
         M[i, i] = 1.0 / M[i, i]
-    return sound
+    return True
 
 
 @njit(types.boolean(MATRIX), fastmath=REDUCTION)
