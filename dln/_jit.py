@@ -117,12 +117,13 @@ class Kernel:
 
 
 class Blas:
-    """A function of SciPy's BLAS, for use in kernels: it takes pointers, such as ``array.ctypes``, and returns nothing.
+    """A function of SciPy's BLAS or LAPACK for use in kernels: it takes pointers, such as ``array.ctypes``, returns nothing.
 
-    Given `name`, such as "dsyrk", and the number of its arguments.
+    Given `name`, such as "dsyrk", the number of its arguments, and "blas" or "lapack".
     """
 
-    def __init__(self, name, count):
+    def __init__(self, name, count, library="blas"):
+        self.module = f"scipy.linalg.cython_{library}"
         self.__name__, self.symbol, self.signature = name, f"{_PREFIX}{name}", types.void(*(types.voidptr,) * count)
         _NAMED[self.symbol] = self
         parameters = [inspect.Parameter(f"a{k}", inspect.Parameter.POSITIONAL_ONLY) for k in range(count)]
@@ -140,7 +141,7 @@ class Blas:
     @functools.cached_property
     def address(self):
         """Where the function is."""
-        return get_cython_function_address("scipy.linalg.cython_blas", self.__name__)
+        return get_cython_function_address(self.module, self.__name__)
 
     def __call__(self, *pointers):
         """Call the function from Python."""

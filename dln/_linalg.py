@@ -12,10 +12,12 @@ from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, nji
 
 #: Multiply-adds above which BLAS (threaded, cache-blocked) beats the register-blocked loop.
 _BLAS_FROM = 4_000_000
-_PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the memory would be that of X once more
+PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the memory would be that of X once more
 
 _PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, VECTOR)
 _syrk = Blas("dsyrk", 10)
+_LAPACK_FROM = 300  # rows above which LAPACK's blocked Cholesky factorisation beats the loop
+_potrf = Blas("dpotrf", 5, "lapack")
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), fastmath=REDUCTION)
@@ -188,23 +190,29 @@ def _gram_blocked(X, weight, out):
             out[even, k] = s00
 
 
+@njit(types.void(DATA_MATRIX, types.boolean, types.float64, types.float64, MATRIX))
+def add_product(A, lower, factor, kept, out):
+    """One triangle, diagonal included, the `lower` one or the upper: ``out = kept out + factor A A^T``, by BLAS."""
+    # To BLAS matrices are transposed: the triangles change places.
+    triangle_and_transposed = np.array([ord("U") if lower else ord("L"), ord("T")], dtype=np.uint8)
+    factors = np.array([factor, kept])
+    sizes = np.array(A.shape, dtype=np.int32)
+    _syrk(triangle_and_transposed.ctypes, triangle_and_transposed[1:].ctypes, sizes.ctypes, sizes[1:].ctypes,
+          factors.ctypes, A.ctypes, sizes[1:].ctypes, factors[1:].ctypes, out.ctypes, sizes.ctypes)
+
+
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, MATRIX))
 def _gram_by_blas(X, root, kept, out):
     """Lower triangle: ``out = kept out + X diag(root)^2 X^T``, some columns at a time."""
     rows, columns = X.shape
-    triangle_and_transposed = np.array([ord("U"), ord("T")], dtype=np.uint8)  # of the transposed matrices, to BLAS
-    factors = np.array([1.0, kept])
-    space = np.empty(rows * min(columns, _PANEL))
-    for first in range(0, columns, _PANEL):
-        width = min(_PANEL, columns - first)
+    space = np.empty(rows * min(columns, PANEL))
+    for first in range(0, columns, PANEL):
+        width = min(PANEL, columns - first)
         panel = space[:rows * width].reshape((rows, width))
         for i in range(rows):
             for j in range(width):
                 panel[i, j] = X[i, first + j] * root[first + j]
-        sizes = np.array([rows, width], dtype=np.int32)
-        _syrk(triangle_and_transposed.ctypes, triangle_and_transposed[1:].ctypes, sizes.ctypes, sizes[1:].ctypes,
-              factors.ctypes, panel.ctypes, sizes[1:].ctypes, factors[1:].ctypes, out.ctypes, sizes.ctypes)
-        factors[1] = 1.0
+        add_product(panel, True, 1.0, kept if first == 0 else 1.0, out)
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX))
@@ -241,19 +249,20 @@ def add_square_of_upper(M, diagonal, root_weight):
     One matrix holds both, and the square of K alone could overflow.
     """
     rows = M.shape[0]
-    ones = np.ones(rows)
     if rows * rows * rows <= _BLAS_FROM:
         scaled, square = np.empty((rows, rows)), np.empty((rows, rows))
         _columns_of_upper(M, diagonal, root_weight, 0, scaled)
-        _gram_blocked(scaled, ones, square)
+        _gram_blocked(scaled, np.ones(rows), square)
         for i in range(rows):
             for k in range(i + 1):
                 M[i, k] += square[i, k]
         return
-    for first in range(0, rows, _PANEL):
-        panel = np.empty((rows, min(_PANEL, rows - first)))
+    space = np.empty(rows * min(rows, PANEL))
+    for first in range(0, rows, PANEL):
+        width = min(PANEL, rows - first)
+        panel = space[:rows * width].reshape((rows, width))
         _columns_of_upper(M, diagonal, root_weight, first, panel)
-        _gram_by_blas(panel, ones, 1.0, M)
+        add_product(panel, True, 1.0, 1.0, M)
 
 
 @njit()
@@ -281,6 +290,22 @@ def upper_matvec(M, diagonal, b, out):
         out[i] += s
 
 
+@njit(types.boolean(MATRIX))
+def _cholesky_by_lapack(M):
+    # The upper triangle of the transposed matrix, to LAPACK.
+    n = M.shape[0]
+    triangle = np.array([ord("U")], dtype=np.uint8)
+    sizes = np.array([n, 0], dtype=np.int32)  # and the outcome
+    _potrf(triangle.ctypes, sizes.ctypes, M.ctypes, sizes.ctypes, sizes[1:].ctypes)
+    if sizes[1] != 0:
+        return False
+    for i in range(n):
+        if not (M[i, i] > 0.0 and M[i, i] < np.inf):  # NaN included
+            return False
+        M[i, i] = 1.0 / M[i, i]
+    return True
+
+
 @njit(types.boolean(MATRIX), fastmath=REDUCTION)
 def cholesky(M):
     """Factor the lower triangle of M in place; False if M is not positive definite (or not finite).
@@ -288,6 +313,8 @@ def cholesky(M):
     The diagonal of the factor is kept as its reciprocal: `cholesky_solve` then divides by nothing.
     """
     n = M.shape[0]
+    if n > _LAPACK_FROM:
+        return _cholesky_by_lapack(M)
     for j in range(n):
         pivot = M[j, j]
         for k in range(j):
@@ -323,7 +350,7 @@ def cholesky_solve(L, b):
 #: Sizes for which the inverse of the factor is worth its price; see `invert_factor`.
 INVERT_FROM, INVERT_UP_TO = 8, 64
 _STRIDE = 64  # of the rows of a panel, known to the compiler: it then needs no check that they do not overlap
-PANEL = 4 * _STRIDE
+FACTOR_ROOM = 4 * _STRIDE
 
 
 @njit()
@@ -337,7 +364,7 @@ def inverse_shape(n):
 def factorize(M, W, panel):
     """Factor a positive definite matrix for `solve_factorized`: in W, of `inverse_shape`, or in M if W is empty.
 
-    The lower triangle of M is read; False as `cholesky`.  `panel` is work, (PANEL,).
+    The lower triangle of M is read; False as `cholesky`.  `panel` is work, (FACTOR_ROOM,).
     """
     return invert_factor(M, W, panel) if W.shape[0] > 0 else cholesky(M)
 
@@ -359,8 +386,8 @@ def invert_factor(M, W, panel):
     stored: four pivots at a time, rows of (identity, M) are eliminated, which leaves W in place of the identity.  The sums are
     those of forward substitution with L for each column of the identity, and as accurate.
 
-    W is (m + 3, m) with m, a multiple of four, at least n and at most 64; `panel` is (PANEL,).  Filled are the lower triangle
-    of W (with the unit diagonal, and zeros above it as far as the blocks of four go) and the row below that, D^-1.
+    W is (m + 3, m) with m, a multiple of four, at least n and at most 64; `panel` is (FACTOR_ROOM,).  Filled are the lower
+    triangle of W (with the unit diagonal, and zeros above it as far as the blocks of four go) and the row below that, D^-1.
     """
     n, m = M.shape[0], W.shape[1]
     inverse_pivots = W[m]

@@ -6,6 +6,7 @@ import numpy as np
 
 from ._aligned import aligned_zeros
 from ._jit import address, entry_point
+from ._large import keeps_gram
 from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
@@ -35,6 +36,7 @@ _EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.er
 _EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
 _INEXACT = _rosenbrock_arguments(W6, _MEMORY)
 _NO_TIMES = np.empty(0)
+_NO_MATRIX = np.empty((0, 0))
 _ROOM = 1 << 17  # numbers: 1 MB
 _SUCCESSES = (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY)
 _EPS = float(np.finfo(float).eps)
@@ -166,6 +168,11 @@ def largest_error(rtol, reach):
     return min(1e3 * rtol, max(rtol, 1e-2)) + 1e2 * _EPS * reach
 
 
+def _share(rule, rtol):
+    """Return how inexact a kept Gram matrix may be: a W-method keeps its order, the other one must not notice."""
+    return 1.5 * rtol if rule.exact_curvature else 0.5 * math.sqrt(rtol)
+
+
 class Integration:
     """One run: the compiled kernel's arrays, the stops, and the choice of method."""
 
@@ -188,7 +195,8 @@ class Integration:
         self.clock = np.zeros(st.CLOCK_SIZE)
         self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
         self.settings = np.zeros(stepping.SETTINGS_SIZE)
-        self.buffer = _NO_TIMES  # kernels get it twice, once to read only
+        self.buffer = self.known = _NO_TIMES  # kernels get the buffer twice, once to read only
+        self.gram = _NO_MATRIX
         self.tally = np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
@@ -232,7 +240,13 @@ class Integration:
             self._cross_plateaus()
         chosen = _EXPLICIT if method == "explicit" else _EXACT if self.rule.exact_curvature else _INEXACT
         self.tableau, self.nodes, stages = chosen
-        if method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
+        if method == "rosenbrock" and keeps_gram(self.X):
+            if not self.known.size:
+                n, d = self.X.shape
+                self.gram, self.known = np.zeros((n, n)), np.zeros(d + n)
+                self.settings[stepping.SHARE] = _share(self.rule, self.way)
+                self.settings[stepping.SQUARED_NORM] = self.rows.squared_norm
+        elif method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
             self.buffer = room_for_awake(self.X)
         self.attempts = attempts_per_call(self.X, stages, method != "explicit")
 
@@ -301,7 +315,7 @@ class Integration:
                           attempts)
         return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state, self.z,
                       self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
-                      self.buffer, *self.tableau, attempts)
+                      self.buffer, self.gram, self.known, *self.tableau, attempts)
 
     def _to_stop(self, kernels, break_before):
         """Integrate to ``clock[STOP]``; return the kernel's reason, or RUNNING if a limit of this run is used up."""

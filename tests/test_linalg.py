@@ -9,9 +9,9 @@ import dln
 from dln import _linalg
 from dln._aligned import aligned_zeros
 from dln._linalg import (
+    FACTOR_ROOM,
     INVERT_FROM,
     INVERT_UP_TO,
-    PANEL,
     cholesky,
     cholesky_solve,
     exp_expm1,
@@ -160,7 +160,7 @@ def test_cholesky_refuses_a_pivot_that_overflows():
 def inverted(M):
     m = len(M) + -len(M) % 4
     W = np.full((m + 3, m), np.nan)  # nothing is read that was not filled
-    assert invert_factor(read_only(M), W, np.full(PANEL, np.nan))
+    assert invert_factor(read_only(M), W, np.full(FACTOR_ROOM, np.nan))
     return W
 
 
@@ -223,10 +223,10 @@ def test_the_inverse_refuses_what_is_not_positive_definite(place, value):
     # Reference: a pivot that is not a positive number, wherever in a block of four it stands.
     M = np.eye(6)
     M[place, place] = value
-    assert not invert_factor(M, np.empty((11, 8)), np.empty(PANEL))
+    assert not invert_factor(M, np.empty((11, 8)), np.empty(FACTOR_ROOM))
     M = np.eye(6)
     M[5, place] = M[place, 5] = 2.0 if place < 5 else np.nan
-    assert not invert_factor(M, np.empty((11, 8)), np.empty(PANEL))
+    assert not invert_factor(M, np.empty((11, 8)), np.empty(FACTOR_ROOM))
 
 
 @pytest.mark.interpreted
@@ -236,11 +236,11 @@ def test_one_factorization_for_all_sizes(n):
     A = draw(n, n + 3)
     M, b = A @ A.T + 0.1 * np.eye(n), draw(n, seed=3)
     W, factor, x = np.full(inverse_shape(n), np.nan), M.copy(), b.copy()
-    assert factorize(factor, W, np.empty(PANEL))
+    assert factorize(factor, W, np.empty(FACTOR_ROOM))
     assert np.array_equal(factor, M) == (W.size > 0 or n == 0)
     solve_factorized(factor, W, x)
     assert np.linalg.norm(M @ x - b) <= 1e-14 * (np.linalg.norm(M) * np.linalg.norm(x))
-    assert not n or not factorize(-M, W, np.empty(PANEL))
+    assert not n or not factorize(-M, W, np.empty(FACTOR_ROOM))
 
 
 @pytest.mark.interpreted

@@ -14,6 +14,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
+from .._large import forget_gram, mirror, update_gram
 from .._linalg import add_square_of_upper, copy, factorize, gram, matvec, solve_factorized, upper_matvec
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
@@ -21,13 +22,15 @@ from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, lo
 _ROSENBROCK = types.UniTuple(types.float64, 2)(
     types.intp, types.intp, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.boolean,
-    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX,
+    VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, types.float64, types.float64,
+    VECTOR, MATRIX, MATRIX,
 )
 
 
 @njit(_ROSENBROCK)
 def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
-                       coupled, z_new, f_new, r, local, K, M, W, panel, diagonal, row_scale, work_n, trace):
+                       coupled, z_new, f_new, r, local, K, M, W, panel, diagonal, known, share, squared_norm, row_scale, work_n,
+                       trace):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
     The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
@@ -35,6 +38,9 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     ``S^-1 + h gamma (K + kappa K^2)``, see `factorize`.  The estimate of the local error of nu is `filtered` through it where
     the method's own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8); `coupled` says whether the
     Jacobian has its part in Q.  An attempt that overflows, or whose matrix does not factor, returns an infinite error.
+
+    Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``: see `dln._large`.
+    `squared_norm` is about ``|X|^2``.
 
     Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
     stage i; those of stage 0 are the caller's.
@@ -49,7 +55,13 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     kappa = call_curvature(curvature, (X, c, beta, size, r, params[0], row_scale, rows[WORK_RULE:ROWS]))
     for j in range(d):
         work_d[j] = 4.0 * c * size[j]
-    gram(X, work_d, M)
+    if known.shape[0] > 0:
+        update_gram(X, work_d, share, share / (h * squared_norm), known, M, diagonal)
+        mirror(M)
+        for i in range(n):
+            M[i, i] = diagonal[i]
+    else:
+        gram(X, work_d, M)
     # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
     largest_row = 0.0
     for i in range(n):
@@ -66,6 +78,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
         add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not factorize(M, W, panel):
+        if known.shape[0] > 0:
+            forget_gram(known, M, diagonal)
         return np.inf, stiffness
     copy(beta, beta_start)
     for i in range(stages):

@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import INVERT_UP_TO, PANEL, inverse_shape, norm, rmatvec
+from .._linalg import FACTOR_ROOM, INVERT_UP_TO, inverse_shape, norm, rmatvec
 from .reduced import FEWER, MORE, SAME, back_substitute, basis_of, choose, extended, forward_substitute, room, split
 from .rest import NOTHING, STARTLED, mirror, relaxation
 from .rosenbrock import rosenbrock_attempt
@@ -99,7 +99,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     states = np.empty((5, n + d))
     vectors = np.empty((5, n))
     flat_K, flat_M, flat_diagonal = np.empty((stages + 1) * (n + d)), np.empty(n * n), np.empty(n)
-    most, panel = inverse_shape(min(n, INVERT_UP_TO)), np.empty(PANEL)
+    most, panel, no_weights = inverse_shape(min(n, INVERT_UP_TO)), np.empty(FACTOR_ROOM), np.empty(0)
     flat_W = np.empty(most[0] * most[1])
     flat_trace = np.empty(2 * stages * n)
     flat_work = np.empty(2 * n)
@@ -211,7 +211,8 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         scaled, _ = rosenbrock_attempt(
             rule, curvature, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
-            False, z_new, f_new, r_new, local, K, M, W, panel, diagonal, row_scale, part_work, trace)
+            False, z_new, f_new, r_new, local, K, M, W, panel, diagonal, no_weights, 0.0, 0.0, row_scale,
+            part_work, trace)
         count[RHS] += stages
         count[FACTORIZATIONS] += 1
         if scaled <= 1.0:

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import PANEL, copy, copy_rows, inverse_shape, norm, rmatvec
+from .._linalg import FACTOR_ROOM, copy, copy_rows, inverse_shape, norm, rmatvec
 from .explicit import explicit_attempt
 from .rosenbrock import contract, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
@@ -55,7 +55,7 @@ from .state import (
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
- KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SETTINGS_SIZE) = range(14)
+ KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SHARE, SQUARED_NORM, SETTINGS_SIZE) = range(16)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
 _FIRST_MOVE = 0.8
@@ -75,14 +75,14 @@ ADVANCE = types.int64(
     types.intp, types.intp, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
     MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
     VECTOR, DATA_VECTOR,
-    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
+    MATRIX, VECTOR, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
     types.float64, types.int64,
 )
 
 
 @njit(ADVANCE)
 def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params,
-            buffer, buffer_read, A, C, b, error_high, error_low, gamma, order, filtered, memory,
+            buffer, buffer_read, kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory,
             attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
@@ -92,8 +92,9 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     global error of z.  On return the report (rows of log u and log v, the clock's residual and error of beta) is of that
     state.  `params` has one row, or one per stage (and one for the end of the step) for rules that depend on time: then
     `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and its read-only view have
-    room for the data of the coordinates that are awake; where they do not fit in, all are.  `memory` is the weight of the last
-    error in the choice of the next step.
+    room for the data of the coordinates that are awake; where they do not fit in, all are.  `kept` (n, n) and `known` (d + n,),
+    unless they are empty, keep the Gram matrix, the weights that it knows and its diagonal from call to call.
+    `memory` is the weight of the last error in the choice of the next step.
     """
     n, d = X.shape
     total = z.shape[0]
@@ -103,9 +104,11 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     local = np.empty(total)
     r_new = np.empty(n)
     K = np.empty((stages + 1, total))
-    dual = n if stiff_method else 0
-    M, W, panel = np.empty((dual, dual)), np.empty(inverse_shape(dual)), np.empty(PANEL)
-    diagonal = np.empty(dual)
+    keeps = known.shape[0] > 0
+    dual = n if stiff_method and not keeps else 0
+    M = kept if keeps else np.empty((dual, dual))
+    diagonal = known[d:] if keeps else np.empty(dual)
+    W, panel = np.empty(inverse_shape(dual)), np.empty(FACTOR_ROOM)
     row_scale = np.ones(n)
     work_n = np.empty((2, n))
     no_trace = np.empty((0, n))
@@ -154,7 +157,8 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
-                settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, row_scale, work_n, no_trace)
+                settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, known[:d], settings[SHARE],
+                settings[SQUARED_NORM], row_scale, work_n, no_trace)
             count[FACTORIZATIONS] += 1
         else:
             scaled, stiffness = explicit_attempt(

@@ -184,8 +184,8 @@ def _call(kernels, X, y, c, explicit, stiff, cells, state, ends, cursor, attempt
     A, C, b, high, low, gamma, order, filtered, memory = stiff if is_stiff else explicit
     return call_advance(kernels[0], (
         kernels[3], kernels[4], is_stiff, X, y, c, state.rows, state.z, state.f, state.r, state.error, clock, count,
-        state.settings, state.params, state.buffer, state.buffer_read, A, C, b, high, low, gamma, order, filtered, memory,
-        attempts))
+        state.settings, state.params, state.buffer, state.buffer_read, np.empty((0, 0)), np.empty(0), A, C, b,
+        high, low, gamma, order, filtered, memory, attempts))
 
 
 @njit()
