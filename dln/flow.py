@@ -78,7 +78,7 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         See `t_end`.
     method : {"auto", "explicit", "rosenbrock"}
         Explicit Runge-Kutta of order 8; Rosenbrock in dual coordinates; or the first until the flow turns stiff (at `rtol`
-        from 1e-5 on and N up to 300: the second throughout), and for gradient flow at small scales from plateau to plateau,
+        from 1e-5 on and N up to 2000: the second throughout), and for gradient flow at small scales from plateau to plateau,
         each solved for exactly (`n_jumps`).
     max_steps : int
         Largest number of attempted steps.
@@ -157,6 +157,14 @@ def attempts_per_call(X, stages, stiff_method):
     return min(2000, max(1, int(1e8 // (flops + 1000))))
 
 
+def begins_stiff(rtol, X):
+    """Whether to begin with the stiff method, and to stay with it: at loose tolerances order 8 is wasted.
+
+    Unless a factorisation of order N^3 is what costs.
+    """
+    return rtol >= 1e-5 and X.shape[0] <= 2000
+
+
 def room_for_awake(X):
     """Return room for a part of X: if more are awake, leaving the others out saves little."""
     n, d = X.shape
@@ -168,7 +176,7 @@ def largest_error(rtol, reach):
     return min(1e3 * rtol, max(rtol, 1e-2)) + 1e2 * _EPS * reach
 
 
-def _share(rule, rtol):
+def inexactness(rule, rtol):
     """Return how inexact a kept Gram matrix may be: a W-method keeps its order, the other one must not notice."""
     return 1.5 * rtol if rule.exact_curvature else 0.5 * math.sqrt(rtol)
 
@@ -244,7 +252,7 @@ class Integration:
             if not self.known.size:
                 n, d = self.X.shape
                 self.gram, self.known = np.zeros((n, n)), np.zeros(d + n)
-                self.settings[stepping.SHARE] = _share(self.rule, self.way)
+                self.settings[stepping.SHARE] = inexactness(self.rule, self.way)
                 self.settings[stepping.SQUARED_NORM] = self.rows.squared_norm
         elif method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
             self.buffer = room_for_awake(self.X)
@@ -269,8 +277,7 @@ class Integration:
         """Return the method to begin with, and whether to stay with it because the way is loose."""
         if self.method_asked != "auto":
             return self.method_asked, False
-        # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
-        loose = self.way >= 1e-5 and self.X.shape[0] <= 300
+        loose = begins_stiff(self.way, self.X)
         if self._sleeps_at_first():
             return "plateaus", loose
         return "rosenbrock" if loose else "explicit", loose

@@ -51,6 +51,14 @@ def test_every_rule(problem, rule, settings):
     assert_same_as_flow(problem, rule, [0.0, -5.0, -8.5, -40.0], **{"max_steps": 400, **settings})
 
 
+def test_data_so_large_that_the_gram_matrix_is_kept():
+    # Between cells it is forgotten: a second one must not begin with what the first one knew.
+    problem = dln.sparse_regression(160, 240, 8, rng=0)
+    for rule in (None, GR(0.02, 0.1)):
+        for method in ("auto", "rosenbrock"):
+            assert_same_as_flow(problem, rule, [-2.0, -5.0, -2.0], t_end=3.0, rtol=1e-3, method=method)
+
+
 def test_rules_that_hover_or_diverge_have_the_same_status():
     # A normalised radius need not settle, decay of the wrong sign grows without bound.
     rng = np.random.default_rng(0)

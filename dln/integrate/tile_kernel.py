@@ -33,6 +33,8 @@ from .stepping import (
     ERROR_GOAL,
     RESIDUAL_SCALE,
     RTOL,
+    SHARE,
+    SQUARED_NORM,
     STATIONARY_TOL,
     SWITCHING,
 )
@@ -45,7 +47,7 @@ EXPLICIT, ROSENBROCK, PLATEAUS = range(3)  # methods
 ANY, ONLY_EXPLICIT, ONLY_ROSENBROCK = range(3)  # those that were asked for
 
 # What is the same for all cells: floats, and integers.
-T_END, TILE_RTOL, TILE_RESIDUAL_TOL, OPTIONS_SIZE = range(4)
+T_END, TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, OPTIONS_SIZE = range(6)
 (WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, IS_COUPLED, FACTS_SIZE) = range(10)
 # Where the loop is: the cell, whether its run has begun, its method, and whether coordinates may have been held.
 CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(5)
@@ -57,9 +59,10 @@ TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_
                        types.boolean, types.float64))
 #: ``log_alphas, log_ratios, params`` of the cells: (C or 1, d or 1), (C or 1, d or 1), (C or 1, k).
 CELLS = types.UniTuple(DATA_MATRIX, 3)
-#: The state of one run: ``rows, work_d, params; z, f, r, error, settings, buffer; buffer_read; plateau, notes, peak``.
+#: The state of one run: ``rows, work_d, params; z, f, r, error, settings, buffer; buffer_read; plateau, notes, peak;
+#: kept, known``.
 STATE = types.Tuple((MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, DATA_VECTOR, MATRIX, VECTOR,
-                     VECTOR))
+                     VECTOR, MATRIX, VECTOR))
 #: ``betas (C, d), log_effective_alphas, shrinkage_errors (C, d or 0), nus (C, N), clocks, scales (C,)``, and integers
 #: ``counts, tallies, ends (C, 3)``: the reason, the last method, and whether coordinates may have been held.
 ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
@@ -67,7 +70,7 @@ ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
 REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
 
 _CELLS = namedtuple("_CELLS", "log_alphas log_ratios params")
-_STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak")
+_STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known")
 _ENDS = namedtuple("_ENDS", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
 
 RUN_TILE = types.void(KERNELS, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, TABLEAU, TABLEAU,
@@ -141,6 +144,10 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     settings[RESIDUAL_SCALE] = ends.scales[i] if free and facts[SETTLES] != 0 else -1.0
     settings[STATIONARY_TOL] = 1e-6 if free else -1.0
     settings[COUPLED] = float(facts[IS_COUPLED])
+    settings[SHARE] = options[TILE_SHARE]
+    settings[SQUARED_NORM] = options[TILE_SQUARED_NORM]
+    state.kept[:] = 0.0
+    state.known[:] = 0.0
     settings[SWITCHING] = 1.0 if facts[WISH] == ANY and facts[LOOSE] == 0 else 0.0
     clock[STOP] = options[T_END]
     cursor[BEGUN] = 1
@@ -166,7 +173,7 @@ def _use(method, options, facts, state, cursor):
         state.plateau[:] = 0.0
         state.notes[:] = 0.0
         state.peak[:] = 0.0
-    elif method == ROSENBROCK and facts[SHRINKS] == 0:
+    elif method == ROSENBROCK and state.buffer.shape[0] > 0:
         cursor[HELD] = 1
 
 
@@ -184,7 +191,7 @@ def _call(kernels, X, y, c, explicit, stiff, cells, state, ends, cursor, attempt
     A, C, b, high, low, gamma, order, filtered, memory = stiff if is_stiff else explicit
     return call_advance(kernels[0], (
         kernels[3], kernels[4], is_stiff, X, y, c, state.rows, state.z, state.f, state.r, state.error, clock, count,
-        state.settings, state.params, state.buffer, state.buffer_read, np.empty((0, 0)), np.empty(0), A, C, b,
+        state.settings, state.params, state.buffer, state.buffer_read, state.kept, state.known, A, C, b,
         high, low, gamma, order, filtered, memory, attempts))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._aligned import aligned_zeros
 from .._jit import address, entry_point
+from .._large import keeps_gram
 from .._shrinking import run_to_limit, small_below
 from ..flow import (
     _EPS,
@@ -17,7 +18,9 @@ from ..flow import (
     _INEXACT,
     METHODS,
     attempts_per_call,
+    begins_stiff,
     checked_settings,
+    inexactness,
     largest_error,
     room_for_awake,
 )
@@ -228,10 +231,13 @@ class Tile:
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
-        buffer = room_for_awake(self.rows.X[:0] if rule.shrinks else self.rows.X)  # with a q none may sleep
+        keeps = keeps_gram(self.rows.X)
+        all_awake = keeps or rule.shrinks
+        buffer = room_for_awake(self.rows.X[:0] if all_awake else self.rows.X)
+        kept, known = np.zeros((n if keeps else 0,) * 2), np.zeros(d + n if keeps else 0)
         self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
-                      buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d))
+                      buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), kept, known)
         self.betas, self.nus = np.empty((size, d)), np.zeros((size, n))
         self.scales, self.shrinkage_errors = np.zeros((2, size if rule.shrinks else 0, d))
         self.clocks, self.counts = np.zeros((size, st.CLOCK_SIZE)), np.zeros((size, st.COUNT_SIZE), dtype=np.int64)
@@ -274,12 +280,12 @@ class Tile:
         """Run all cells; a call of the kernel spends about `budget` multiply-adds."""
         rule, X = self.rule, self.rows.X
         explicit, stiff = _EXPLICIT[0], (_EXACT if rule.exact_curvature else _INEXACT)[0]
-        # At loose tolerances order 8 is wasted, unless a factorisation of order N^3 is what costs.
-        loose = self.method == "auto" and self.rtol >= 1e-5 and X.shape[0] <= 300
+        loose = self.method == "auto" and begins_stiff(self.rtol, X)
         shares = attempts_per_call(X, len(explicit[2]), False), attempts_per_call(X, len(stiff[2]), True)
         facts = np.array([METHODS.index(self.method), self.max_steps, *shares, loose, isinstance(rule, GradientFlow),
                           rule.shrinks, rule.settles, rule.coupled], dtype=np.int64)
-        options = np.array([np.inf if self.t_end is None else self.t_end, self.rtol, self.residual_tol])
+        options = np.array([np.inf if self.t_end is None else self.t_end, self.rtol, self.residual_tol,
+                            inexactness(rule, self.rtol), self.rows.squared_norm if keeps_gram(X) else 0.0])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
                    address(rule.curvature))
         arguments = (kernels, X, self.rows.y, 0.5 / self.problem.n_samples, self.rows.facts, options, facts,
