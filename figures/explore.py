@@ -330,7 +330,7 @@ def _scale_words(log_alpha: float) -> str:
 def _words(scene: Scene) -> str:
     if scene.status == "refused":
         return "refused: move a slider back"
-    parts = [scene.status if scene.success else f"{scene.status}: as far as it went"]
+    parts = [scene.status if scene.success else f"{scene.status}: so far"]
     if math.isfinite(scene.richness):
         parts.append(f"richness {scene.richness:.3f}")
     if math.isfinite(scene.mean_log_shift):

@@ -240,7 +240,7 @@ def test_moves_within_the_same_axes_draw_nothing_else(window, monkeypatch):
 def test_a_failed_run_and_a_refused_one_say_so_in_the_window(window, monkeypatch):
     monkeypatch.setattr(window.model, "max_steps", 5)
     window.update()
-    assert window.words.get_text().startswith("step limit: as far as it went")
+    assert window.words.get_text().startswith("step limit: so far")
     assert len(window.cross.get_xdata()) == 1 and re.fullmatch(r"max_steps = 5 used up at t = \S+ after \d steps",
                                                                window.detail.get_text())
     monkeypatch.setitem(RULES, "gr", dataclasses.replace(RULES["gr"], make=lambda gamma, epsilon: dln.SAM(-1.0)))
