@@ -51,6 +51,24 @@ def test_every_rule(problem, rule, settings):
     assert_same_as_flow(problem, rule, [0.0, -5.0, -8.5, -40.0], **{"max_steps": 400, **settings})
 
 
+@pytest.mark.parametrize("rule", [None, GR(0.05, 0.2)], ids=["plain", "GR"])
+def test_each_cell_may_have_its_own_final_time(problem, rule):
+    log_alphas, ends = [-1.0, -6.0, -20.0, -3.0], [2.0, 40.0, 300.0, 0.5]
+    tile = flow_tile(problem, rule, log_alphas, t_end=ends, rtol=1e-4)
+    for i, (log_alpha, end) in enumerate(zip(log_alphas, ends, strict=True)):
+        run = dln.flow(problem, rule, log_alpha=log_alpha, t_end=end, rtol=1e-4)
+        assert tile.times[i] == end and np.array_equal(tile.betas[i], run.beta) and tile.n_steps[i] == run.n_steps
+
+
+def test_a_bad_final_time_is_named(problem):
+    with pytest.raises(ValueError, match=r"t_end\[1\] must be above 0, got -1"):
+        flow_tile(problem, None, [-1.0, -2.0], t_end=[1.0, -1.0])
+    with pytest.raises(ValueError, match="log_alphas has 2 cells and another argument 3"):
+        flow_tile(problem, None, [-1.0, -2.0], t_end=[1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="t_end must be finite and above 0, got 0"):
+        flow_tile(problem, None, [-1.0, -2.0], t_end=0.0)
+
+
 def test_data_so_large_that_the_gram_matrix_is_kept():
     # Between cells it is forgotten: a second one must not begin with what the first one knew.
     problem = dln.sparse_regression(160, 240, 8, rng=0)

@@ -47,7 +47,7 @@ EXPLICIT, ROSENBROCK, PLATEAUS = range(3)  # methods
 ANY, ONLY_EXPLICIT, ONLY_ROSENBROCK = range(3)  # those that were asked for
 
 # What is the same for all cells: floats, and integers.
-T_END, TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, OPTIONS_SIZE = range(6)
+TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, OPTIONS_SIZE = range(5)
 (WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, IS_COUPLED, FACTS_SIZE) = range(10)
 # Where the loop is: the cell, whether its run has begun, its method, and whether coordinates may have been held.
 CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(5)
@@ -57,8 +57,8 @@ KERNELS = types.UniTuple(types.intp, 5)
 #: ``A, C, b, error, second error, gamma, order, filtered, memory``: the arguments of `advance`.
 TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,
                        types.boolean, types.float64))
-#: ``log_alphas, log_ratios, params`` of the cells: (C or 1, d or 1), (C or 1, d or 1), (C or 1, k).
-CELLS = types.UniTuple(DATA_MATRIX, 3)
+#: ``log_alphas, log_ratios, params, t_ends`` of the cells: (C or 1, d or 1), (C or 1, d or 1), (C or 1, k), (C or 1, 1).
+CELLS = types.UniTuple(DATA_MATRIX, 4)
 #: The state of one run: ``rows, work_d, params; z, f, r, error, settings, buffer; buffer_read; plateau, notes, peak;
 #: kept, known``.
 STATE = types.Tuple((MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, DATA_VECTOR, MATRIX, VECTOR,
@@ -69,7 +69,7 @@ ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
                     types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C")))
 REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
 
-_CELLS = namedtuple("_CELLS", "log_alphas log_ratios params")
+_CELLS = namedtuple("_CELLS", "log_alphas log_ratios params t_ends")
 _STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known")
 _ENDS = namedtuple("_ENDS", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
 
@@ -87,6 +87,7 @@ def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_give
     while cursor[CELL] < n_cells and spent < budget:
         i = cursor[CELL]
         count = ends.counts[i]
+        free = _t_end(cells, i) == np.inf
         if cursor[BEGUN] == 0:
             _begin(kernels[2], X, y, c, data, options, facts, cells, state, ends, cursor)
             spent += 10.0 * n * d + 1e4
@@ -94,7 +95,7 @@ def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_give
         while spent < budget:
             before = count[ACCEPTED] + count[REJECTED]
             left = facts[MAX_STEPS] - before
-            if left <= 0 or (options[T_END] == np.inf and starting.stalls(count)):
+            if left <= 0 or (free and starting.stalls(count)):
                 cursor[BEGUN] = 0
                 break
             attempts = min(left, facts[EXPLICIT_SHARE] if cursor[METHOD] == EXPLICIT else facts[STIFF_SHARE])
@@ -102,7 +103,8 @@ def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_give
             stages = explicit[0].shape[0] if cursor[METHOD] == EXPLICIT else stiff[0].shape[0] + n
             spent += (1.0 + count[ACCEPTED] + count[REJECTED] - before) * (4.0 * stages * n * d + 1e3)
             if reason == FOUND_STIFF or reason == FOUND_CALM:
-                _use(ROSENBROCK if reason == FOUND_STIFF else EXPLICIT, options, facts, state, cursor)
+                method = ROSENBROCK if reason == FOUND_STIFF else EXPLICIT
+                _use(method, free, options, facts, state, cursor)
                 if reason == FOUND_CALM:
                     state.settings[CALM_STRETCH] *= 2.0
             elif reason != RUNNING:
@@ -116,6 +118,11 @@ def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_give
 @njit()
 def _row(table, i):
     return i if table.shape[0] > 1 else 0
+
+
+@njit()
+def _t_end(cells, i):
+    return cells.t_ends[_row(cells.t_ends, i), 0]
 
 
 @njit()
@@ -140,7 +147,8 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     state.params[0] = cells.params[_row(cells.params, i)]
     ends.scales[i] = call_set_scales(set_scales, (X, y, c, data, options[TILE_RTOL], options[TILE_RESIDUAL_TOL],
                                                   rows[LOG_PRODUCT], rows[LOG_RATIO], settings, state.work_d, state.r))
-    free = options[T_END] == np.inf
+    t_end = _t_end(cells, i)
+    free = t_end == np.inf
     settings[RESIDUAL_SCALE] = ends.scales[i] if free and facts[SETTLES] != 0 else -1.0
     settings[STATIONARY_TOL] = 1e-6 if free else -1.0
     settings[COUPLED] = float(facts[IS_COUPLED])
@@ -149,23 +157,24 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     state.kept[:] = 0.0
     state.known[:] = 0.0
     settings[SWITCHING] = 1.0 if facts[WISH] == ANY and facts[LOOSE] == 0 else 0.0
-    clock[STOP] = options[T_END]
+    clock[STOP] = t_end
     cursor[BEGUN] = 1
     cursor[HELD] = 0
     if facts[WISH] == ANY and facts[PLAIN] != 0 and starting.sleeps(rows[LOG_PRODUCT], rows[LOG_RATIO], settings):
-        _use(PLATEAUS, options, facts, state, cursor)
+        _use(PLATEAUS, free, options, facts, state, cursor)
     else:
-        _use(ROSENBROCK if facts[WISH] == ONLY_ROSENBROCK or facts[LOOSE] != 0 else EXPLICIT, options, facts, state, cursor)
+        stiff = facts[WISH] == ONLY_ROSENBROCK or facts[LOOSE] != 0
+        _use(ROSENBROCK if stiff else EXPLICIT, free, options, facts, state, cursor)
 
 
 @njit()
-def _use(method, options, facts, state, cursor):
+def _use(method, free, options, facts, state, cursor):
     settings = state.settings
     cursor[METHOD] = method
     if method == PLATEAUS:
         cursor[HELD] = 1
         settings[ASLEEP] = min(settings[ASLEEP], settings[DORMANT])
-        if options[T_END] == np.inf:
+        if free:
             # Only the limit is asked for: errors on the way die out, and whatever the way, the limit is the same.
             settings[RTOL] = max(options[TILE_RTOL], LIMIT_TOL)
             settings[ASLEEP] = settings[DORMANT]

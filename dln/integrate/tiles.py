@@ -138,7 +138,9 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
         Logarithms of the initial scales.
     log_ratios : float, array_like (C,) or (C, d), optional
         Initial shapes ``log(u0/v0)``, by default 0.
-    t_end, rtol, residual_tol, method, max_steps
+    t_end : float or array_like (C,), optional
+        Final time, one for all cells or one for each.
+    rtol, residual_tol, method, max_steps
         As in `dln.flow`, the same for all cells.
     limits_only : bool
         Only the limits are wanted.  Those of gradient flow are solved for, each to a certificate; for `GradientRegularization`
@@ -214,20 +216,27 @@ class Tile:
         rules = [GradientFlow()] if rules is None else [rules] if isinstance(rules, Rule) else list(rules)
         rule = _checked_rules(rules)
         self.problem, self.rule, self.rules = problem, rule, rules
-        self.t_end, self.rtol, self.residual_tol, self.method, self.max_steps = checked_settings(
-            rule, t_end, rtol, residual_tol, method, max_steps)
+        common = t_end if np.ndim(t_end) == 0 else None
+        common, self.rtol, self.residual_tol, self.method, self.max_steps = checked_settings(
+            rule, common, rtol, residual_tol, method, max_steps)
+        self.to_the_end = t_end is None
+        self.t_ends = np.full((1, 1), np.inf) if t_end is None else _table("t_end", t_end if common is None else common, 1)
+        bad = np.flatnonzero(~(self.t_ends > 0.0))
+        if bad.size:
+            raise ValueError(f"t_end[{bad[0]}] must be above 0, got {self.t_ends[bad[0], 0]:g}")
         d = problem.n_features
         self.log_alphas = _table("log_alphas", log_alphas, d)
         self.log_ratios = _table("log_ratios", 0.0 if log_ratios is None else log_ratios, d)
         params = np.array([rule.parameters(d) for rule in rules])
-        sizes = {"log_alphas": len(self.log_alphas), "log_ratios": len(self.log_ratios), "rules": len(rules)}
+        sizes = {"log_alphas": len(self.log_alphas), "log_ratios": len(self.log_ratios), "rules": len(rules),
+                 "t_end": len(self.t_ends)}
         self.n_cells = size = max(sizes.values())
         for name, length in sizes.items():
             if length not in (1, size):
                 raise ValueError(f"{name} has {length} cells and another argument {size}: give one or one for each cell")
         self._check_tops()
         self.log_alphas, self.log_ratios = _shared(self.log_alphas), _shared(self.log_ratios)
-        self.cells = self.log_alphas, self.log_ratios, params
+        self.cells = self.log_alphas, self.log_ratios, params, self.t_ends
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
@@ -248,14 +257,18 @@ class Tile:
     def small_cells(self, below):
         """Return the cells, of those `below`, whose way to their limit `flow` follows loosely."""
         tops = (2.0 * self.log_alphas + np.abs(self.log_ratios)).max(axis=1)
-        below = min(below, small_below(self.problem, self.rule, self.rtol, self.t_end, None, self.method))
+        below = min(below, small_below(self.problem, self.rule, self.rtol, self._t_end(0), None, self.method))
         return np.flatnonzero(np.broadcast_to(tops < below, self.n_cells))
+
+    def _t_end(self, cell):
+        return None if self.to_the_end else float(self.t_ends[cell if len(self.t_ends) > 1 else 0, 0])
 
     def arguments(self, cell):
         """Return the arguments of an `Integration` of one cell."""
         rule, scale, ratio = (given[cell if len(given) > 1 else 0] for given in (self.rules, self.log_alphas, self.log_ratios))
         start = initialize(self.problem.n_features, log_alpha=_widened(scale), log_ratio=_widened(ratio))
-        return (self.problem, rule, start, self.t_end, np.empty(0), self.rtol, self.residual_tol, self.method, self.max_steps)
+        return (self.problem, rule, start, self._t_end(cell), np.empty(0), self.rtol, self.residual_tol, self.method,
+                self.max_steps)
 
     def part(self, cells, residual_tol=None, rtol=None):
         """Return a tile of some of the cells."""
@@ -263,7 +276,8 @@ class Tile:
                                  for given in (self.rules, self.log_alphas, self.log_ratios))
         size = len(cells)
         return Tile(self.problem, rules, np.broadcast_to(scales, (size, len(scales[0]))),
-                    np.broadcast_to(ratios, (size, len(ratios[0]))), t_end=self.t_end,
+                    np.broadcast_to(ratios, (size, len(ratios[0]))),
+                    t_end=self._t_end(0) if len(self.t_ends) == 1 else self.t_ends[cells, 0],
                     rtol=self.rtol if rtol is None else rtol,
                     residual_tol=self.residual_tol if residual_tol is None else residual_tol, method=self.method,
                     max_steps=self.max_steps)
@@ -284,8 +298,8 @@ class Tile:
         shares = attempts_per_call(X, len(explicit[2]), False), attempts_per_call(X, len(stiff[2]), True)
         facts = np.array([METHODS.index(self.method), self.max_steps, *shares, loose, isinstance(rule, GradientFlow),
                           rule.shrinks, rule.settles, rule.coupled], dtype=np.int64)
-        options = np.array([np.inf if self.t_end is None else self.t_end, self.rtol, self.residual_tol,
-                            inexactness(rule, self.rtol), self.rows.squared_norm if keeps_gram(X) else 0.0])
+        options = np.array([self.rtol, self.residual_tol, inexactness(rule, self.rtol),
+                            self.rows.squared_norm if keeps_gram(X) else 0.0])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
                    address(rule.curvature))
         arguments = (kernels, X, self.rows.y, 0.5 / self.problem.n_samples, self.rows.facts, options, facts,
@@ -324,7 +338,7 @@ class Tile:
             errors = np.maximum(errors, 2.0 * np.abs(self.shrinkage_errors).max(axis=1))
         if not self.rule.exact_curvature:
             return np.maximum(errors, self.rtol)
-        if self.t_end is not None:
+        if not self.to_the_end:
             errors = np.maximum(errors, np.where(self.ends[:, kernel.LAST_METHOD] == kernel.PLATEAUS, self.rtol, 0.0))
         held = np.where(self.ends[:, kernel.WAS_HELD] != 0, starting.HELD_BELOW * self.rtol, 0.0)
         return np.maximum(np.maximum(errors, _EPS * (1.0 + self.clocks[:, st.REACH])), held)
@@ -334,7 +348,7 @@ class Tile:
         reason = self.ends[:, kernel.REASON]
         late = np.array([entry_point(starting.stalls)(count) for count in self.counts[reason == st.RUNNING]], dtype=bool)
         words = np.full(self.n_cells, STATUSES.index(Status.STEP_LIMIT), dtype=np.int8)
-        words[reason == st.RUNNING] = np.where(late & (self.t_end is None), STATUSES.index(Status.HOVERING),
+        words[reason == st.RUNNING] = np.where(late & self.to_the_end, STATUSES.index(Status.HOVERING),
                                                STATUSES.index(Status.STEP_LIMIT))
         for code, status in ((st.CONVERGED, Status.CONVERGED), (st.STATIONARY, Status.STATIONARY),
                              (st.AT_STOP, Status.REACHED_T_END), (st.DIVERGED, Status.DIVERGED),

@@ -48,12 +48,13 @@ def main(arguments=None):
     parser.add_argument("--only", nargs="+", metavar="TEXT", default=[""], help="tasks whose name contains one of these")
     parser.add_argument("--exclude", nargs="+", metavar="TEXT", default=[], help="but none of these")
     parser.add_argument("--solvers", nargs="+", metavar="TEXT", default=[""], help="rivals whose name contains one of these")
+    parser.add_argument("--instances", type=int, default=5, help="at most so many problems per task (default 5)")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of timing (default 5, with --full 9)")
     parser.add_argument("--list", action="store_true", help="list the tasks")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for benchmarks.json and benchmarks.md")
     asked = parser.parse_args(arguments)
     rounds = asked.rounds or (9 if asked.full else 5)
-    every = [task for task in tasks.all_tasks(asked.full) if any(text in task.name for text in asked.only)
+    every = [task for task in tasks.all_tasks(asked.full, asked.instances) if any(text in task.name for text in asked.only)
              and not any(text in task.name for text in asked.exclude)]
     if asked.list:
         print(*(f"{task.name} ({task.family})" for task in every), sep="\n")

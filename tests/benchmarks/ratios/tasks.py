@@ -163,25 +163,28 @@ def minimizer(name, n, d, alpha, count, quick=True):
     return Task(name, "minimizer" if alpha else "l1", build, quick)
 
 
-def all_tasks(full):
-    """Return the tasks, in the order of the report; with ``full`` false a smaller choice, with fewer instances and cells."""
-    small = functools.partial(instances, 20, 100, 5)
+def all_tasks(full, most=5):
+    """Return the tasks, in the order of the report; with ``full`` false a smaller choice, with fewer instances and cells.
+
+    At most `most` instances each.
+    """
+    small = functools.partial(instances, 20, 100, most)
     tasks = [single(f"{kind} {alpha:.0e}", kind, alpha, small, quick=alpha > 1e-7 and kind != "1-SAM")
              for kind in ("plain", "GR", "SAM", "1-SAM") for alpha in (1e-1, 1e-3, 1e-6, 1e-8)]
     for title, options in (("correlated", {"correlation": 0.9}), ("noisy", {"noise": 0.1})):
-        hard = functools.partial(instances, 20, 100, 5, **options)
+        hard = functools.partial(instances, 20, 100, most, **options)
         tasks += [single(f"{kind} 1e-03, {title}", kind, 1e-3, hard, quick=False) for kind in ("plain", "GR")]
-    count, grids = (1024, 5) if full else (16, 1)
+    count, grids = (1024, most) if full else (16, 1)
     for limit in (False, True):
         for kind in ("plain", "GR"):
             def build(kind=kind, limit=limit):
                 return [flow_case(problem, kind, grid(kind, count), limit=limit) for problem in instances(20, 100, grids)]
 
             tasks.append(Task(f"sweep {kind}, {'limits' if limit else 'trajectories'}", "limit" if limit else "sweep", build))
-    tasks += [minimizer("minimiser N = 20", 20, 100, 1e-2, 5),
-              minimizer("minimiser N = 200", 200, 2000, 1e-2, 5 if full else 1),
-              minimizer("l1 N = 200", 200, 2000, 0.0, 5 if full else 2)]
-    medium, large = functools.partial(instances, 200, 2000, 5), functools.partial(instances, 1000, 10_000, 2)
+    tasks += [minimizer("minimiser N = 20", 20, 100, 1e-2, most),
+              minimizer("minimiser N = 200", 200, 2000, 1e-2, most if full else 1),
+              minimizer("l1 N = 200", 200, 2000, 0.0, most if full else min(2, most))]
+    medium, large = functools.partial(instances, 200, 2000, most), functools.partial(instances, 1000, 10_000, min(2, most))
     for kind in ("plain", "GR"):
         tasks += [single(f"{kind} {alpha:.0e}, N = 200", kind, alpha, medium, False, 1e-11) for alpha in (1e-1, 1e-3)]
         tasks += [single(f"{kind} {alpha:.0e}, N = 1000", kind, alpha, large, False, 1e-9) for alpha in (1e-1, 1e-3)]
