@@ -229,7 +229,7 @@ class Integration:
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
         return isinstance(self.rule, GradientFlow) and entry_point(starting.sleeps)(
-            self.log_product, self.log_ratio, self.settings)
+            self.log_product, self.log_ratio, self.settings, self.t_end is None and not self.saved.size)
 
     def _cross_plateaus(self):
         n, d = self.X.shape

@@ -25,6 +25,7 @@ COORDINATE_SCALE, LARGEST_COLUMN, TARGET_NORM = range(3)
 
 HELD_BELOW = 1e-2  # coordinates below this times rtol, relative to the data's scale, may be held during a stiff step
 _UNFORGOTTEN = 3e-5  # largest tolerance of a step where weights do not grow; otherwise times their growth squared
+_FAR = 80.0  # in log u^2: for alpha = 1e-22 instead of 1e-4; measured, as late as ordinary steps are the faster ones
 LARGEST_TOP = 600.0  # of log u0^2 and log v0^2
 START_ROWS = 2  # of the work of `set_scales`
 
@@ -67,10 +68,13 @@ def set_scales(X, y, c, facts, rtol, residual_tol, log_product, log_ratio, setti
     return scale
 
 
-@njit(types.boolean(VECTOR, VECTOR, VECTOR))
-def sleeps(log_product, log_ratio, settings):
-    """Whether every weight starts so small that a gradient flow will go from plateau to plateau."""
-    level = min(settings[ASLEEP], settings[DORMANT])
+@njit(types.boolean(VECTOR, VECTOR, VECTOR, types.boolean))
+def sleeps(log_product, log_ratio, settings, to_limit):
+    """Whether every weight starts so small that a gradient flow should go from plateau to plateau.
+
+    If not only the limit is wanted, transitions have to be followed closely, and that pays at smaller scales only.
+    """
+    level = min(settings[ASLEEP], settings[DORMANT]) - (0.0 if to_limit else _FAR)
     for j in range(log_product.shape[0]):
         if not log_product[j] + abs(log_ratio[j]) < level:
             return False

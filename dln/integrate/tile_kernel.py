@@ -160,7 +160,8 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     clock[STOP] = t_end
     cursor[BEGUN] = 1
     cursor[HELD] = 0
-    if facts[WISH] == ANY and facts[PLAIN] != 0 and starting.sleeps(rows[LOG_PRODUCT], rows[LOG_RATIO], settings):
+    if facts[WISH] == ANY and facts[PLAIN] != 0 and starting.sleeps(
+            rows[LOG_PRODUCT], rows[LOG_RATIO], settings, free):
         _use(PLATEAUS, free, options, facts, state, cursor)
     else:
         stiff = facts[WISH] == ONLY_ROSENBROCK or facts[LOOSE] != 0
