@@ -224,7 +224,7 @@ class Integration:
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
         if self.way != self.rtol:
             self.settings[stepping.RTOL] = self.way
-        self.settings[stepping.COUPLED] = float(self.rule.coupled)
+        self.settings[stepping.COUPLED] = float(self.rule.coupled(self.c * self.rows.largest_product))
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""

@@ -78,6 +78,11 @@ class RowSpace:
         return float(np.linalg.norm(self.y))
 
     @cached_property
+    def largest_product(self) -> float:
+        """The largest entry of ``|X^T y|``."""
+        return float(np.abs(self.y @ self.X).max(initial=0.0))
+
+    @cached_property
     def facts(self) -> Array:
         """What the integrators must know of the data: (`coordinate_scale`, `largest_column`, `target_norm`)."""
         return np.array([self.coordinate_scale, self.largest_column, self.target_norm])

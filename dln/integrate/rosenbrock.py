@@ -2,10 +2,10 @@
 
 The Jacobian of nu' is close to ``-S (K + kappa K^2)`` in nu, with ``K = (2/N) X diag(u^2+v^2) X^T`` (see
 `dln.rules.base`), and to ``-4 c S (I + kappa K) X diag(beta)`` in Q: as Q drifts, active weights must follow.  That of Q' is
-taken as 0, so Q is found first.  Where q is quadratic in the residual, Q drifts only while nu moves faster, and that part of
-the Jacobian is left out: it saves 3 percent of the steps at most, and costs a tenth of each.  (With weight decay, which goes
-on for ever, there would be up to 150 times as many steps.)  With gradient flow the Jacobian is exact and Rodas5P applies;
-otherwise the W-method keeps its order.
+taken as 0, so Q is found first.  Where q is quadratic in the residual and not too strong (`Rule.coupled`), Q drifts only
+while nu moves faster, and that part of the Jacobian is left out: it saves a few percent of the steps, and costs a tenth of
+each.  (With strong penalties there would be 2.6 times, with weight decay, which goes on for ever, 150 times as many steps.)
+With gradient flow the Jacobian is exact and Rodas5P applies; otherwise the W-method keeps its order.
 """
 
 import math

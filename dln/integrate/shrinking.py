@@ -52,7 +52,7 @@ from .state import (
     evaluate,
     fix_scale,
 )
-from .stepping import ASLEEP, COUPLING, DORMANT, LANDING, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
+from .stepping import ASLEEP, COUPLED, COUPLING, DORMANT, LANDING, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
 from .stretch import add_up, carry, drifts, gather, largest, settle_up, spread
 
 AT_REST, MOVED, STEEPNESS, REFUSED, NOTES_SIZE = range(5)
@@ -211,7 +211,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         scaled, _ = rosenbrock_attempt(
             rule, curvature, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
-            False, z_new, f_new, r_new, local, K, M, W, panel, diagonal, no_weights, 0.0, 0.0, row_scale,
+            settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, no_weights, 0.0, 0.0, row_scale,
             part_work, trace)
         count[RHS] += stages
         count[FACTORIZATIONS] += 1

@@ -48,7 +48,7 @@ ANY, ONLY_EXPLICIT, ONLY_ROSENBROCK = range(3)  # those that were asked for
 
 # What is the same for all cells: floats, and integers.
 TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, OPTIONS_SIZE = range(5)
-(WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, IS_COUPLED, FACTS_SIZE) = range(10)
+(WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, FACTS_SIZE) = range(9)
 # Where the loop is: the cell, whether its run has begun, its method, and whether coordinates may have been held.
 CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(5)
 
@@ -57,8 +57,8 @@ KERNELS = types.UniTuple(types.intp, 5)
 #: ``A, C, b, error, second error, gamma, order, filtered, memory``: the arguments of `advance`.
 TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,
                        types.boolean, types.float64))
-#: ``log_alphas, log_ratios, params, t_ends`` of the cells: (C or 1, d or 1), (C or 1, d or 1), (C or 1, k), (C or 1, 1).
-CELLS = types.UniTuple(DATA_MATRIX, 4)
+#: ``log_alphas, log_ratios, params, t_ends, coupled`` of the cells: (C or 1, d or 1), twice, (C or 1, k), (C or 1, 1), twice.
+CELLS = types.UniTuple(DATA_MATRIX, 5)
 #: The state of one run: ``rows, work_d, params; z, f, r, error, settings, buffer; buffer_read; plateau, notes, peak;
 #: kept, known``.
 STATE = types.Tuple((MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, DATA_VECTOR, MATRIX, VECTOR,
@@ -69,7 +69,7 @@ ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
                     types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C")))
 REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
 
-_CELLS = namedtuple("_CELLS", "log_alphas log_ratios params t_ends")
+_CELLS = namedtuple("_CELLS", "log_alphas log_ratios params t_ends coupled")
 _STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known")
 _ENDS = namedtuple("_ENDS", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
 
@@ -151,7 +151,7 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     free = t_end == np.inf
     settings[RESIDUAL_SCALE] = ends.scales[i] if free and facts[SETTLES] != 0 else -1.0
     settings[STATIONARY_TOL] = 1e-6 if free else -1.0
-    settings[COUPLED] = float(facts[IS_COUPLED])
+    settings[COUPLED] = cells.coupled[_row(cells.coupled, i), 0]
     settings[SHARE] = options[TILE_SHARE]
     settings[SQUARED_NORM] = options[TILE_SQUARED_NORM]
     state.kept[:] = 0.0

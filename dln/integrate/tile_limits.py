@@ -74,7 +74,7 @@ def _ways(tile, strengths):
     ways = np.full(tile.n_cells, tile.rtol)
     if tile.method != "auto" or _too_large(tile):
         return ways
-    steepest = float(np.abs(tile.rows.y @ tile.rows.X).max(initial=0.0)) * 0.5 / tile.problem.n_samples
+    steepest = tile.rows.largest_product * 0.5 / tile.problem.n_samples
     tops = np.broadcast_to((2.0 * tile.log_alphas + np.abs(tile.log_ratios)).max(axis=1), tile.n_cells)
     with np.errstate(divide="ignore"):
         loose = np.minimum(_LOOSEST, np.broadcast_to(tile.rtol / (strengths * steepest), tile.n_cells))

@@ -236,8 +236,10 @@ class Tile:
                 raise ValueError(f"{name} has {length} cells and another argument {size}: give one or one for each cell")
         self._check_tops()
         self.log_alphas, self.log_ratios = _shared(self.log_alphas), _shared(self.log_ratios)
-        self.cells = self.log_alphas, self.log_ratios, params, self.t_ends
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
+        steepest = 0.5 / problem.n_samples * self.rows.largest_product
+        coupled = np.array([[float(rule.coupled(steepest))] for rule in rules])
+        self.cells = self.log_alphas, self.log_ratios, params, self.t_ends, coupled
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
         keeps = keeps_gram(self.rows.X)
@@ -297,7 +299,7 @@ class Tile:
         loose = self.method == "auto" and begins_stiff(self.rtol, X)
         shares = attempts_per_call(X, len(explicit[2]), False), attempts_per_call(X, len(stiff[2]), True)
         facts = np.array([METHODS.index(self.method), self.max_steps, *shares, loose, isinstance(rule, GradientFlow),
-                          rule.shrinks, rule.settles, rule.coupled], dtype=np.int64)
+                          rule.shrinks, rule.settles], dtype=np.int64)
         options = np.array([self.rtol, self.residual_tol, inexactness(rule, self.rtol),
                             self.rows.squared_norm if keeps_gram(X) else 0.0])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
@@ -370,8 +372,7 @@ def _checked_rules(rules):
             raise TypeError(f"rules[{k}] must be a training rule such as dln.GradientFlow(), got {rule!r}")
         if not tile_covers(rule):
             raise ValueError(f"rules[{k}] = {rule!r} is not covered by a tile: run it with dln.flow")
-        if type(rule) is not type(first) or rule.kernel is not first.kernel or (
-                rule.settles, rule.coupled) != (first.settles, first.coupled):
+        if type(rule) is not type(first) or rule.kernel is not first.kernel or rule.settles != first.settles:
             raise ValueError(f"rules[{k}] = {rule!r} is of another kind than rules[0] = {first!r}: give each kind its own tile")
     return first
 

@@ -58,6 +58,9 @@ def plain_deep_curvature(X, c, depth, powers, r, params, row_scale, work_d):
     return 0.0
 
 
+_DRIFTS = 1.0  # measured: up to 3 times that, the part of Q in the Jacobian saves at most a tenth of the steps
+
+
 class Rule(ABC):
     """A training rule: its pair (p, q) as a compiled kernel, and the facts that the integrators need.
 
@@ -111,10 +114,12 @@ class Rule(ABC):
         """See the class; None unless a rule says otherwise."""
         return None
 
-    @property
-    def coupled(self):
-        """Whether Q drifts while the residual is small, so that nu has to follow it: not if q is quadratic in the residual."""
-        return self.shrinks and self.dormant_pair is None
+    def coupled(self, steepest):
+        """Whether Q drifts as fast as nu, or faster, so that nu has to follow it.
+
+        Not if q is quadratic in the residual, and its strength times `steepest`, the largest entry of ``X^T y/(2N)``, small.
+        """
+        return self.shrinks and (self.dormant_pair is None or self.dormant_pair[0] * steepest > _DRIFTS)
 
     @property
     def breakpoints(self):

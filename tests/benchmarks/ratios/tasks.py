@@ -15,7 +15,7 @@ from . import fields
 GOAL = 1e-6
 GAMMA, EPSILON, RADIUS = 0.02, 0.1, 0.05
 END_LOSS = 1e-12
-LIMIT_LOSS = 1e-14  # where the limit is what counts: here beta(t) is within a few 1e-7 of it
+LIMIT_LOSS = 1e-16  # where the limit is what counts: here beta(t) is within a few 1e-7 of it
 
 
 @dataclass(frozen=True)
