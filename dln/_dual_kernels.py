@@ -5,8 +5,9 @@ import math
 import numpy as np
 from numba import types
 
+from ._exponentials import LOWEST_EXPONENT, exp_expm1
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from ._linalg import LOWEST_EXPONENT, cholesky, cholesky_solve, exp_expm1, gram, residual
+from ._linalg import cholesky, cholesky_solve, gram, residual
 
 _OVERFLOW = 600.0  # logarithm of the largest u^2 + v^2 that is worked with
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import types
 
+from ._exponentials import LOWEST_EXPONENT, expm1_halves, power_of_two, reduce_exponent
 from ._jit import DATA_VECTOR, VECTOR, njit
-from ._linalg import LOWEST_EXPONENT, expm1_halves, power_of_two, reduce_exponent
 
 _LARGEST_EXPONENT = 709.0
 

@@ -8,23 +8,25 @@ from scipy.linalg import solve_triangular
 import dln
 from dln import _linalg
 from dln._aligned import aligned_zeros
-from dln._linalg import (
+from dln._exponentials import exp_expm1
+from dln._inverse_factor import (
     FACTOR_ROOM,
     INVERT_FROM,
     INVERT_UP_TO,
-    cholesky,
-    cholesky_solve,
-    exp_expm1,
     factorize,
-    gram,
     inverse_shape,
     invert_factor,
+    solve_factorized,
+    solve_with_inverse,
+)
+from dln._linalg import (
+    cholesky,
+    cholesky_solve,
+    gram,
     matvec,
     norm,
     residual,
     rmatvec,
-    solve_factorized,
-    solve_with_inverse,
     symmetric_square_into,
     upper_matvec,
 )

@@ -10,8 +10,9 @@ The stiff part of the Jacobian is ``-B S (I + kappa K) C`` with ``B = D [diag(u^
 
 import math
 
+from .._exponentials import exp_expm1
 from .._jit import njit
-from .._linalg import exp_expm1, matvec, norm, rmatvec
+from .._linalg import matvec, norm, rmatvec
 from ..rules.base import BETA, UD, UK, VD, VK, call_deep_rule
 from .state import CLOCK_SIZE, COUNT_SIZE
 

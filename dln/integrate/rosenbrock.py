@@ -13,9 +13,10 @@ import math
 import numpy as np
 from numba import types
 
+from .._inverse_factor import factorize, solve_factorized
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._large import forget_gram, mirror, update_gram
-from .._linalg import add_square_of_upper, copy, factorize, gram, matvec, solve_factorized, upper_matvec
+from .._linalg import add_square_of_upper, copy, gram, matvec, upper_matvec
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 

@@ -19,8 +19,9 @@ import math
 import numpy as np
 from numba import types
 
+from .._inverse_factor import FACTOR_ROOM, INVERT_UP_TO, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import FACTOR_ROOM, INVERT_UP_TO, inverse_shape, norm, rmatvec
+from .._linalg import norm, rmatvec
 from .reduced import FEWER, MORE, SAME, back_substitute, basis_of, choose, extended, forward_substitute, room, split
 from .rest import NOTHING, STARTLED, mirror, relaxation
 from .rosenbrock import rosenbrock_attempt

@@ -5,8 +5,9 @@ import math
 import numpy as np
 from numba import types
 
+from .._inverse_factor import FACTOR_ROOM, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import FACTOR_ROOM, copy, copy_rows, inverse_shape, norm, rmatvec
+from .._linalg import copy, copy_rows, norm, rmatvec
 from .explicit import explicit_attempt
 from .rosenbrock import contract, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from .._inverse_factor import solve_factorized
 from .._jit import njit
-from .._linalg import norm, rmatvec, solve_factorized
+from .._linalg import norm, rmatvec
 from .reduced import split
 from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, SCALE, SIZE, WORK
 
