@@ -124,7 +124,7 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
     the `Journal`, `tally` counts jumps and repeated transitions; all are 0 to begin with.
     """
     n, d = X.shape
-    fix_scale(rows, False)
+    fix_scale(rows, False)  # before the rows are copied: the copy has to know it, too
     here = System(X, y, rows)
     trial = System(X, y, rows.copy())
     journal = Journal(plateau, notes, peak)

@@ -113,7 +113,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     row_scale = np.ones(n)
     work_n = np.empty((2, n))
     no_trace = np.empty((0, n))
-    fix_scale(rows, total > n)
+    fix_scale(rows, total > n)  # before the rows are copied: the copy has to know it, too
     here = System(X, y, rows)
     trial = System(X, y, rows.copy())
     awake = trial
