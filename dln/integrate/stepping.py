@@ -361,7 +361,7 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
             return STATIONARY
     if clock[H_CONTROL] <= 0.0:
         if stiff_method:
-            first = settings[KERNEL_RATIO] * _FIRST_MOVE * (10.0 * settings[RTOL]) ** (1.0 / order)
+            first = _FIRST_MOVE * (10.0 * settings[RTOL]) ** (1.0 / order)
             first = max(first, settings[DORMANT] - math.log(1e-8) + math.log(_UNNOTICED * settings[RTOL]) - largest_top)
         else:
             first = _FIRST_EXPLICIT_MOVE
