@@ -59,7 +59,8 @@ from .state import (
  KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SHARE, SQUARED_NORM, SETTINGS_SIZE) = range(16)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
-# While all weights are small beta is 0 and every rate a constant: up to a part of rtol of the data's scale, a stiff step is exact.
+# While all weights are small beta is 0 and every rate a constant: a stiff step is exact, up to a part of rtol times the scale
+# of the data.
 _FIRST_MOVE = 0.8
 _FIRST_EXPLICIT_MOVE = 0.01
 _UNNOTICED = math.exp(-1.0)

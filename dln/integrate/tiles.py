@@ -17,11 +17,11 @@ from ..flow import (
     METHODS,
     attempts_per_call,
     begins_stiff,
-    rosenbrock_method,
     checked_settings,
     inexactness,
     largest_error,
     room_for_awake,
+    rosenbrock_method,
 )
 from ..network import initialize
 from ..problem import Problem, RowSpace
