@@ -1,11 +1,13 @@
 """Limits of tiles without trajectories: solved for, or closed from where a flow has come close."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.linalg import solve_continuous_lyapunov
 
 import dln
-from dln.integrate import dual_limits, tile_limits, tile_lines
+from dln.integrate import dual_limits, dual_path, tile_limits, tile_lines
 from dln.integrate.tiles import Tile, flow_tile
 
 GR, SAM = dln.GradientRegularization, dln.SAM
@@ -275,3 +277,20 @@ def test_bad_arguments(problem):
         flow_tile(problem, limits_only=True, t_end=1.0)
     with pytest.raises(ValueError, match="limit_tol must be finite and above 0, got 0"):
         flow_tile(problem, limits_only=True, limit_tol=0.0)
+
+
+@pytest.mark.parametrize(("log_alpha", "spread"), [(-1.0, "small"), (-8.0, "small"), (-20.0, "large"), (-300.0, "large")])
+def test_tangents_of_the_way_by_both_methods(log_alpha, spread):
+    """Reference: central differences of duals at neighbouring scales, by the minimiser (another code)."""
+    problem = dln.sparse_regression(8, 30, 3, rng=4, noise=0.3)
+    path, place, work = dual_path.room(problem.X, problem.y)
+    path.scale[0] = np.linalg.norm(problem.y)
+    path.log_alpha[:] = log_alpha
+    residual, _, _ = dual_path.follow(path, place, work, 1e-12, 0.5 * math.log(problem.row_space.coordinate_scale))
+    path.speed[:] = 1.0
+    assert residual <= 1e-12
+    assert (np.ptp(place.log_sizes) < dual_path._SPREAD) == (spread == "small")
+    assert dual_path._tangent(path, place, work)
+    step = 1e-3
+    up, down = (dln.minimize_potential(problem, log_alpha=log_alpha + sign * step).dual for sign in (1.0, -1.0))
+    np.testing.assert_allclose(work.tangent, (up - down) / (2.0 * step), rtol=1e-4, atol=1e-6 * np.abs(work.tangent).max())
