@@ -8,6 +8,7 @@ from numba import types
 
 from ._jit import DATA_MATRIX, MATRIX, REDUCTION, VECTOR, njit
 from ._linalg import cholesky, cholesky_solve
+from ._simd import WIDTH, load, load_at, load_some, splat, store, store_at, store_some, totals
 
 #: Sizes for which the inverse of the factor is worth its price; see `invert_factor`.
 INVERT_FROM, INVERT_UP_TO = 8, 64
@@ -40,7 +41,7 @@ def solve_factorized(M, W, b):
         cholesky_solve(M, b)
 
 
-@njit(types.boolean(DATA_MATRIX, MATRIX, VECTOR), fastmath=REDUCTION)
+@njit(types.boolean(DATA_MATRIX, MATRIX, VECTOR), fastmath=REDUCTION, allocates=False)
 def invert_factor(M, W, panel):
     """Invert the factor of ``M = L D L^T``, of which the lower triangle is read; False as `cholesky`.
 
@@ -121,32 +122,33 @@ def invert_factor(M, W, panel):
     return True
 
 
-@njit(types.void(MATRIX, VECTOR), fastmath=REDUCTION)
+@njit(types.void(MATRIX, VECTOR), allocates=False)
 def solve_with_inverse(W, b):
     """Solve M x = b in place, ``x = W^T D^-1 W b``; W as `invert_factor` leaves it."""
     n, m = b.shape[0], W.shape[1]
-    inverse_pivots, given, x = W[m], W[m + 1], W[m + 2]
-    for i in range(n):
-        given[i] = b[i]
-    for i in range(n, m):
-        given[i] = 0.0
-    for i in range(m):
-        x[i] = 0.0
+    pivots, given, scaled = m, m + 1, m + 2  # rows of W
+    for j in range(0, n - 3, WIDTH):
+        store_at(load(b, j), W, given, j)
+    if n < m:
+        store_at(load_some(b, m - WIDTH, n - m + WIDTH), W, given, m - WIDTH)
     for i in range(0, m, 4):
-        s0 = 0.0
-        s1 = 0.0
-        s2 = 0.0
-        s3 = 0.0
-        for j in range(i + 4):
-            s0 += W[i, j] * given[j]
-            s1 += W[i + 1, j] * given[j]
-            s2 += W[i + 2, j] * given[j]
-            s3 += W[i + 3, j] * given[j]
-        s0 *= inverse_pivots[i]
-        s1 *= inverse_pivots[i + 1]
-        s2 *= inverse_pivots[i + 2]
-        s3 *= inverse_pivots[i + 3]
-        for j in range(i + 4):
-            x[j] += (s0 * W[i, j] + s1 * W[i + 1, j]) + (s2 * W[i + 2, j] + s3 * W[i + 3, j])
-    for i in range(n):
-        b[i] = x[i]
+        s0 = s1 = s2 = s3 = splat(0.0)
+        for j in range(0, i + 4, WIDTH):
+            x = load_at(W, given, j)
+            s0 = s0 + x * load_at(W, i, j)
+            s1 = s1 + x * load_at(W, i + 1, j)
+            s2 = s2 + x * load_at(W, i + 2, j)
+            s3 = s3 + x * load_at(W, i + 3, j)
+        store_at(load_at(W, pivots, i) * totals(s0, s1, s2, s3), W, scaled, i)
+    for j in range(0, m, WIDTH):
+        s0 = s1 = s2 = s3 = splat(0.0)
+        for i in range(j, m, 4):
+            s0 = s0 + splat(W[scaled, i]) * load_at(W, i, j)
+            s1 = s1 + splat(W[scaled, i + 1]) * load_at(W, i + 1, j)
+            s2 = s2 + splat(W[scaled, i + 2]) * load_at(W, i + 2, j)
+            s3 = s3 + splat(W[scaled, i + 3]) * load_at(W, i + 3, j)
+        x = (s0 + s1) + (s2 + s3)
+        if j + WIDTH <= n:
+            store(x, b, j)
+        else:
+            store_some(x, b, j, n - j)

@@ -9,6 +9,18 @@ import numpy as np
 from numba import types
 
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, njit
+from ._simd import (
+    WIDTH,
+    load,
+    load_at,
+    load_some,
+    load_some_at,
+    splat,
+    store,
+    store_some,
+    total,
+    totals,
+)
 
 #: Multiply-adds above which BLAS (threaded, cache-blocked) beats the register-blocked loop.
 _BLAS_FROM = 4_000_000
@@ -20,91 +32,225 @@ _LAPACK_FROM = 300  # rows above which LAPACK's blocked Cholesky factorisation b
 _potrf = Blas("dpotrf", 5, "lapack")
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), fastmath=REDUCTION)
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
 def residual(X, b, y, out):
-    """out = X b - y, four rows at a time."""
+    """out = X b - y, eight rows at a time."""
     rows, columns = X.shape
-    whole = rows - rows % 4
-    for i in range(0, whole, 4):
-        s0 = 0.0
-        s1 = 0.0
-        s2 = 0.0
-        s3 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-            s1 += X[i + 1, j] * b[j]
-            s2 += X[i + 2, j] * b[j]
-            s3 += X[i + 3, j] * b[j]
-        out[i] = s0 - y[i]
-        out[i + 1] = s1 - y[i + 1]
-        out[i + 2] = s2 - y[i + 2]
-        out[i + 3] = s3 - y[i + 3]
-    for i in range(whole, rows):
-        s0 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-        out[i] = s0 - y[i]
+    for i in range(0, rows - 7, 8):
+        first, second = _eight_sums(X, b, i)
+        store(first - load(y, i), out, i)
+        store(second - load(y, i + 4), out, i + 4)
+    i = rows - rows % 8
+    if i + 4 <= rows:
+        store(_four_sums(X, b, i) - load(y, i), out, i)
+        i += 4
+    while i < rows:
+        out[i] = _one_sum(X, b, i) - y[i]
+        i += 1
+    for j in range(columns - columns % WIDTH, columns):
+        for i in range(rows):
+            out[i] += X[i, j] * b[j]
 
 
-@njit(_PRODUCT, fastmath=REDUCTION)
+@njit(_PRODUCT, allocates=False)
 def matvec(X, b, out):
-    """out = X b, four rows at a time."""
+    """out = X b, eight rows at a time."""
     rows, columns = X.shape
-    whole = rows - rows % 4
-    for i in range(0, whole, 4):
-        s0 = 0.0
-        s1 = 0.0
-        s2 = 0.0
-        s3 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-            s1 += X[i + 1, j] * b[j]
-            s2 += X[i + 2, j] * b[j]
-            s3 += X[i + 3, j] * b[j]
-        out[i] = s0
-        out[i + 1] = s1
-        out[i + 2] = s2
-        out[i + 3] = s3
-    for i in range(whole, rows):
-        s0 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-        out[i] = s0
+    for i in range(0, rows - 7, 8):
+        first, second = _eight_sums(X, b, i)
+        store(first, out, i)
+        store(second, out, i + 4)
+    i = rows - rows % 8
+    if i + 4 <= rows:
+        store(_four_sums(X, b, i), out, i)
+        i += 4
+    while i < rows:
+        out[i] = _one_sum(X, b, i)
+        i += 1
+    for j in range(columns - columns % WIDTH, columns):
+        for i in range(rows):
+            out[i] += X[i, j] * b[j]
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), fastmath=REDUCTION)
+# The sums of whole fours of columns: eight sums at a time, since a sum waits four cycles for the one before it.
+
+
+@njit()
+def _eight_sums(X, b, i):
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
+    for j in range(0, X.shape[1] - 3, WIDTH):
+        x = load(b, j)
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i + 1, j)
+        s2 = s2 + x * load_at(X, i + 2, j)
+        s3 = s3 + x * load_at(X, i + 3, j)
+        s4 = s4 + x * load_at(X, i + 4, j)
+        s5 = s5 + x * load_at(X, i + 5, j)
+        s6 = s6 + x * load_at(X, i + 6, j)
+        s7 = s7 + x * load_at(X, i + 7, j)
+    return totals(s0, s1, s2, s3), totals(s4, s5, s6, s7)
+
+
+@njit()
+def _four_sums(X, b, i):
+    columns = X.shape[1]
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
+    for j in range(0, columns - 7, 8):
+        x = load(b, j)
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i + 1, j)
+        s2 = s2 + x * load_at(X, i + 2, j)
+        s3 = s3 + x * load_at(X, i + 3, j)
+        x = load(b, j + 4)
+        s4 = s4 + x * load_at(X, i, j + 4)
+        s5 = s5 + x * load_at(X, i + 1, j + 4)
+        s6 = s6 + x * load_at(X, i + 2, j + 4)
+        s7 = s7 + x * load_at(X, i + 3, j + 4)
+    if columns % 8 >= 4:
+        j = columns - columns % 8
+        x = load(b, j)
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i + 1, j)
+        s2 = s2 + x * load_at(X, i + 2, j)
+        s3 = s3 + x * load_at(X, i + 3, j)
+    return totals(s0 + s4, s1 + s5, s2 + s6, s3 + s7)
+
+
+@njit()
+def _one_sum(X, b, i):
+    s = splat(0.0)
+    for j in range(0, X.shape[1] - 3, WIDTH):
+        s = s + load(b, j) * load_at(X, i, j)
+    return total(s)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), allocates=False)
 def rmatvec(X, a, scale, out):
-    """out = scale * X^T a, four rows at a time so that `out` is written rarely."""
-    rows, columns = X.shape
-    whole = rows - rows % 4
-    if whole == 0:
-        for j in range(columns):
-            out[j] = 0.0
-    for i in range(0, whole, 4):
-        a0 = scale * a[i]
-        a1 = scale * a[i + 1]
-        a2 = scale * a[i + 2]
-        a3 = scale * a[i + 3]
-        if i == 0:
-            for j in range(columns):
-                out[j] = (a0 * X[0, j] + a1 * X[1, j]) + (a2 * X[2, j] + a3 * X[3, j])
-        else:
-            for j in range(columns):
-                out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
-    for i in range(whole, rows):
-        a0 = scale * a[i]
-        for j in range(columns):
-            out[j] += a0 * X[i, j]
+    """out = scale * X^T a, columns by columns: sums stay in registers."""
+    columns = X.shape[1]
+    factor = splat(scale)
+    wide = columns - columns % 32
+    for j in range(0, wide, 32):
+        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_32(X, a, j)
+        store(factor * s0, out, j)
+        store(factor * s1, out, j + 4)
+        store(factor * s2, out, j + 8)
+        store(factor * s3, out, j + 12)
+        store(factor * s4, out, j + 16)
+        store(factor * s5, out, j + 20)
+        store(factor * s6, out, j + 24)
+        store(factor * s7, out, j + 28)
+    for j in range(wide, columns - 7, 8):
+        s0, s1 = _sums_of_8(X, a, j)
+        store(factor * s0, out, j)
+        store(factor * s1, out, j + 4)
+    j = columns - columns % 8
+    if j + 4 <= columns:
+        store(factor * _sums_of_4(X, a, j), out, j)
+        j += 4
+    if j < columns:
+        store_some(factor * _sums_of_some(X, a, j), out, j, columns - j)
 
 
-@njit(types.void(DATA_VECTOR, VECTOR))
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, VECTOR), allocates=False)
+def add_rmatvec(X, a, scale, start, out):
+    """out = start + scale * X^T a."""
+    columns = X.shape[1]
+    factor = splat(scale)
+    wide = columns - columns % 32
+    for j in range(0, wide, 32):
+        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_32(X, a, j)
+        store(load(start, j) + factor * s0, out, j)
+        store(load(start, j + 4) + factor * s1, out, j + 4)
+        store(load(start, j + 8) + factor * s2, out, j + 8)
+        store(load(start, j + 12) + factor * s3, out, j + 12)
+        store(load(start, j + 16) + factor * s4, out, j + 16)
+        store(load(start, j + 20) + factor * s5, out, j + 20)
+        store(load(start, j + 24) + factor * s6, out, j + 24)
+        store(load(start, j + 28) + factor * s7, out, j + 28)
+    for j in range(wide, columns - 7, 8):
+        s0, s1 = _sums_of_8(X, a, j)
+        store(load(start, j) + factor * s0, out, j)
+        store(load(start, j + 4) + factor * s1, out, j + 4)
+    j = columns - columns % 8
+    if j + 4 <= columns:
+        store(load(start, j) + factor * _sums_of_4(X, a, j), out, j)
+        j += 4
+    if j < columns:
+        left = columns - j
+        store_some(load_some(start, j, left) + factor * _sums_of_some(X, a, j), out, j, left)
+
+
+# The entries of X^T a from j on: 32, eight, four, or what is left.
+
+
+@njit()
+def _sums_of_32(X, a, j):
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
+    for i in range(X.shape[0]):
+        x = splat(a[i])
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i, j + 4)
+        s2 = s2 + x * load_at(X, i, j + 8)
+        s3 = s3 + x * load_at(X, i, j + 12)
+        s4 = s4 + x * load_at(X, i, j + 16)
+        s5 = s5 + x * load_at(X, i, j + 20)
+        s6 = s6 + x * load_at(X, i, j + 24)
+        s7 = s7 + x * load_at(X, i, j + 28)
+    return s0, s1, s2, s3, s4, s5, s6, s7
+
+
+@njit()
+def _sums_of_8(X, a, j):
+    rows = X.shape[0]
+    s0 = s1 = s2 = s3 = splat(0.0)
+    for i in range(0, rows - 1, 2):
+        x = splat(a[i])
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i, j + 4)
+        x = splat(a[i + 1])
+        s2 = s2 + x * load_at(X, i + 1, j)
+        s3 = s3 + x * load_at(X, i + 1, j + 4)
+    if rows % 2:
+        x = splat(a[rows - 1])
+        s0 = s0 + x * load_at(X, rows - 1, j)
+        s1 = s1 + x * load_at(X, rows - 1, j + 4)
+    return s0 + s2, s1 + s3
+
+
+@njit()
+def _sums_of_4(X, a, j):
+    rows = X.shape[0]
+    s0 = s1 = s2 = s3 = splat(0.0)
+    for i in range(0, rows - 3, 4):
+        s0 = s0 + splat(a[i]) * load_at(X, i, j)
+        s1 = s1 + splat(a[i + 1]) * load_at(X, i + 1, j)
+        s2 = s2 + splat(a[i + 2]) * load_at(X, i + 2, j)
+        s3 = s3 + splat(a[i + 3]) * load_at(X, i + 3, j)
+    for i in range(rows - rows % 4, rows):
+        s0 = s0 + splat(a[i]) * load_at(X, i, j)
+    return (s0 + s1) + (s2 + s3)
+
+
+@njit()
+def _sums_of_some(X, a, j):
+    s = splat(0.0)
+    for i in range(X.shape[0]):
+        s = s + splat(a[i]) * load_some_at(X, i, j, X.shape[1] - j)
+    return s
+
+
+@njit(types.void(DATA_VECTOR, VECTOR), allocates=False)
 def copy(source, target):
     """Copy a vector: ``target[:] = source``, for which numba compiles seconds worth of a message about shapes."""
-    for i in range(target.shape[0]):
+    size = target.shape[0]
+    for i in range(0, size - 3, WIDTH):
+        store(load(source, i), target, i)
+    for i in range(size - size % WIDTH, size):
         target[i] = source[i]
 
 
-@njit(types.void(DATA_MATRIX, MATRIX))
+@njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
 def copy_rows(source, target):
     """Copy a matrix."""
     for i in range(target.shape[0]):
@@ -112,7 +258,7 @@ def copy_rows(source, target):
             target[i, j] = source[i, j]
 
 
-@njit(types.float64(DATA_VECTOR), fastmath=REDUCTION)
+@njit(types.float64(DATA_VECTOR), fastmath=REDUCTION, allocates=False)
 def norm(a):
     """Euclidean norm, safe from overflow and underflow of the squares."""
     largest = 0.0
@@ -276,7 +422,7 @@ def _columns_of_upper(M, diagonal, factor, first, out):
             out[i, j] = factor * M[column, i]
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR))
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
 def upper_matvec(M, diagonal, b, out):
     """out = K b; K has its diagonal, and the strict upper triangle of M."""
     rows = M.shape[0]
@@ -306,7 +452,7 @@ def _cholesky_by_lapack(M):
     return True
 
 
-@njit(types.boolean(MATRIX), fastmath=REDUCTION)
+@njit(types.boolean(MATRIX), fastmath=REDUCTION, allocates=False)
 def cholesky(M):
     """Factor the lower triangle of M in place; False if M is not positive definite (or not finite).
 
@@ -331,7 +477,7 @@ def cholesky(M):
     return True
 
 
-@njit(types.void(DATA_MATRIX, VECTOR), fastmath=REDUCTION)
+@njit(types.void(DATA_MATRIX, VECTOR), fastmath=REDUCTION, allocates=False)
 def cholesky_solve(L, b):
     """Solve L L^T x = b in place; L as `cholesky` leaves it."""
     n = L.shape[0]

@@ -139,7 +139,7 @@ def exponential_difference(top, log_ratio):
 _EVALUATE_WEIGHTS = types.boolean(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR)
 
 
-@njit(_EVALUATE_WEIGHTS, fastmath={"contract"})
+@njit(_EVALUATE_WEIGHTS, fastmath={"contract"}, allocates=False)
 def evaluate_weights(log_product, log_ratio, beta, size):
     """beta = u^2 - v^2 and size = u^2 + v^2 from log(uv) and log(u/v), each (d,).
 
@@ -170,7 +170,7 @@ def evaluate_weights(log_product, log_ratio, beta, size):
     return True
 
 
-@njit(_EVALUATE_WEIGHTS, fastmath={"contract"})
+@njit(_EVALUATE_WEIGHTS, fastmath={"contract"}, allocates=False)
 def evaluate_weights_at(scale, log_ratio, beta, size):
     """Evaluate the same from ``scale = u v`` itself, where that is an ordinary number: one exponential instead of two.
 

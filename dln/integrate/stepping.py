@@ -204,7 +204,7 @@ def per_stage(params):
     return params.shape[0] > 1
 
 
-@njit(types.void(SYSTEM, VECTOR, VECTOR, VECTOR, VECTOR))
+@njit(types.void(SYSTEM, VECTOR, VECTOR, VECTOR, VECTOR), allocates=False)
 def report(here, z, error, r, clock):
     """Report the logarithms of the weights, the norm of the residual and the estimated relative error of beta."""
     n, d = here.X.shape
@@ -268,7 +268,7 @@ def notice_stiffness(stiff_method, stiffness, clock, count, settings):
     return RUNNING
 
 
-@njit(types.int64(SYSTEM, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, types.boolean, types.int64))
+@njit(types.int64(SYSTEM, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, types.boolean, types.int64), allocates=False)
 def plan(here, f, r, clock, count, settings, stiff_method, order):
     """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``.
 

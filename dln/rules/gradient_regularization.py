@@ -63,7 +63,7 @@ def perturbed_pair(X, c, beta, size, strength, step, centered, r, g, coef, q, wo
         q[j] = 2.0 * strength * g[j] * (g[j] + change[j])
 
 
-@njit(RULE)
+@njit(RULE, allocates=False)
 def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     gamma, epsilon, scheme, squared = params[0], params[1], params[2], params[3]
     residual(X, beta, y, r)
@@ -75,7 +75,7 @@ def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     perturbed_pair(X, c, beta, size, gamma, epsilon, scheme == _CENTERED, r, g, coef, q, work_d, work_n)
 
 
-@njit(CURVATURE)
+@njit(CURVATURE, allocates=False)
 def _curvature(X, c, beta, size, r, params, row_scale, work_d):
     # d coef/d nu -> -(I + gamma K) K as g -> 0; the terms in g are not stiff.
     gamma, squared = params[0], params[3]
