@@ -15,9 +15,12 @@ from ._simd import (
     load_at,
     load_some,
     load_some_at,
+    modulus,
     splat,
     store,
+    store_at,
     store_some,
+    store_some_at,
     total,
     totals,
 )
@@ -273,67 +276,73 @@ def norm(a):
     return largest * math.sqrt(total)
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX), fastmath=REDUCTION)
-def _gram_blocked(X, weight, out):
-    # 2 x 4 register blocks of the lower triangle: eight sums share six loads.
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX, MATRIX), allocates=False)
+def _gram_blocked(X, weight, scaled, out):
+    # Blocks of 2 x 4 entries of the lower triangle: eight sums share six loads.  `scaled` is work, (2, columns and three more).
     rows, columns = X.shape
-    scaled = np.empty((2, columns))
-    even = rows - rows % 2
-    for i in range(0, even, 2):
-        for j in range(columns):
-            scaled[0, j] = X[i, j] * weight[j]
-            scaled[1, j] = X[i + 1, j] * weight[j]
-        k = 0
-        while k + 3 <= i + 1:
-            s00 = 0.0
-            s01 = 0.0
-            s02 = 0.0
-            s03 = 0.0
-            s10 = 0.0
-            s11 = 0.0
-            s12 = 0.0
-            s13 = 0.0
-            for j in range(columns):
-                a = scaled[0, j]
-                b = scaled[1, j]
-                x0 = X[k, j]
-                x1 = X[k + 1, j]
-                x2 = X[k + 2, j]
-                x3 = X[k + 3, j]
-                s00 += a * x0
-                s01 += a * x1
-                s02 += a * x2
-                s03 += a * x3
-                s10 += b * x0
-                s11 += b * x1
-                s12 += b * x2
-                s13 += b * x3
-            out[i, k] = s00
-            out[i, k + 1] = s01
-            out[i, k + 2] = s02
-            out[i, k + 3] = s03
-            out[i + 1, k] = s10
-            out[i + 1, k + 1] = s11
-            out[i + 1, k + 2] = s12
-            out[i + 1, k + 3] = s13
-            k += 4
-        while k <= i + 1:
-            s00 = 0.0
-            s10 = 0.0
-            for j in range(columns):
-                s00 += scaled[0, j] * X[k, j]
-                s10 += scaled[1, j] * X[k, j]
-            out[i, k] = s00
-            out[i + 1, k] = s10
-            k += 1
-    if even < rows:
-        for j in range(columns):
-            scaled[0, j] = X[even, j] * weight[j]
-        for k in range(rows):
-            s00 = 0.0
-            for j in range(columns):
-                s00 += scaled[0, j] * X[k, j]
-            out[even, k] = s00
+    whole = columns - columns % WIDTH
+    left = columns - whole
+    for i in range(0, rows, 2):
+        last = min(i + 1, rows - 1)  # the same row twice, if only one is left
+        for j in range(0, whole, WIDTH):
+            w = load(weight, j)
+            store_at(w * load_at(X, i, j), scaled, 0, j)
+            store_at(w * load_at(X, last, j), scaled, 1, j)
+        if left:
+            w = load_some(weight, whole, left)
+            store_at(w * load_some_at(X, i, whole, left), scaled, 0, whole)
+            store_at(w * load_some_at(X, last, whole, left), scaled, 1, whole)
+        for k in range(0, last + 1, 4):
+            k1, k2, k3 = min(k + 1, last), min(k + 2, last), min(k + 3, last)
+            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = splat(0.0)
+            for j in range(0, whole, WIDTH):
+                a, b = load_at(scaled, 0, j), load_at(scaled, 1, j)
+                x = load_at(X, k, j)
+                s00 = s00 + a * x
+                s10 = s10 + b * x
+                x = load_at(X, k1, j)
+                s01 = s01 + a * x
+                s11 = s11 + b * x
+                x = load_at(X, k2, j)
+                s02 = s02 + a * x
+                s12 = s12 + b * x
+                x = load_at(X, k3, j)
+                s03 = s03 + a * x
+                s13 = s13 + b * x
+            if left:
+                a, b = load_at(scaled, 0, whole), load_at(scaled, 1, whole)
+                x0, x1 = load_some_at(X, k, whole, left), load_some_at(X, k1, whole, left)
+                x2, x3 = load_some_at(X, k2, whole, left), load_some_at(X, k3, whole, left)
+                s00, s01, s02, s03 = s00 + a * x0, s01 + a * x1, s02 + a * x2, s03 + a * x3
+                s10, s11, s12, s13 = s10 + b * x0, s11 + b * x1, s12 + b * x2, s13 + b * x3
+            first, second = totals(s00, s01, s02, s03), totals(s10, s11, s12, s13)
+            if k + WIDTH <= rows:
+                store_at(first, out, i, k)
+                store_at(second, out, last, k)
+            else:
+                store_some_at(first, out, i, k, rows - k)
+                store_some_at(second, out, last, k, rows - k)
+
+
+@njit()
+def _scaled_room(columns):
+    return np.empty((2, columns + WIDTH - 1))
+
+
+@njit(types.float64(DATA_MATRIX), allocates=False)
+def largest_row_sum(M):
+    """Return the largest sum of the moduli of a row."""
+    rows, columns = M.shape
+    found = 0.0
+    for i in range(rows):
+        s = splat(0.0)
+        for j in range(0, columns - 3, WIDTH):
+            s = s + modulus(load_at(M, i, j))
+        row = total(s)
+        for j in range(columns - columns % WIDTH, columns):
+            row += abs(M[i, j])
+        found = max(found, row)
+    return found
 
 
 @njit(types.void(DATA_MATRIX, types.boolean, types.float64, types.float64, MATRIX))
@@ -368,7 +377,7 @@ def gram(X, weight, out):
     if rows * rows * columns > _BLAS_FROM:
         _gram_by_blas(X, np.sqrt(weight), 0.0, out)
     else:
-        _gram_blocked(X, weight, out)
+        _gram_blocked(X, weight, _scaled_room(columns), out)
     for i in range(rows):
         for k in range(i):
             out[k, i] = out[i, k]
@@ -382,7 +391,7 @@ def symmetric_square_into(K, root_weight, out):
         _gram_by_blas(K, np.full(rows, root_weight), 1.0, out)
         return
     square = np.empty((rows, rows))
-    _gram_blocked(K * root_weight, np.ones(rows), square)
+    _gram_blocked(K * root_weight, np.ones(rows), _scaled_room(rows), square)
     for i in range(rows):
         for k in range(i + 1):
             out[i, k] += square[i, k]
@@ -398,7 +407,7 @@ def add_square_of_upper(M, diagonal, root_weight):
     if rows * rows * rows <= _BLAS_FROM:
         scaled, square = np.empty((rows, rows)), np.empty((rows, rows))
         _columns_of_upper(M, diagonal, root_weight, 0, scaled)
-        _gram_blocked(scaled, np.ones(rows), square)
+        _gram_blocked(scaled, np.ones(rows), _scaled_room(rows), square)
         for i in range(rows):
             for k in range(i + 1):
                 M[i, k] += square[i, k]

@@ -32,6 +32,11 @@ def splat(x):
     return np.full(WIDTH, float(x))
 
 
+def four(a, b, c, d):
+    """Return four numbers side by side."""
+    return np.array([a, b, c, d], dtype=float)
+
+
 def load(x, i):
     """Return ``x[i : i + 4]``."""
     return x[i:i + WIDTH].copy()
@@ -52,6 +57,18 @@ def load_some(x, i, left):
 def load_some_at(X, i, j, left):
     """Return ``X[i, j : j + left]``, at least one number and at most four, then zeros."""
     return load_some(X[i], j, left)
+
+
+def load_last(x, i, left):
+    """Return ``x[i : i + left]``, one to four numbers, and then the last of them again."""
+    four = np.full(WIDTH, x[i + min(left, WIDTH) - 1], dtype=float)
+    four[:left] = x[i:i + min(left, WIDTH)]
+    return four
+
+
+def load_last_at(X, i, j, left):
+    """Return ``X[i, j : j + left]``, one to four numbers, and then the last of them again."""
+    return load_last(X[i], j, left)
 
 
 def store(four, x, i):
@@ -107,6 +124,16 @@ def total(a):
 def totals(a, b, c, d):
     """Return the sums of the lanes of each, as four numbers side by side."""
     return np.array([a.sum(), b.sum(), c.sum(), d.sum()])
+
+
+def largest_lane(a):
+    """Return the largest of the lanes."""
+    return a.max()
+
+
+def transposed(a, b, c, d):
+    """Return the four columns of the matrix whose rows are a, b, c and d."""
+    return tuple(np.array([a, b, c, d]).T.copy())
 
 
 def power_of_two(a):
@@ -186,6 +213,28 @@ def _total(builder, a):
     return builder.fadd(builder.fadd(lanes[0], lanes[1]), builder.fadd(lanes[2], lanes[3]))
 
 
+def _largest_lane(builder, a):
+    lanes = [builder.extract_element(a, ir.IntType(32)(k)) for k in range(WIDTH)]
+    larger_of = _compare(">")
+    return larger_of(builder, larger_of(builder, lanes[0], lanes[1]), larger_of(builder, lanes[2], lanes[3]))
+
+
+def _four(builder, *numbers):
+    found = ir.Constant(_LANES, ir.Undefined)
+    for k, x in enumerate(numbers):
+        found = builder.insert_element(found, x, ir.IntType(32)(k))
+    return found
+
+
+def _transposed(context, builder, kinds, rows):
+    a, b, c, d = rows
+    ab_even, ab_odd = _shuffle(builder, a, b, 0, 4, 2, 6), _shuffle(builder, a, b, 1, 5, 3, 7)
+    cd_even, cd_odd = _shuffle(builder, c, d, 0, 4, 2, 6), _shuffle(builder, c, d, 1, 5, 3, 7)
+    columns = [_shuffle(builder, ab_even, cd_even, 0, 1, 4, 5), _shuffle(builder, ab_odd, cd_odd, 0, 1, 4, 5),
+               _shuffle(builder, ab_even, cd_even, 2, 3, 6, 7), _shuffle(builder, ab_odd, cd_odd, 2, 3, 6, 7)]
+    return context.make_tuple(builder, types.UniTuple(FOUR, 4), columns)
+
+
 def _modulus(builder, a):
     signs = _constant(_BITS, (1 << 63) - 1)
     return builder.bitcast(builder.and_(builder.bitcast(a, _BITS), signs), _LANES)
@@ -218,6 +267,9 @@ _lower_on_values(modulus, _modulus, FOUR)
 _lower_on_values(larger, _compare(">"), FOUR, FOUR)
 _lower_on_values(smaller, _compare("<"), FOUR, FOUR)
 _lower_on_values(where_less, _where_less, FOUR, FOUR, FOUR, FOUR)
+_lower_on_values(four, _four, *(types.float64,) * 4)
+_lower_on_values(largest_lane, _largest_lane, FOUR, result=types.float64)
+_lower(transposed, types.UniTuple(FOUR, 4), [(FOUR,) * 4], _transposed)
 _lower_on_values(total, _total, FOUR, result=types.float64)
 _lower_on_values(totals, _totals, FOUR, FOUR, FOUR, FOUR)
 _lower_on_values(lane, lambda builder, a, k: builder.extract_element(a, k), FOUR, types.intp, result=types.float64)
@@ -262,6 +314,11 @@ def _load_some(context, builder, kinds, values):
     return four
 
 
+def _load_last(context, builder, kinds, values):
+    place, left = _place(context, builder, kinds[0], values[0], values[1:-1]), values[-1]
+    return _four(builder, *(builder.load(builder.gep(place, [_last(builder, left, k)[1]])) for k in range(WIDTH)))
+
+
 def _store_some(context, builder, kinds, values):
     place, left = _place(context, builder, kinds[1], values[1], values[2:-1]), values[-1]
     for k in reversed(range(WIDTH)):  # a lane too many is written over by the last that counts
@@ -275,6 +332,8 @@ _lower(load, FOUR, [(kind, *_one) for kind in (VECTOR, DATA_VECTOR)], _load)
 _lower(load_at, FOUR, [(kind, *_two) for kind in (MATRIX, DATA_MATRIX)], _load)
 _lower(load_some, FOUR, [(kind, *_one, types.intp) for kind in (VECTOR, DATA_VECTOR)], _load_some)
 _lower(load_some_at, FOUR, [(kind, *_two, types.intp) for kind in (MATRIX, DATA_MATRIX)], _load_some)
+_lower(load_last, FOUR, [(kind, *_one, types.intp) for kind in (VECTOR, DATA_VECTOR)], _load_last)
+_lower(load_last_at, FOUR, [(kind, *_two, types.intp) for kind in (MATRIX, DATA_MATRIX)], _load_last)
 _lower(store, types.void, [(FOUR, VECTOR, *_one)], _store)
 _lower(store_at, types.void, [(FOUR, MATRIX, *_two)], _store)
 _lower(store_some, types.void, [(FOUR, VECTOR, *_one, types.intp)], _store_some)

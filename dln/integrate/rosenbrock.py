@@ -16,7 +16,7 @@ from numba import types
 from .._inverse_factor import factorize, solve_factorized
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._large import forget_gram, mirror, update_gram
-from .._linalg import add_square_of_upper, copy, gram, matvec, upper_matvec
+from .._linalg import add_square_of_upper, copy, gram, largest_row_sum, matvec, upper_matvec
 from .._simd import WIDTH, load, load_at, splat, store
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
@@ -65,12 +65,7 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     else:
         gram(X, work_d, M)
     # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
-    largest_row = 0.0
-    for i in range(n):
-        row = 0.0
-        for k in range(n):
-            row += abs(M[i, k])
-        largest_row = max(largest_row, row)
+    largest_row = largest_row_sum(M)
     for i in range(n):
         for k in range(i):
             M[i, k] *= tau

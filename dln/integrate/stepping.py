@@ -53,6 +53,7 @@ from .state import (
     evaluate,
     fix_scale,
 )
+from .survey import LANDING, next_landing, survey
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
@@ -62,11 +63,9 @@ from .state import (
 _FIRST_MOVE = 0.8
 _FIRST_EXPLICIT_MOVE = 0.01
 
-LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
 # A weight that saturates has poles at a distance of pi/rate in complex time: a longer step of order 8 leaves the range in
 # which its error estimate means anything.
-_GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights
-_AWAKE = math.log(1e4)  # this far above the threshold at which they count
+_GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights `survey.AWAKE` above the threshold at which they count
 ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
@@ -276,7 +275,6 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
     """
     rows = here.rows
     n, d = here.X.shape
-    shrinks = f.shape[0] > n
     residual_norm = norm(r)
     if not math.isfinite(residual_norm):
         return DIVERGED
@@ -285,39 +283,12 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
         count[BEST_AT] = count[ACCEPTED]
     p = rows[WORK_RULE]
     rmatvec(here.X, f[:n], 1.0, p)
-    landing = np.inf
-    clock[LANDING_CAP] = np.inf
-    reach = 0.0
-    active_reach = 0.0
-    largest_rate = 0.0
-    largest_top = -np.inf
-    largest_q = 0.0
-    largest_ratio = settings[KERNEL_RATIO]
-    growing = 0.0
-    fastest_growth = 0.0
-    for j in range(d):
-        q = f[n + j] if shrinks else 0.0
-        product = rows[PRODUCT, j]
-        ratio = rows[RATIO, j]
-        largest_ratio = max(largest_ratio, abs(ratio))
-        for sign in (1.0, -1.0):
-            top = product + sign * ratio  # log u^2, then log v^2
-            rate = -4.0 * (q + sign * p[j])
-            reach = max(reach, abs(top))
-            if top > settings[DORMANT]:
-                active_reach = max(active_reach, abs(product) + abs(ratio))
-            largest_top = max(largest_top, top)
-            largest_rate = max(largest_rate, abs(rate))
-            if top <= settings[DORMANT]:
-                growing = max(growing, 0.25 * rate)
-            if top <= settings[DORMANT] and rate > 0.0:
-                arrival = (settings[DORMANT] + LANDING - top) / rate
-                if arrival < landing:
-                    landing = arrival
-                    clock[LANDING_CAP] = LANDING / rate
-            elif rate > 0.0 and top > settings[DORMANT] + _AWAKE:
-                fastest_growth = max(fastest_growth, rate)
-        largest_q = max(largest_q, abs(q))
+    dormant, q = settings[DORMANT], f[n:]
+    reach, active_reach, largest_top, largest_rate, growing, fastest_growth, largest_q, largest_ratio = survey(rows, p, q, dormant)
+    largest_ratio = max(largest_ratio, settings[KERNEL_RATIO])
+    landing = clock[LANDING_CAP] = np.inf
+    if growing > 0.0:
+        landing, clock[LANDING_CAP] = next_landing(rows, p, q, dormant)
     clock[REACH] = reach
     clock[RATIO_SCALE] = min(1.0, largest_ratio)
     if residual_norm <= settings[RESIDUAL_SCALE] * max(settings[RESIDUAL_TOL], _RESIDUAL_ROUNDING * active_reach):
