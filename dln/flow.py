@@ -291,11 +291,13 @@ class Integration:
         self._use(method)
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = self._kernels()
-        saved = set(self.saved.tolist())
-        marks = saved.union(self.rule.breakpoints)
-        last_mark = max(marks, default=0.0)
         end = math.inf if self.t_end is None else self.t_end
-        stops = [*sorted(mark for mark in marks if 0.0 < mark < end), end]
+        saved, last_mark, stops = (), 0.0, [end]
+        if self.saved.size or self.rule.breakpoints:
+            saved = set(self.saved.tolist())
+            marks = saved.union(self.rule.breakpoints)
+            last_mark = max(marks, default=0.0)
+            stops = [*sorted(mark for mark in marks if 0.0 < mark < end), end]
         if 0.0 in saved:
             self._keep()
         reason, position = st.AT_STOP, -math.inf

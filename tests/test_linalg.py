@@ -199,25 +199,28 @@ def test_inverse_of_the_factor_at_every_size():
 def test_the_inverse_is_as_accurate_as_substitution(n, condition):
     # Reference: mpmath, 60 digits.  The backward error measured is at most 5e-16; of substitution, 1e-16.
     rng = np.random.default_rng([n, round(np.log10(condition))])
-    turn = np.linalg.qr(rng.standard_normal((n, n)))[0]
     values = np.geomspace(1.0, condition**0.98, n)
-    scale, A = np.sqrt(rng.permutation(values)), rng.standard_normal((n, 2 * n))
-    for M in ((turn * values) @ turn.T, (scale[:, None] * (A @ A.T)) * scale):
-        M = (M + M.T) / 2
-        W, L = inverted(M), M.copy()
-        assert cholesky(L)
-        errors, others = [], []  # the worst of several: with one right-hand side substitution may be lucky
-        for b in (*rng.standard_normal((4, n)), M @ rng.standard_normal(n)):
-            found, substituted = b.copy(), b.copy()
-            solve_with_inverse(W, found)
-            cholesky_solve(L, substituted)
-            with mpmath.workdps(60):
-                exact, right = mpmath.matrix(M.tolist()), mpmath.matrix(b.tolist())
-                solution = np.array([float(v) for v in mpmath.cholesky_solve(exact, right)])
-                rest = float(mpmath.norm(exact * mpmath.matrix(found.tolist()) - right))
-            assert rest <= 1e-15 * np.linalg.norm(M, 2) * np.linalg.norm(found)
-            errors.append(np.linalg.norm(found - solution) / np.linalg.norm(solution))
-            others.append(np.linalg.norm(substituted - solution) / np.linalg.norm(solution))
+    for graded in (False, True):
+        errors, others = [], []  # the largest of several: with one matrix either may be lucky, by a factor of a hundred
+        for _ in range(4):
+            turn = np.linalg.qr(rng.standard_normal((n, n)))[0]
+            scale, A = np.sqrt(rng.permutation(values)), rng.standard_normal((n, 2 * n))
+            M = (scale[:, None] * (A @ A.T)) * scale if graded else (turn * values) @ turn.T
+            M = (M + M.T) / 2
+            W, L = inverted(M), M.copy()
+            assert cholesky(L)
+            exact = mpmath.matrix(M.tolist())
+            for b in (rng.standard_normal(n), M @ rng.standard_normal(n)):
+                found, substituted = b.copy(), b.copy()
+                solve_with_inverse(W, found)
+                cholesky_solve(L, substituted)
+                with mpmath.workdps(60):
+                    right = mpmath.matrix(b.tolist())
+                    solution = np.array([float(v) for v in mpmath.cholesky_solve(exact, right)])
+                    rest = float(mpmath.norm(exact * mpmath.matrix(found.tolist()) - right))
+                assert rest <= 1e-15 * np.linalg.norm(M, 2) * np.linalg.norm(found)
+                for x, into in ((found, errors), (substituted, others)):
+                    into.append(np.linalg.norm(x - solution) / np.linalg.norm(solution))
         assert max(errors) <= 20 * max(others) + 1e-15
 
 
