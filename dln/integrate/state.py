@@ -15,7 +15,7 @@ from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import add_rmatvec, copy, rmatvec
-from .._simd import WIDTH, load, lane, larger, modulus, splat, store, total
+from .._simd import WIDTH, lane, larger, load, modulus, splat, store, total
 from ..network import evaluate_weights, evaluate_weights_at
 from ..rules.base import call_rule
 

@@ -53,7 +53,7 @@ from .state import (
     evaluate,
     fix_scale,
 )
-from .survey import LANDING, next_landing, survey
+from .survey import next_landing, survey
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,

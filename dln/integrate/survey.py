@@ -44,9 +44,9 @@ def _coordinates(rows, p, q, j):
 def survey(rows, p, q, dormant):
     """Return extremes over all weights: eight numbers.
 
-    The largest modulus of log u^2 and log v^2, that of ``|log(uv)| + |log(u/v)|`` where one of them counts, and the largest of
-    log u^2 and log v^2; the largest modulus of a rate of theirs, a quarter of the largest rate of those that are dormant, and the
-    largest of those that are awake; the largest |q|, and |log(u/v)|.  Rates count from 0 on.
+    The largest modulus of log u^2 and log v^2, that of ``|log(uv)| + |log(u/v)|`` where one of them counts, and the largest
+    of log u^2 and log v^2; the largest modulus of a rate of theirs, a quarter of the largest rate of those that are dormant,
+    and the largest of those that are awake; the largest |q|, and |log(u/v)|.  Rates count from 0 on.
     """
     zero = splat(0.0)
     reach = active_reach = fastest = growing = growth = largest_q = largest_ratio = zero
@@ -67,8 +67,8 @@ def survey(rows, p, q, dormant):
         growing = larger(where_less(level, down, zero, rate_down), growing)
         growth = larger(where_less(awake, up, rate_up, zero), growth)
         growth = larger(where_less(awake, down, rate_down, zero), growth)
-    return (largest_lane(reach), largest_lane(active_reach), largest_lane(top), 4.0 * largest_lane(fastest), largest_lane(growing),
-            4.0 * largest_lane(growth), largest_lane(largest_q), largest_lane(largest_ratio))
+    return (largest_lane(reach), largest_lane(active_reach), largest_lane(top), 4.0 * largest_lane(fastest),
+            largest_lane(growing), 4.0 * largest_lane(growth), largest_lane(largest_q), largest_lane(largest_ratio))
 
 
 @njit(types.UniTuple(types.float64, 2)(MATRIX, VECTOR, VECTOR, types.float64), allocates=False)
