@@ -53,7 +53,7 @@ def _expm1(x):
 
 @njit()
 def reduce_exponent(x):
-    """Return ``k + 1.5 * 2^52``, of which `power_of_two` makes 2^k, and f with ``x = k ln 2 + f``, |f| <= ln(2)/2; all fours."""
+    """Return fours: ``k + 1.5 * 2^52``, of which `power_of_two` makes 2^k, and f, ``x = k ln 2 + f``, |f| <= ln(2)/2."""
     shifted = x * splat(_LOG2E) + splat(_MAGIC)
     k = shifted - splat(_MAGIC)
     return shifted, (x - k * splat(_LN2_HIGH)) - k * splat(_LN2_LOW)

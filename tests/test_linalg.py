@@ -6,9 +6,10 @@ import pytest
 from scipy.linalg import solve_triangular
 
 import dln
-from dln import _linalg
+from dln import _gram
 from dln._aligned import aligned_zeros
 from dln._exponentials import exp_expm1
+from dln._gram import gram, symmetric_square_into, upper_matvec
 from dln._inverse_factor import (
     FACTOR_ROOM,
     INVERT_FROM,
@@ -22,13 +23,10 @@ from dln._inverse_factor import (
 from dln._linalg import (
     cholesky,
     cholesky_solve,
-    gram,
     matvec,
     norm,
     residual,
     rmatvec,
-    symmetric_square_into,
-    upper_matvec,
 )
 
 EPS = 2.0**-53
@@ -108,14 +106,14 @@ def test_the_square_does_not_overflow_before_it_is_scaled():
 def test_large_products_are_handed_to_blas():
     # Reference: numpy; both sides of the threshold.
     rows = 130
-    columns = _linalg._BLAS_FROM // rows**2 + 1
+    columns = _gram._BLAS_FROM // rows**2 + 1
     for d in (columns - 1, columns + 1):
         X, w = read_only(draw(rows, d)), np.exp(draw(d))
         out = np.empty((rows, rows))
         gram(X, w, out)
         for triangles in (out, out.T):
             assert np.max(np.abs(triangles - (X * w) @ X.T)) <= 1e-14 * np.max(np.abs(out))
-    n = round(_linalg._BLAS_FROM ** (1 / 3)) + 2
+    n = round(_gram._BLAS_FROM ** (1 / 3)) + 2
     K = draw(n, n)
     K = K + K.T
     out = np.zeros((n, n))

@@ -13,11 +13,12 @@ import math
 import numpy as np
 from numba import types
 
+from .._gram import add_square_of_upper, gram, largest_row_sum, upper_matvec
 from .._inverse_factor import factorize, solve_factorized
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._large import forget_gram, mirror, update_gram
-from .._linalg import add_square_of_upper, copy, gram, largest_row_sum, matvec, upper_matvec
-from .._simd import WIDTH, load, load_at, splat, store
+from .._linalg import copy, matvec
+from .._simd import WIDTH, load, load_at, splat, store, store_at
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
@@ -66,11 +67,14 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
         gram(X, work_d, M)
     # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
     largest_row = largest_row_sum(M)
+    factor = splat(tau)
     for i in range(n):
-        for k in range(i):
-            M[i, k] *= tau
         diagonal[i] = M[i, i]
-        M[i, i] = tau * M[i, i] + row_scale[i]
+        for k in range(0, i - 3, WIDTH):
+            store_at(factor * load_at(M, i, k), M, i, k)
+        for k in range(i - i % WIDTH, i):
+            M[i, k] *= tau
+        M[i, i] = tau * diagonal[i] + row_scale[i]
     if kappa != 0.0:
         add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
     stiffness = h * largest_row * (1.0 + kappa * largest_row)

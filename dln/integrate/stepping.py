@@ -65,7 +65,7 @@ _FIRST_EXPLICIT_MOVE = 0.01
 
 # A weight that saturates has poles at a distance of pi/rate in complex time: a longer step of order 8 leaves the range in
 # which its error estimate means anything.
-_GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights `survey.AWAKE` above the threshold at which they count
+_GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights that are awake (`survey`)
 ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
@@ -284,7 +284,8 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
     p = rows[WORK_RULE]
     rmatvec(here.X, f[:n], 1.0, p)
     dormant, q = settings[DORMANT], f[n:]
-    reach, active_reach, largest_top, largest_rate, growing, fastest_growth, largest_q, largest_ratio = survey(rows, p, q, dormant)
+    reach, active_reach, largest_top, largest_rate, growing, fastest_growth, largest_q, largest_ratio = survey(
+        rows, p, q, dormant)
     largest_ratio = max(largest_ratio, settings[KERNEL_RATIO])
     landing = clock[LANDING_CAP] = np.inf
     if growing > 0.0:
