@@ -293,9 +293,10 @@ class Integration:
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = self._kernels()
         end = math.inf if self.t_end is None else self.t_end
-        saved, last_mark, stops = (), 0.0, [end]
+        saved: set[float] = set()
+        last_mark, stops = 0.0, [end]
         if self.saved.size or self.rule.breakpoints:
-            saved = set(self.saved.tolist())
+            saved.update(self.saved.tolist())
             marks = saved.union(self.rule.breakpoints)
             last_mark = max(marks, default=0.0)
             stops = [*sorted(mark for mark in marks if 0.0 < mark < end), end]

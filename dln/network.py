@@ -20,6 +20,7 @@ from ._simd import (
     modulus,
     power_of_half,
     power_of_two,
+    smaller,
     splat,
     store,
     store_some,
@@ -186,7 +187,7 @@ def _weights(log_product, ratio):
     one, lowest = splat(1.0), splat(LOWEST_EXPONENT)
     s = modulus(ratio)
     top = log_product + s
-    k, f = reduce_exponent(larger(top, lowest))
+    k, f = reduce_exponent(smaller(larger(top, lowest), splat(_LARGEST_TOP)))
     square, even, odd = expm1_series(f)
     power = power_of_two(k)
     most = where_less(lowest, top, power + power * (f + square * (even + f * odd)), splat(0.0))
@@ -228,7 +229,7 @@ def evaluate_weights_at(scale, log_ratio, beta, size):
 def _weights_at(scale, ratio):
     # Return u^2 + v^2 and u^2 - v^2 of four coordinates.
     one = splat(1.0)
-    k, f = reduce_exponent(modulus(ratio))
+    k, f = reduce_exponent(smaller(modulus(ratio), splat(_LARGEST_TOP)))
     square, even, odd = expm1_series(f)
     power, inverse = power_of_two(k), power_of_half(k)
     rise = f + square * (even + f * odd)  # e^f - 1
