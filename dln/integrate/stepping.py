@@ -220,7 +220,7 @@ def report(here, z, error, r, clock):
     clock[ERROR_OF_BETA] = norm(moved) / length if length > 0.0 else 0.0
 
 
-@njit(types.int64(types.float64, types.float64, types.int64, VECTOR, INTEGERS))
+@njit(types.int64(types.float64, types.float64, types.int64, VECTOR, INTEGERS), allocates=False)
 def reject(h, scaled, order, clock, count):
     """Plan a shorter step after one of size h whose error was `scaled`; return RUNNING, or STEP_TOO_SMALL."""
     count[REJECTED] += 1
@@ -232,7 +232,8 @@ def reject(h, scaled, order, clock, count):
     return STEP_TOO_SMALL if small else RUNNING
 
 
-@njit(types.void(types.float64, types.float64, types.float64, types.boolean, types.int64, types.float64, VECTOR))
+@njit(types.void(types.float64, types.float64, types.float64, types.boolean, types.int64, types.float64, VECTOR),
+      allocates=False)
 def control(h, scaled, stiffness, stiff_method, order, memory, clock):
     """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled` (Gustafsson 1991)."""
     factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (memory / order)
@@ -250,7 +251,7 @@ def control(h, scaled, stiffness, stiff_method, order, memory, clock):
         clock[H_CONTROL] = grown
 
 
-@njit(types.int64(types.boolean, types.float64, VECTOR, INTEGERS, VECTOR))
+@njit(types.int64(types.boolean, types.float64, VECTOR, INTEGERS, VECTOR), allocates=False)
 def notice_stiffness(stiff_method, stiffness, clock, count, settings):
     """Report that another method is due: a surplus of three stiff steps, or a stretch of calm ones, longer each time."""
     remaining = (clock[STOP] - clock[T]) / clock[H]
