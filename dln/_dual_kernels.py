@@ -6,8 +6,9 @@ import numpy as np
 from numba import types
 
 from ._exponentials import LOWEST_EXPONENT, exp_expm1
+from ._gram import gram
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from ._linalg import cholesky, cholesky_solve, gram, residual
+from ._linalg import cholesky, cholesky_solve, residual
 
 _OVERFLOW = 600.0  # logarithm of the largest u^2 + v^2 that is worked with
 

@@ -1,13 +1,13 @@
 """Exponentials in vector lanes: exp, expm1, and the parts of which other kernels make theirs.
 
 With ``x = k ln 2 + f``, |f| <= ln(2)/2, Taylor to degree 13 leaves 5e-18.  The integer k is read off the low bits of
-``x/ln 2 + 1.5 * 2^52``, and 2^k is those bits moved into the exponent: no branch, so the loops run in vector lanes.
+``x/ln 2 + 1.5 * 2^52``, and 2^k is those bits moved into the exponent: no branch.
 """
 
-import numpy as np
 from numba import types
 
 from ._jit import DATA_VECTOR, VECTOR, njit
+from ._simd import WIDTH, larger, load, load_some, power_of_two, smaller, splat, store, store_some
 
 _MAGIC = 6755399441055744.0
 _LOG2E = 1.4426950408889634
@@ -17,48 +17,57 @@ LOWEST_EXPONENT = -708.0  # below, 2^k would be subnormal: exp is taken as exp(-
 _HIGHEST_EXPONENT = 709.0
 
 
-@njit(types.void(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR), fastmath={"contract"})
+@njit(types.void(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR), allocates=False)
 def exp_expm1(x, y, exp_x, expm1_y):
     """exp_x = exp(x), expm1_y = expm1(y); x and y are clipped to [-708, 709]."""
-    for i in range(x.shape[0]):
-        bits, f = reduce_exponent(min(max(x[i], LOWEST_EXPONENT), _HIGHEST_EXPONENT))
-        even, odd = expm1_halves(f)
-        power = power_of_two(bits)
-        exp_x[i] = power + power * (f + (even + odd))
-        bits, f = reduce_exponent(min(max(y[i], LOWEST_EXPONENT), _HIGHEST_EXPONENT))
-        even, odd = expm1_halves(f)
-        power = power_of_two(bits)
-        expm1_y[i] = power * (f + (even + odd)) + (power - 1.0)
-
-
-@njit(fastmath={"contract"})
-def reduce_exponent(x):
-    """Return integer bits, of which `power_of_two` makes 2^k, and f with ``x = k ln 2 + f``, |f| <= ln(2)/2."""
-    shifted = x * _LOG2E + _MAGIC
-    k = shifted - _MAGIC
-    return np.float64(shifted).view(np.int64), (x - k * _LN2_HIGH) - k * _LN2_LOW
+    size = x.shape[0]
+    for i in range(0, size - 3, WIDTH):
+        store(_exp(load(x, i)), exp_x, i)
+        store(_expm1(load(y, i)), expm1_y, i)
+    i = size - size % WIDTH
+    if i < size:
+        store_some(_exp(load_some(x, i, size - i)), exp_x, i, size - i)
+        store_some(_expm1(load_some(y, i, size - i)), expm1_y, i, size - i)
 
 
 @njit()
-def power_of_two(bits):
-    """Return 2^k from the bits of k; from their negative, 2^-k."""
-    return np.int64((bits + 1023) << 52).view(np.float64)
+def _clipped(x):
+    return smaller(larger(x, splat(LOWEST_EXPONENT)), splat(_HIGHEST_EXPONENT))
 
 
-@njit(fastmath={"contract"})
-def expm1_halves(f):
-    """Return the even and the odd part of ``e^f - 1 - f``: of both e^f and e^-f, at the price of one."""
+@njit()
+def _exp(x):
+    k, f = reduce_exponent(_clipped(x))
+    square, even, odd = expm1_series(f)
+    power = power_of_two(k)
+    return power + power * (f + square * (even + f * odd))
+
+
+@njit()
+def _expm1(x):
+    k, f = reduce_exponent(_clipped(x))
+    square, even, odd = expm1_series(f)
+    power = power_of_two(k)
+    return (power - splat(1.0)) + power * (f + square * (even + f * odd))
+
+
+@njit()
+def reduce_exponent(x):
+    """Return fours: ``k + 1.5 * 2^52``, of which `power_of_two` makes 2^k, and f, ``x = k ln 2 + f``, |f| <= ln(2)/2."""
+    shifted = x * splat(_LOG2E) + splat(_MAGIC)
+    k = shifted - splat(_MAGIC)
+    return shifted, (x - k * splat(_LN2_HIGH)) - k * splat(_LN2_LOW)
+
+
+@njit()
+def expm1_series(f):
+    """Return ``f^2`` and even functions E, O with ``e^f - 1 = f + f^2 (E + f O)``: and e^-f - 1 at nearly no price."""
     square = f * f
-    even = 1.0 / 479001600.0
-    even = even * square + 1.0 / 3628800.0
-    even = even * square + 1.0 / 40320.0
-    even = even * square + 1.0 / 720.0
-    even = even * square + 1.0 / 24.0
-    even = even * square + 0.5
-    odd = 1.0 / 6227020800.0
-    odd = odd * square + 1.0 / 39916800.0
-    odd = odd * square + 1.0 / 362880.0
-    odd = odd * square + 1.0 / 5040.0
-    odd = odd * square + 1.0 / 120.0
-    odd = odd * square + 1.0 / 6.0
-    return square * even, f * (square * odd)
+    fourth = square * square
+    even = (splat(1.0 / 2.0) + splat(1.0 / 24.0) * square) + fourth * (
+        (splat(1.0 / 720.0) + splat(1.0 / 40320.0) * square)
+        + fourth * (splat(1.0 / 3628800.0) + splat(1.0 / 479001600.0) * square))
+    odd = (splat(1.0 / 6.0) + splat(1.0 / 120.0) * square) + fourth * (
+        (splat(1.0 / 5040.0) + splat(1.0 / 362880.0) * square)
+        + fourth * (splat(1.0 / 39916800.0) + splat(1.0 / 6227020800.0) * square))
+    return square, even, odd

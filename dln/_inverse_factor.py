@@ -8,10 +8,11 @@ from numba import types
 
 from ._jit import DATA_MATRIX, MATRIX, REDUCTION, VECTOR, njit
 from ._linalg import cholesky, cholesky_solve
+from ._simd import WIDTH, four, load, load_at, load_some, splat, store, store_at, store_some, totals, transposed
 
 #: Sizes for which the inverse of the factor is worth its price; see `invert_factor`.
 INVERT_FROM, INVERT_UP_TO = 8, 64
-_STRIDE = 64  # of the rows of a panel, known to the compiler: it then needs no check that they do not overlap
+_STRIDE = INVERT_UP_TO  # of the rows of a panel
 FACTOR_ROOM = 4 * _STRIDE
 
 
@@ -40,7 +41,7 @@ def solve_factorized(M, W, b):
         cholesky_solve(M, b)
 
 
-@njit(types.boolean(DATA_MATRIX, MATRIX, VECTOR), fastmath=REDUCTION)
+@njit(types.boolean(DATA_MATRIX, MATRIX, VECTOR), fastmath=REDUCTION, allocates=False)
 def invert_factor(M, W, panel):
     """Invert the factor of ``M = L D L^T``, of which the lower triangle is read; False as `cholesky`.
 
@@ -52,9 +53,10 @@ def invert_factor(M, W, panel):
     triangle of W (with the unit diagonal, and zeros above it as far as the blocks of four go) and the row below that, D^-1.
     """
     n, m = M.shape[0], W.shape[1]
-    inverse_pivots = W[m]
     for i in range(n):
-        for j in range(i + 1):
+        for j in range(0, i - 2, WIDTH):
+            store_at(load_at(M, i, j), W, i, j)
+        for j in range((i + 1) - (i + 1) % WIDTH, i + 1):
             W[i, j] = M[i, j]
     for i in range(n, m):  # rows of the identity, up to a multiple of four
         for j in range(i):
@@ -83,70 +85,73 @@ def invert_factor(M, W, panel):
         if not 0.0 < d3 < np.inf:
             return False
         r3 = 1.0 / d3
-        inverse_pivots[k] = r0
-        inverse_pivots[k + 1] = r1
-        inverse_pivots[k + 2] = r2
-        inverse_pivots[k + 3] = r3
+        store_at(four(r0, r1, r2, r3), W, m, k)
+        m10, m20, m21 = splat(l10), splat(l20), splat(l21)
+        m30, m31, m32 = splat(l30), splat(l31), splat(l32)
         # The four pivot rows of (W, Schur complement), the latter taken from its columns: only lower triangles are kept.
-        for q in range(4):
-            row = W[k + q]
-            for j in range(k):
-                panel[q * _STRIDE + j] = row[j]
-            for j in range(k, k + 4):
-                panel[q * _STRIDE + j] = 0.0
-            panel[q * _STRIDE + k + q] = 1.0
-        for j in range(k + 4, m):
-            row = W[j]
-            for q in range(4):
-                panel[q * _STRIDE + j] = row[k + q]
-                row[k + q] = 0.0
-        for j in range(m):
-            p0 = panel[j]
-            p1 = panel[_STRIDE + j] - l10 * p0
-            p2 = panel[2 * _STRIDE + j] - (l20 * p0 + l21 * p1)
-            panel[_STRIDE + j] = p1
-            panel[2 * _STRIDE + j] = p2
-            panel[3 * _STRIDE + j] -= (l30 * p0 + l31 * p1) + l32 * p2
-        for q in range(4):
-            row = W[k + q]
-            for j in range(k + 4):
-                row[j] = panel[q * _STRIDE + j]
-        for i in range(k + 4, m):
-            f0, f1 = r0 * panel[i], r1 * panel[_STRIDE + i]
-            f2, f3 = r2 * panel[2 * _STRIDE + i], r3 * panel[3 * _STRIDE + i]
-            row = W[i]
-            for j in range(i - i % 4 + 4):
-                row[j] -= ((f0 * panel[j] + f1 * panel[_STRIDE + j])
-                           + (f2 * panel[2 * _STRIDE + j] + f3 * panel[3 * _STRIDE + j]))
+        for j in range(0, m, WIDTH):
+            if j < k:
+                p0, p1, p2, p3 = load_at(W, k, j), load_at(W, k + 1, j), load_at(W, k + 2, j), load_at(W, k + 3, j)
+            elif j == k:
+                p0, p1 = four(1.0, 0.0, 0.0, 0.0), four(0.0, 1.0, 0.0, 0.0)
+                p2, p3 = four(0.0, 0.0, 1.0, 0.0), four(0.0, 0.0, 0.0, 1.0)
+            else:
+                p0, p1, p2, p3 = transposed(load_at(W, j, k), load_at(W, j + 1, k), load_at(W, j + 2, k), load_at(W, j + 3, k))
+            p1 = p1 - m10 * p0
+            p2 = p2 - (m20 * p0 + m21 * p1)
+            p3 = p3 - ((m30 * p0 + m31 * p1) + m32 * p2)
+            store(p0, panel, j)
+            store(p1, panel, _STRIDE + j)
+            store(p2, panel, 2 * _STRIDE + j)
+            store(p3, panel, 3 * _STRIDE + j)
+            if j <= k:
+                store_at(p0, W, k, j)
+                store_at(p1, W, k + 1, j)
+                store_at(p2, W, k + 2, j)
+                store_at(p3, W, k + 3, j)
+            else:
+                for q in range(4):
+                    store_at(splat(0.0), W, j + q, k)
+        for i in range(k + 4, m, 2):  # two rows at a time
+            f0, f1 = splat(r0 * panel[i]), splat(r1 * panel[_STRIDE + i])
+            f2, f3 = splat(r2 * panel[2 * _STRIDE + i]), splat(r3 * panel[3 * _STRIDE + i])
+            g0, g1 = splat(r0 * panel[i + 1]), splat(r1 * panel[_STRIDE + i + 1])
+            g2, g3 = splat(r2 * panel[2 * _STRIDE + i + 1]), splat(r3 * panel[3 * _STRIDE + i + 1])
+            for j in range(0, i - i % 4 + 4, WIDTH):
+                p0, p1 = load(panel, j), load(panel, _STRIDE + j)
+                p2, p3 = load(panel, 2 * _STRIDE + j), load(panel, 3 * _STRIDE + j)
+                store_at(load_at(W, i, j) - ((f0 * p0 + f1 * p1) + (f2 * p2 + f3 * p3)), W, i, j)
+                store_at(load_at(W, i + 1, j) - ((g0 * p0 + g1 * p1) + (g2 * p2 + g3 * p3)), W, i + 1, j)
     return True
 
 
-@njit(types.void(MATRIX, VECTOR), fastmath=REDUCTION)
+@njit(types.void(MATRIX, VECTOR), allocates=False)
 def solve_with_inverse(W, b):
     """Solve M x = b in place, ``x = W^T D^-1 W b``; W as `invert_factor` leaves it."""
     n, m = b.shape[0], W.shape[1]
-    inverse_pivots, given, x = W[m], W[m + 1], W[m + 2]
-    for i in range(n):
-        given[i] = b[i]
-    for i in range(n, m):
-        given[i] = 0.0
-    for i in range(m):
-        x[i] = 0.0
+    pivots, given, scaled = m, m + 1, m + 2  # rows of W
+    for j in range(0, n - 3, WIDTH):
+        store_at(load(b, j), W, given, j)
+    if n < m:
+        store_at(load_some(b, m - WIDTH, n - m + WIDTH), W, given, m - WIDTH)
     for i in range(0, m, 4):
-        s0 = 0.0
-        s1 = 0.0
-        s2 = 0.0
-        s3 = 0.0
-        for j in range(i + 4):
-            s0 += W[i, j] * given[j]
-            s1 += W[i + 1, j] * given[j]
-            s2 += W[i + 2, j] * given[j]
-            s3 += W[i + 3, j] * given[j]
-        s0 *= inverse_pivots[i]
-        s1 *= inverse_pivots[i + 1]
-        s2 *= inverse_pivots[i + 2]
-        s3 *= inverse_pivots[i + 3]
-        for j in range(i + 4):
-            x[j] += (s0 * W[i, j] + s1 * W[i + 1, j]) + (s2 * W[i + 2, j] + s3 * W[i + 3, j])
-    for i in range(n):
-        b[i] = x[i]
+        s0 = s1 = s2 = s3 = splat(0.0)
+        for j in range(0, i + 4, WIDTH):
+            x = load_at(W, given, j)
+            s0 = s0 + x * load_at(W, i, j)
+            s1 = s1 + x * load_at(W, i + 1, j)
+            s2 = s2 + x * load_at(W, i + 2, j)
+            s3 = s3 + x * load_at(W, i + 3, j)
+        store_at(load_at(W, pivots, i) * totals(s0, s1, s2, s3), W, scaled, i)
+    for j in range(0, m, WIDTH):
+        s0 = s1 = s2 = s3 = splat(0.0)
+        for i in range(j, m, 4):
+            s0 = s0 + splat(W[scaled, i]) * load_at(W, i, j)
+            s1 = s1 + splat(W[scaled, i + 1]) * load_at(W, i + 1, j)
+            s2 = s2 + splat(W[scaled, i + 2]) * load_at(W, i + 2, j)
+            s3 = s3 + splat(W[scaled, i + 3]) * load_at(W, i + 3, j)
+        x = (s0 + s1) + (s2 + s3)
+        if j + WIDTH <= n:
+            store(x, b, j)
+        else:
+            store_some(x, b, j, n - j)

@@ -9,8 +9,8 @@ import math
 import numpy as np
 from numba import types
 
+from ._gram import PANEL, add_product
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from ._linalg import PANEL, add_product
 
 _KEPT_FROM = 150  # rows above which the Gram matrix is kept
 _BLOCK = 32  # rows and columns of a tile, for the copy of one triangle into the other

@@ -1,7 +1,4 @@
-"""Small dense kernels: products with X, Gram products, Cholesky.
-
-Below a few thousand entries a call into BLAS costs more than the product; above, BLAS wins and `gram` hands over to it.
-"""
+"""Small dense kernels: products with X, norms, Cholesky."""
 
 import math
 
@@ -9,72 +6,185 @@ import numpy as np
 from numba import types
 
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, njit
-
-#: Multiply-adds above which BLAS (threaded, cache-blocked) beats the register-blocked loop.
-_BLAS_FROM = 4_000_000
-PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the memory would be that of X once more
+from ._simd import (
+    WIDTH,
+    load,
+    load_at,
+    load_some,
+    load_some_at,
+    splat,
+    store,
+    store_some,
+    total,
+    totals,
+)
 
 _PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, VECTOR)
-_syrk = Blas("dsyrk", 10)
+_BY_ROWS_FROM = 1 << 17  # entries of X above which X^T a goes row by row: columns lie too far apart in memory
 _LAPACK_FROM = 300  # rows above which LAPACK's blocked Cholesky factorisation beats the loop
 _potrf = Blas("dpotrf", 5, "lapack")
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), fastmath=REDUCTION)
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
 def residual(X, b, y, out):
-    """out = X b - y, four rows at a time."""
+    """out = X b - y, eight rows at a time."""
     rows, columns = X.shape
-    whole = rows - rows % 4
-    for i in range(0, whole, 4):
-        s0 = 0.0
-        s1 = 0.0
-        s2 = 0.0
-        s3 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-            s1 += X[i + 1, j] * b[j]
-            s2 += X[i + 2, j] * b[j]
-            s3 += X[i + 3, j] * b[j]
-        out[i] = s0 - y[i]
-        out[i + 1] = s1 - y[i + 1]
-        out[i + 2] = s2 - y[i + 2]
-        out[i + 3] = s3 - y[i + 3]
-    for i in range(whole, rows):
-        s0 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-        out[i] = s0 - y[i]
+    for i in range(0, rows - 7, 8):
+        first, second = _eight_sums(X, b, i)
+        store(first - load(y, i), out, i)
+        store(second - load(y, i + 4), out, i + 4)
+    i = rows - rows % 8
+    if i + 4 <= rows:
+        store(_four_sums(X, b, i) - load(y, i), out, i)
+        i += 4
+    while i < rows:
+        out[i] = _one_sum(X, b, i) - y[i]
+        i += 1
+    for j in range(columns - columns % WIDTH, columns):
+        for i in range(rows):
+            out[i] += X[i, j] * b[j]
 
 
-@njit(_PRODUCT, fastmath=REDUCTION)
+@njit(_PRODUCT, allocates=False)
 def matvec(X, b, out):
-    """out = X b, four rows at a time."""
+    """out = X b, eight rows at a time."""
     rows, columns = X.shape
-    whole = rows - rows % 4
-    for i in range(0, whole, 4):
-        s0 = 0.0
-        s1 = 0.0
-        s2 = 0.0
-        s3 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-            s1 += X[i + 1, j] * b[j]
-            s2 += X[i + 2, j] * b[j]
-            s3 += X[i + 3, j] * b[j]
-        out[i] = s0
-        out[i + 1] = s1
-        out[i + 2] = s2
-        out[i + 3] = s3
-    for i in range(whole, rows):
-        s0 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-        out[i] = s0
+    for i in range(0, rows - 7, 8):
+        first, second = _eight_sums(X, b, i)
+        store(first, out, i)
+        store(second, out, i + 4)
+    i = rows - rows % 8
+    if i + 4 <= rows:
+        store(_four_sums(X, b, i), out, i)
+        i += 4
+    while i < rows:
+        out[i] = _one_sum(X, b, i)
+        i += 1
+    for j in range(columns - columns % WIDTH, columns):
+        for i in range(rows):
+            out[i] += X[i, j] * b[j]
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), fastmath=REDUCTION)
+# The sums of whole fours of columns: eight sums at a time, since a sum waits four cycles for the one before it.
+
+
+@njit()
+def _eight_sums(X, b, i):
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
+    for j in range(0, X.shape[1] - 3, WIDTH):
+        x = load(b, j)
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i + 1, j)
+        s2 = s2 + x * load_at(X, i + 2, j)
+        s3 = s3 + x * load_at(X, i + 3, j)
+        s4 = s4 + x * load_at(X, i + 4, j)
+        s5 = s5 + x * load_at(X, i + 5, j)
+        s6 = s6 + x * load_at(X, i + 6, j)
+        s7 = s7 + x * load_at(X, i + 7, j)
+    return totals(s0, s1, s2, s3), totals(s4, s5, s6, s7)
+
+
+@njit()
+def _four_sums(X, b, i):
+    columns = X.shape[1]
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
+    for j in range(0, columns - 7, 8):
+        x = load(b, j)
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i + 1, j)
+        s2 = s2 + x * load_at(X, i + 2, j)
+        s3 = s3 + x * load_at(X, i + 3, j)
+        x = load(b, j + 4)
+        s4 = s4 + x * load_at(X, i, j + 4)
+        s5 = s5 + x * load_at(X, i + 1, j + 4)
+        s6 = s6 + x * load_at(X, i + 2, j + 4)
+        s7 = s7 + x * load_at(X, i + 3, j + 4)
+    if columns % 8 >= 4:
+        j = columns - columns % 8
+        x = load(b, j)
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i + 1, j)
+        s2 = s2 + x * load_at(X, i + 2, j)
+        s3 = s3 + x * load_at(X, i + 3, j)
+    return totals(s0 + s4, s1 + s5, s2 + s6, s3 + s7)
+
+
+@njit()
+def _one_sum(X, b, i):
+    s = splat(0.0)
+    for j in range(0, X.shape[1] - 3, WIDTH):
+        s = s + load(b, j) * load_at(X, i, j)
+    return total(s)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), allocates=False)
 def rmatvec(X, a, scale, out):
-    """out = scale * X^T a, four rows at a time so that `out` is written rarely."""
+    """out = scale * X^T a, some columns at a time: sums stay in registers."""
+    columns = X.shape[1]
+    if X.size > _BY_ROWS_FROM:
+        _rmatvec_by_rows(X, a, scale, out)
+        return
+    factor = splat(scale)
+    wide = columns - columns % 32
+    for j in range(0, wide, 32):
+        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_32(X, a, j)
+        store(factor * s0, out, j)
+        store(factor * s1, out, j + 4)
+        store(factor * s2, out, j + 8)
+        store(factor * s3, out, j + 12)
+        store(factor * s4, out, j + 16)
+        store(factor * s5, out, j + 20)
+        store(factor * s6, out, j + 24)
+        store(factor * s7, out, j + 28)
+    for j in range(wide, columns - 7, 8):
+        s0, s1 = _sums_of_8(X, a, j)
+        store(factor * s0, out, j)
+        store(factor * s1, out, j + 4)
+    j = columns - columns % 8
+    if j + 4 <= columns:
+        store(factor * _sums_of_4(X, a, j), out, j)
+        j += 4
+    if j < columns:
+        store_some(factor * _sums_of_some(X, a, j), out, j, columns - j)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, VECTOR), allocates=False)
+def add_rmatvec(X, a, scale, start, out):
+    """out = start + scale * X^T a."""
+    columns = X.shape[1]
+    if X.size > _BY_ROWS_FROM:
+        _rmatvec_by_rows(X, a, scale, out)
+        for j in range(columns):
+            out[j] += start[j]
+        return
+    factor = splat(scale)
+    wide = columns - columns % 32
+    for j in range(0, wide, 32):
+        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_32(X, a, j)
+        store(load(start, j) + factor * s0, out, j)
+        store(load(start, j + 4) + factor * s1, out, j + 4)
+        store(load(start, j + 8) + factor * s2, out, j + 8)
+        store(load(start, j + 12) + factor * s3, out, j + 12)
+        store(load(start, j + 16) + factor * s4, out, j + 16)
+        store(load(start, j + 20) + factor * s5, out, j + 20)
+        store(load(start, j + 24) + factor * s6, out, j + 24)
+        store(load(start, j + 28) + factor * s7, out, j + 28)
+    for j in range(wide, columns - 7, 8):
+        s0, s1 = _sums_of_8(X, a, j)
+        store(load(start, j) + factor * s0, out, j)
+        store(load(start, j + 4) + factor * s1, out, j + 4)
+    j = columns - columns % 8
+    if j + 4 <= columns:
+        store(load(start, j) + factor * _sums_of_4(X, a, j), out, j)
+        j += 4
+    if j < columns:
+        left = columns - j
+        store_some(load_some(start, j, left) + factor * _sums_of_some(X, a, j), out, j, left)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), fastmath=REDUCTION, allocates=False)
+def _rmatvec_by_rows(X, a, scale, out):
+    # Four rows at a time, so that `out` is written rarely.
     rows, columns = X.shape
     whole = rows - rows % 4
     if whole == 0:
@@ -97,14 +207,76 @@ def rmatvec(X, a, scale, out):
             out[j] += a0 * X[i, j]
 
 
-@njit(types.void(DATA_VECTOR, VECTOR))
+# The entries of X^T a from j on: 32, eight, four, or what is left.
+
+
+@njit()
+def _sums_of_32(X, a, j):
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
+    for i in range(X.shape[0]):
+        x = splat(a[i])
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i, j + 4)
+        s2 = s2 + x * load_at(X, i, j + 8)
+        s3 = s3 + x * load_at(X, i, j + 12)
+        s4 = s4 + x * load_at(X, i, j + 16)
+        s5 = s5 + x * load_at(X, i, j + 20)
+        s6 = s6 + x * load_at(X, i, j + 24)
+        s7 = s7 + x * load_at(X, i, j + 28)
+    return s0, s1, s2, s3, s4, s5, s6, s7
+
+
+@njit()
+def _sums_of_8(X, a, j):
+    rows = X.shape[0]
+    s0 = s1 = s2 = s3 = splat(0.0)
+    for i in range(0, rows - 1, 2):
+        x = splat(a[i])
+        s0 = s0 + x * load_at(X, i, j)
+        s1 = s1 + x * load_at(X, i, j + 4)
+        x = splat(a[i + 1])
+        s2 = s2 + x * load_at(X, i + 1, j)
+        s3 = s3 + x * load_at(X, i + 1, j + 4)
+    if rows % 2:
+        x = splat(a[rows - 1])
+        s0 = s0 + x * load_at(X, rows - 1, j)
+        s1 = s1 + x * load_at(X, rows - 1, j + 4)
+    return s0 + s2, s1 + s3
+
+
+@njit()
+def _sums_of_4(X, a, j):
+    rows = X.shape[0]
+    s0 = s1 = s2 = s3 = splat(0.0)
+    for i in range(0, rows - 3, 4):
+        s0 = s0 + splat(a[i]) * load_at(X, i, j)
+        s1 = s1 + splat(a[i + 1]) * load_at(X, i + 1, j)
+        s2 = s2 + splat(a[i + 2]) * load_at(X, i + 2, j)
+        s3 = s3 + splat(a[i + 3]) * load_at(X, i + 3, j)
+    for i in range(rows - rows % 4, rows):
+        s0 = s0 + splat(a[i]) * load_at(X, i, j)
+    return (s0 + s1) + (s2 + s3)
+
+
+@njit()
+def _sums_of_some(X, a, j):
+    s = splat(0.0)
+    for i in range(X.shape[0]):
+        s = s + splat(a[i]) * load_some_at(X, i, j, X.shape[1] - j)
+    return s
+
+
+@njit(types.void(DATA_VECTOR, VECTOR), allocates=False)
 def copy(source, target):
     """Copy a vector: ``target[:] = source``, for which numba compiles seconds worth of a message about shapes."""
-    for i in range(target.shape[0]):
+    size = target.shape[0]
+    for i in range(0, size - 3, WIDTH):
+        store(load(source, i), target, i)
+    for i in range(size - size % WIDTH, size):
         target[i] = source[i]
 
 
-@njit(types.void(DATA_MATRIX, MATRIX))
+@njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
 def copy_rows(source, target):
     """Copy a matrix."""
     for i in range(target.shape[0]):
@@ -112,7 +284,7 @@ def copy_rows(source, target):
             target[i, j] = source[i, j]
 
 
-@njit(types.float64(DATA_VECTOR), fastmath=REDUCTION)
+@njit(types.float64(DATA_VECTOR), fastmath=REDUCTION, allocates=False)
 def norm(a):
     """Euclidean norm, safe from overflow and underflow of the squares."""
     largest = 0.0
@@ -125,169 +297,6 @@ def norm(a):
         x = a[i] / largest
         total += x * x
     return largest * math.sqrt(total)
-
-
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX), fastmath=REDUCTION)
-def _gram_blocked(X, weight, out):
-    # 2 x 4 register blocks of the lower triangle: eight sums share six loads.
-    rows, columns = X.shape
-    scaled = np.empty((2, columns))
-    even = rows - rows % 2
-    for i in range(0, even, 2):
-        for j in range(columns):
-            scaled[0, j] = X[i, j] * weight[j]
-            scaled[1, j] = X[i + 1, j] * weight[j]
-        k = 0
-        while k + 3 <= i + 1:
-            s00 = 0.0
-            s01 = 0.0
-            s02 = 0.0
-            s03 = 0.0
-            s10 = 0.0
-            s11 = 0.0
-            s12 = 0.0
-            s13 = 0.0
-            for j in range(columns):
-                a = scaled[0, j]
-                b = scaled[1, j]
-                x0 = X[k, j]
-                x1 = X[k + 1, j]
-                x2 = X[k + 2, j]
-                x3 = X[k + 3, j]
-                s00 += a * x0
-                s01 += a * x1
-                s02 += a * x2
-                s03 += a * x3
-                s10 += b * x0
-                s11 += b * x1
-                s12 += b * x2
-                s13 += b * x3
-            out[i, k] = s00
-            out[i, k + 1] = s01
-            out[i, k + 2] = s02
-            out[i, k + 3] = s03
-            out[i + 1, k] = s10
-            out[i + 1, k + 1] = s11
-            out[i + 1, k + 2] = s12
-            out[i + 1, k + 3] = s13
-            k += 4
-        while k <= i + 1:
-            s00 = 0.0
-            s10 = 0.0
-            for j in range(columns):
-                s00 += scaled[0, j] * X[k, j]
-                s10 += scaled[1, j] * X[k, j]
-            out[i, k] = s00
-            out[i + 1, k] = s10
-            k += 1
-    if even < rows:
-        for j in range(columns):
-            scaled[0, j] = X[even, j] * weight[j]
-        for k in range(rows):
-            s00 = 0.0
-            for j in range(columns):
-                s00 += scaled[0, j] * X[k, j]
-            out[even, k] = s00
-
-
-@njit(types.void(DATA_MATRIX, types.boolean, types.float64, types.float64, MATRIX))
-def add_product(A, lower, factor, kept, out):
-    """One triangle, diagonal included, the `lower` one or the upper: ``out = kept out + factor A A^T``, by BLAS."""
-    # To BLAS matrices are transposed: the triangles change places.
-    triangle_and_transposed = np.array([ord("U") if lower else ord("L"), ord("T")], dtype=np.uint8)
-    factors = np.array([factor, kept])
-    sizes = np.array(A.shape, dtype=np.int32)
-    _syrk(triangle_and_transposed.ctypes, triangle_and_transposed[1:].ctypes, sizes.ctypes, sizes[1:].ctypes,
-          factors.ctypes, A.ctypes, sizes[1:].ctypes, factors[1:].ctypes, out.ctypes, sizes.ctypes)
-
-
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, MATRIX))
-def _gram_by_blas(X, root, kept, out):
-    """Lower triangle: ``out = kept out + X diag(root)^2 X^T``, some columns at a time."""
-    rows, columns = X.shape
-    space = np.empty(rows * min(columns, PANEL))
-    for first in range(0, columns, PANEL):
-        width = min(PANEL, columns - first)
-        panel = space[:rows * width].reshape((rows, width))
-        for i in range(rows):
-            for j in range(width):
-                panel[i, j] = X[i, first + j] * root[first + j]
-        add_product(panel, True, 1.0, kept if first == 0 else 1.0, out)
-
-
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX))
-def gram(X, weight, out):
-    """out = X diag(weight) X^T (weight >= 0), both triangles."""
-    rows, columns = X.shape
-    if rows * rows * columns > _BLAS_FROM:
-        _gram_by_blas(X, np.sqrt(weight), 0.0, out)
-    else:
-        _gram_blocked(X, weight, out)
-    for i in range(rows):
-        for k in range(i):
-            out[k, i] = out[i, k]
-
-
-@njit(types.void(DATA_MATRIX, types.float64, MATRIX))
-def symmetric_square_into(K, root_weight, out):
-    """Add ``(root_weight K)^2`` to the lower triangle of out, K symmetric; the square of K alone could overflow."""
-    rows = K.shape[0]
-    if rows * rows * rows > _BLAS_FROM:
-        _gram_by_blas(K, np.full(rows, root_weight), 1.0, out)
-        return
-    square = np.empty((rows, rows))
-    _gram_blocked(K * root_weight, np.ones(rows), square)
-    for i in range(rows):
-        for k in range(i + 1):
-            out[i, k] += square[i, k]
-
-
-@njit(types.void(MATRIX, DATA_VECTOR, types.float64))
-def add_square_of_upper(M, diagonal, root_weight):
-    """Add ``(root_weight K)^2`` to the lower triangle of M, diagonal included; K has its diagonal, and the upper triangle of M.
-
-    One matrix holds both, and the square of K alone could overflow.
-    """
-    rows = M.shape[0]
-    if rows * rows * rows <= _BLAS_FROM:
-        scaled, square = np.empty((rows, rows)), np.empty((rows, rows))
-        _columns_of_upper(M, diagonal, root_weight, 0, scaled)
-        _gram_blocked(scaled, np.ones(rows), square)
-        for i in range(rows):
-            for k in range(i + 1):
-                M[i, k] += square[i, k]
-        return
-    space = np.empty(rows * min(rows, PANEL))
-    for first in range(0, rows, PANEL):
-        width = min(PANEL, rows - first)
-        panel = space[:rows * width].reshape((rows, width))
-        _columns_of_upper(M, diagonal, root_weight, first, panel)
-        add_product(panel, True, 1.0, 1.0, M)
-
-
-@njit()
-def _columns_of_upper(M, diagonal, factor, first, out):
-    for j in range(out.shape[1]):
-        column = first + j
-        for i in range(column):
-            out[i, j] = factor * M[i, column]
-        out[column, j] = factor * diagonal[column]
-        for i in range(column + 1, M.shape[0]):
-            out[i, j] = factor * M[column, i]
-
-
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR))
-def upper_matvec(M, diagonal, b, out):
-    """out = K b; K has its diagonal, and the strict upper triangle of M."""
-    rows = M.shape[0]
-    for i in range(rows):
-        out[i] = diagonal[i] * b[i]
-    for i in range(rows):
-        s = 0.0
-        for k in range(i + 1, rows):
-            s += M[i, k] * b[k]
-            out[k] += M[i, k] * b[i]
-        out[i] += s
 
 
 @njit(types.boolean(MATRIX))
@@ -306,7 +315,7 @@ def _cholesky_by_lapack(M):
     return True
 
 
-@njit(types.boolean(MATRIX), fastmath=REDUCTION)
+@njit(types.boolean(MATRIX), fastmath=REDUCTION, allocates=False)
 def cholesky(M):
     """Factor the lower triangle of M in place; False if M is not positive definite (or not finite).
 
@@ -331,7 +340,7 @@ def cholesky(M):
     return True
 
 
-@njit(types.void(DATA_MATRIX, VECTOR), fastmath=REDUCTION)
+@njit(types.void(DATA_MATRIX, VECTOR), fastmath=REDUCTION, allocates=False)
 def cholesky_solve(L, b):
     """Solve L L^T x = b in place; L as `cholesky` leaves it."""
     n = L.shape[0]

@@ -23,6 +23,7 @@ from .flow import Integration
 from .integrate import shrinking, stepping
 from .integrate import state as st
 from .integrate.rest import STARTLED
+from .integrate.survey import LANDING
 from .integrate.tableaus import W6
 from .result import Status
 
@@ -132,7 +133,7 @@ class LimitOfShrinking(Integration):
         # Who has become visible must count as awake, or flights would never end.
         visible = max(visible, s[stepping.DORMANT] + STARTLED + 1.0)
         s[stepping.ASLEEP] = s[stepping.DORMANT]
-        s[stepping.DORMANT] = visible - stepping.LANDING
+        s[stepping.DORMANT] = visible - LANDING
         self.pair = np.array(self.rule.dormant_pair)
         self.buffer = np.empty(n * (d + 1))
         self.notes = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)

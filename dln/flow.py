@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ._aligned import aligned_zeros
+from ._aligned import aligned_empty, aligned_zeros
 from ._jit import address, entry_point
 from ._large import keeps_gram
 from ._suggest import unknown
@@ -124,7 +124,7 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         return SlidingFlow(problem, rule, initialize(problem.n_features, **scale), *settings).run()
     if depth == 2.0:
         arguments = problem, rule, initialize(problem.n_features, **scale), *settings
-        if rule.shrinks:
+        if rule.shrinks and t_end is None:
             from ._shrinking import run_to_limit, small_below  # it builds on this module
 
             start = arguments[2]
@@ -171,7 +171,7 @@ def begins_stiff(rtol, X):
 def room_for_awake(X):
     """Return room for a part of X: if more are awake, leaving the others out saves little."""
     n, d = X.shape
-    return aligned_zeros((n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1),))
+    return aligned_empty((n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1),))
 
 
 def largest_error(rtol, reach):
@@ -207,8 +207,8 @@ class Integration:
         self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
         np.multiply(start.log_alpha, 2.0, out=self.log_product)
         self.log_ratio[:] = start.log_ratio
-        self.z = np.zeros(n + d if rule.shrinks else n)
-        self.f, self.error = np.zeros(self.z.size), np.zeros(self.z.size)
+        size = n + d if rule.shrinks else n
+        self.z, self.f, self.error = np.zeros((3, size))
         self.r = np.zeros(n)
         self.clock = np.zeros(st.CLOCK_SIZE)
         self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
@@ -229,12 +229,13 @@ class Integration:
     def _scales(self):
         self.scale = entry_point(starting.set_scales)(
             self.X, self.y, self.c, self.rows.facts, self.rtol, self.residual_tol, self.log_product,
-            self.log_ratio, self.settings, np.empty((starting.START_ROWS, self.X.shape[1])), self.r)
+            self.log_ratio, self.settings, self.state[st.WORK:st.WORK + starting.START_ROWS], self.r)
         if math.isnan(self.scale):
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
         if self.way != self.rtol:
             self.settings[stepping.RTOL] = self.way
-        self.settings[stepping.COUPLED] = float(self.rule.coupled(self.c * self.rows.largest_product))
+        if self.rule.shrinks:
+            self.settings[stepping.COUPLED] = float(self.rule.coupled(self.c * self.rows.largest_product))
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
@@ -301,11 +302,14 @@ class Integration:
         self._use(method)
         self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = self._kernels()
-        saved = set(self.saved.tolist())
-        marks = saved.union(self.rule.breakpoints)
-        last_mark = max(marks, default=0.0)
         end = math.inf if self.t_end is None else self.t_end
-        stops = [*sorted(mark for mark in marks if 0.0 < mark < end), end]
+        saved: set[float] = set()
+        last_mark, stops = 0.0, [end]
+        if self.saved.size or self.rule.breakpoints:
+            saved.update(self.saved.tolist())
+            marks = saved.union(self.rule.breakpoints)
+            last_mark = max(marks, default=0.0)
+            stops = [*sorted(mark for mark in marks if 0.0 < mark < end), end]
         if 0.0 in saved:
             self._keep()
         reason, position = st.AT_STOP, -math.inf

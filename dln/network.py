@@ -10,10 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 from numba import types
 
-from ._exponentials import LOWEST_EXPONENT, expm1_halves, power_of_two, reduce_exponent
+from ._exponentials import LOWEST_EXPONENT, expm1_series, reduce_exponent
 from ._jit import DATA_VECTOR, VECTOR, njit
+from ._simd import (
+    WIDTH,
+    larger,
+    load,
+    load_some,
+    modulus,
+    power_of_half,
+    power_of_two,
+    smaller,
+    splat,
+    store,
+    store_some,
+    total,
+    where_less,
+)
 
 _LARGEST_EXPONENT = 709.0
+_LARGEST_TOP = 600.0  # of log u^2 and log v^2: beyond, sums of weights may overflow
 
 
 @dataclass(frozen=True)
@@ -139,7 +155,7 @@ def exponential_difference(top, log_ratio):
 _EVALUATE_WEIGHTS = types.boolean(DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR)
 
 
-@njit(_EVALUATE_WEIGHTS, fastmath={"contract"})
+@njit(_EVALUATE_WEIGHTS, allocates=False)
 def evaluate_weights(log_product, log_ratio, beta, size):
     """beta = u^2 - v^2 and size = u^2 + v^2 from log(uv) and log(u/v), each (d,).
 
@@ -148,29 +164,42 @@ def evaluate_weights(log_product, log_ratio, beta, size):
     overflow.
     """
     d = beta.shape[0]
-    overflows = 0  # counted, not left at the first: the loop runs in vector lanes
-    for j in range(d):
-        overflows += not log_product[j] + abs(log_ratio[j]) < 600.0
-    if overflows > 0:
-        return False
-    for j in range(d):
-        s = abs(log_ratio[j])
-        top = log_product[j] + s
-        bits, f = reduce_exponent(max(top, LOWEST_EXPONENT))
-        even, odd = expm1_halves(f)
-        power = power_of_two(bits)
-        larger = power + power * (f + (even + odd)) if top > LOWEST_EXPONENT else 0.0
-        bits, f = reduce_exponent(max(-2.0 * s, LOWEST_EXPONENT))
-        even, odd = expm1_halves(f)
-        power = power_of_two(bits)
-        less = power * (f + (even + odd)) + (power - 1.0)
-        size[j] = larger * (2.0 + less)
-        magnitude = -larger * less
-        beta[j] = magnitude if log_ratio[j] >= 0.0 else -magnitude
-    return True
+    overflows = splat(0.0)  # counted, not left at the first: no branch
+    for j in range(0, d - 3, WIDTH):
+        ratio = load(log_ratio, j)
+        larger_log, sizes, differences = _weights(load(log_product, j), ratio)
+        overflows = overflows + where_less(larger_log, splat(_LARGEST_TOP), splat(0.0), splat(1.0))
+        store(sizes, size, j)
+        store(differences, beta, j)
+    j = d - d % WIDTH
+    if j < d:
+        left = d - j
+        larger_log, sizes, differences = _weights(load_some(log_product, j, left), load_some(log_ratio, j, left))
+        overflows = overflows + where_less(larger_log, splat(_LARGEST_TOP), splat(0.0), splat(1.0))
+        store_some(sizes, size, j, left)
+        store_some(differences, beta, j, left)
+    return total(overflows) == 0.0
 
 
-@njit(_EVALUATE_WEIGHTS, fastmath={"contract"})
+@njit()
+def _weights(log_product, ratio):
+    # Return log max(u^2, v^2), u^2 + v^2 and u^2 - v^2 of four coordinates.
+    one, lowest = splat(1.0), splat(LOWEST_EXPONENT)
+    s = modulus(ratio)
+    top = log_product + s
+    k, f = reduce_exponent(smaller(larger(top, lowest), splat(_LARGEST_TOP)))
+    square, even, odd = expm1_series(f)
+    power = power_of_two(k)
+    most = where_less(lowest, top, power + power * (f + square * (even + f * odd)), splat(0.0))
+    k, f = reduce_exponent(larger(splat(-2.0) * s, lowest))
+    square, even, odd = expm1_series(f)
+    power = power_of_two(k)
+    less = (power - one) + power * (f + square * (even + f * odd))
+    difference = most * less
+    return top, most * (splat(2.0) + less), where_less(ratio, splat(0.0), difference, splat(0.0) - difference)
+
+
+@njit(_EVALUATE_WEIGHTS, allocates=False)
 def evaluate_weights_at(scale, log_ratio, beta, size):
     """Evaluate the same from ``scale = u v`` itself, where that is an ordinary number: one exponential instead of two.
 
@@ -178,18 +207,33 @@ def evaluate_weights_at(scale, log_ratio, beta, size):
     have one sign.  False if e^s would overflow.
     """
     d = beta.shape[0]
-    overflows = 0
-    for j in range(d):
-        overflows += not abs(log_ratio[j]) < 600.0
-    if overflows > 0:
-        return False
-    for j in range(d):
-        bits, f = reduce_exponent(abs(log_ratio[j]))
-        even, odd = expm1_halves(f)
-        power, inverse = power_of_two(bits), power_of_two(-bits)
-        rise = power * (f + (even + odd))  # e^s - 2^k
-        fall = inverse * ((even - odd) - f)  # e^-s - 2^-k
-        size[j] = scale[j] * ((power + rise) + (inverse + fall))
-        magnitude = scale[j] * ((rise + (power - 1.0)) - (fall + (inverse - 1.0)))
-        beta[j] = magnitude if log_ratio[j] >= 0.0 else -magnitude
-    return True
+    overflows = splat(0.0)
+    for j in range(0, d - 3, WIDTH):
+        ratio = load(log_ratio, j)
+        sizes, differences = _weights_at(load(scale, j), ratio)
+        overflows = overflows + where_less(modulus(ratio), splat(_LARGEST_TOP), splat(0.0), splat(1.0))
+        store(sizes, size, j)
+        store(differences, beta, j)
+    j = d - d % WIDTH
+    if j < d:
+        left = d - j
+        ratio = load_some(log_ratio, j, left)
+        sizes, differences = _weights_at(load_some(scale, j, left), ratio)
+        overflows = overflows + where_less(modulus(ratio), splat(_LARGEST_TOP), splat(0.0), splat(1.0))
+        store_some(sizes, size, j, left)
+        store_some(differences, beta, j, left)
+    return total(overflows) == 0.0
+
+
+@njit()
+def _weights_at(scale, ratio):
+    # Return u^2 + v^2 and u^2 - v^2 of four coordinates.
+    one = splat(1.0)
+    k, f = reduce_exponent(smaller(modulus(ratio), splat(_LARGEST_TOP)))
+    square, even, odd = expm1_series(f)
+    power, inverse = power_of_two(k), power_of_half(k)
+    rise = f + square * (even + f * odd)  # e^f - 1
+    fall = square * (even - f * odd) - f  # e^-f - 1
+    size = scale * ((power + power * rise) + (inverse + inverse * fall))
+    difference = scale * (((power - one) + power * rise) - ((inverse - one) + inverse * fall))
+    return size, where_less(ratio, splat(0.0), splat(0.0) - difference, difference)

@@ -158,7 +158,7 @@ class FlowResult(FlowLaw):
     def _made_of(cls, fields):
         """Make a result of the dict of all its fields at once: the constructor of a frozen dataclass sets each by a call."""
         result = object.__new__(cls)
-        result.__dict__.update(fields)
+        object.__setattr__(result, "__dict__", fields)
         return result
 
     @property

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import dln
+from dln._gram import add_product, add_square_of_upper
 from dln._large import forget_gram, keeps_gram, mirror, update_gram
-from dln._linalg import add_product, add_square_of_upper, cholesky, cholesky_solve
+from dln._linalg import cholesky, cholesky_solve
 
 
 def gram_of(M, diagonal):

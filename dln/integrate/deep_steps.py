@@ -14,8 +14,9 @@ import math
 
 import numpy as np
 
+from .._gram import gram, symmetric_square_into
 from .._jit import njit
-from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, rmatvec, symmetric_square_into
+from .._linalg import cholesky, cholesky_solve, copy, matvec, rmatvec
 from ..rules.base import UD, UK, VD, VK
 from .deep_state import FINE, evaluate, read, size_of_error
 from .explicit import weighted

@@ -6,8 +6,9 @@ import numpy as np
 from numba import types
 
 from .._dual_kernels import direction
+from .._gram import gram
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import gram, matvec, norm, rmatvec
+from .._linalg import matvec, norm, rmatvec
 from .dual_path import MAX_NEWTON, RAISED, STEP, evaluate, follow, go_on, newton, reflect, room, scales_here
 
 GOOD, OPEN = range(2)

@@ -15,7 +15,7 @@ _EXPLICIT = types.UniTuple(types.float64, 2)(
 )
 
 
-@njit(_EXPLICIT)
+@njit(_EXPLICIT, allocates=False)
 def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
                      z_new, f_new, r, local, K, work_n):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h rho).
@@ -66,7 +66,7 @@ def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A
     return high_size / tolerance, stiffness
 
 
-@njit(types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR))
+@njit(types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), allocates=False)
 def weighted(K, weights, h, out):
     """Fill ``out = h sum_i weights_i K_i``; return its sum, which is finite only if every entry is."""
     n = K.shape[1]

@@ -11,8 +11,9 @@ from collections import namedtuple
 
 import numpy as np
 
+from .._gram import gram
 from .._jit import njit
-from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, rmatvec
+from .._linalg import cholesky, cholesky_solve, copy, matvec, rmatvec
 from ..rules.base import call_rule
 from .explicit import weighted
 

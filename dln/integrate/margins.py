@@ -15,8 +15,9 @@ import math
 import numpy as np
 from numba import types
 
+from .._gram import gram
 from .._jit import DATA_MATRIX, INTEGERS, VECTOR, njit
-from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, rmatvec
+from .._linalg import cholesky, cholesky_solve, copy, matvec, rmatvec
 from ..network import evaluate_weights
 
 # Why the loop stopped.

@@ -14,8 +14,9 @@ from collections import namedtuple
 
 import numpy as np
 
+from .._gram import gram
 from .._jit import DATA_MATRIX, REDUCTION, njit
-from .._linalg import cholesky, cholesky_solve, copy, gram, matvec, residual, rmatvec
+from .._linalg import cholesky, cholesky_solve, copy, matvec, residual, rmatvec
 from ..network import evaluate_weights
 from .state import BETA, PRODUCT, RATIO, SIZE, WORK_RULE
 

@@ -13,10 +13,12 @@ import math
 import numpy as np
 from numba import types
 
+from .._gram import add_square_of_upper, gram, largest_row_sum, upper_matvec
 from .._inverse_factor import factorize, solve_factorized
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._large import forget_gram, mirror, update_gram
-from .._linalg import add_square_of_upper, copy, gram, matvec, upper_matvec
+from .._linalg import copy, matvec
+from .._simd import WIDTH, load, load_at, splat, store, store_at
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
@@ -28,7 +30,7 @@ _ROSENBROCK = types.UniTuple(types.float64, 2)(
 )
 
 
-@njit(_ROSENBROCK)
+@njit(_ROSENBROCK, allocates=False)
 def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
                        coupled, z_new, f_new, r, local, K, M, W, panel, diagonal, known, share, squared_norm, row_scale, work_n,
                        trace):
@@ -64,17 +66,15 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     else:
         gram(X, work_d, M)
     # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
-    largest_row = 0.0
+    largest_row = largest_row_sum(M)
+    factor = splat(tau)
     for i in range(n):
-        row = 0.0
-        for k in range(n):
-            row += abs(M[i, k])
-        largest_row = max(largest_row, row)
-    for i in range(n):
-        for k in range(i):
-            M[i, k] *= tau
         diagonal[i] = M[i, i]
-        M[i, i] = tau * M[i, i] + row_scale[i]
+        for k in range(0, i - 3, WIDTH):
+            store_at(factor * load_at(M, i, k), M, i, k)
+        for k in range(i - i % WIDTH, i):
+            M[i, k] *= tau
+        M[i, i] = tau * diagonal[i] + row_scale[i]
     if kappa != 0.0:
         add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
@@ -87,44 +87,29 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
         k_i = K[i]
         if i == 0:
             copy(f, k_i)
+            local[:] = 0.0
         else:
-            copy(z, z_new)
-            for j in range(i):
-                if A[i, j] != 0.0:
-                    for k in range(total):
-                        z_new[k] += A[i, j] * K[j, k]
+            combine(z, K, i, A[i], C[i], 1.0 / h, z_new, local)
             if not evaluate(rule, awake, c, z_new, params[min(i, last)], r, k_i, work_n):
                 return np.inf, stiffness
             if trace.shape[0] > 0:
                 copy(r, trace[2 * i])
                 copy(work_n[0], trace[2 * i + 1])
-            for j in range(i):
-                if C[i, j] != 0.0:
-                    weight = C[i, j] / h
-                    for k in range(total):
-                        k_i[k] += weight * K[j, k]
+        add_scaled(local, tau, k_i)
         for k in range(n):
-            k_i[k] *= tau * row_scale[k]
-        if total > n:
+            k_i[k] *= row_scale[k]
+        if coupled and total > n:
             for k in range(d):
-                k_i[n + k] *= tau
-            if coupled:
-                for k in range(d):
-                    work_d[k] = (-4.0 * c * tau) * beta_start[k] * k_i[n + k]
-                matvec(X, work_d, work_n[0])
+                work_d[k] = (-4.0 * c * tau) * beta_start[k] * k_i[n + k]
+            matvec(X, work_d, work_n[0])
+            for k in range(n):
+                k_i[k] += work_n[0, k]
+            if kappa != 0.0:
+                upper_matvec(M, diagonal, work_n[0], work_n[1])
                 for k in range(n):
-                    k_i[k] += work_n[0, k]
-                if kappa != 0.0:
-                    upper_matvec(M, diagonal, work_n[0], work_n[1])
-                    for k in range(n):
-                        k_i[k] += kappa * work_n[1, k]
+                    k_i[k] += kappa * work_n[1, k]
         solve_factorized(M, W, k_i[:n])
-    copy(z, z_new)
-    local[:] = 0.0
-    for i in range(stages):
-        for k in range(total):
-            z_new[k] += m[i] * K[i, k]
-            local[k] += e[i] * K[i, k]
+    combine(z, K, stages, m, e, 1.0, z_new, local)
     if not evaluate(rule, system, c, z_new, params[last], r, f_new, work_n):
         return np.inf, stiffness
     if filtered:
@@ -132,7 +117,60 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     return log_weight_error(system.X, local, ratio_scale, system.rows[WORK]) / tolerance, stiffness
 
 
-@njit(types.void(MATRIX, MATRIX, VECTOR, VECTOR))
+@njit(types.void(DATA_VECTOR, MATRIX, types.intp, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR, VECTOR), allocates=False)
+def combine(z, K, count, a, e, scale, z_new, other):
+    """Fill ``z_new = z + sum a_i K_i`` and ``other = scale sum e_i K_i``, sums over the first `count` rows, in one pass."""
+    size = z.shape[0]
+    factor = splat(scale)
+    for k in range(0, size - 11, 12):
+        s0, s1, s2 = load(z, k), load(z, k + 4), load(z, k + 8)
+        t0 = t1 = t2 = splat(0.0)
+        for i in range(count):
+            weight, other_weight = splat(a[i]), splat(e[i])
+            x = load_at(K, i, k)
+            s0 = s0 + weight * x
+            t0 = t0 + other_weight * x
+            x = load_at(K, i, k + 4)
+            s1 = s1 + weight * x
+            t1 = t1 + other_weight * x
+            x = load_at(K, i, k + 8)
+            s2 = s2 + weight * x
+            t2 = t2 + other_weight * x
+        store(s0, z_new, k)
+        store(s1, z_new, k + 4)
+        store(s2, z_new, k + 8)
+        store(factor * t0, other, k)
+        store(factor * t1, other, k + 4)
+        store(factor * t2, other, k + 8)
+    for k in range(size - size % 12, size - 3, WIDTH):
+        s0, t0 = load(z, k), splat(0.0)
+        for i in range(count):
+            x = load_at(K, i, k)
+            s0 = s0 + splat(a[i]) * x
+            t0 = t0 + splat(e[i]) * x
+        store(s0, z_new, k)
+        store(factor * t0, other, k)
+    for k in range(size - size % WIDTH, size):
+        s, t = z[k], 0.0
+        for i in range(count):
+            s += a[i] * K[i, k]
+            t += e[i] * K[i, k]
+        z_new[k] = s
+        other[k] = scale * t
+
+
+@njit()
+def add_scaled(other, tau, k_i):
+    """Let ``k_i = tau (k_i + other)``."""
+    size = k_i.shape[0]
+    factor = splat(tau)
+    for k in range(0, size - 3, WIDTH):
+        store(factor * (load(k_i, k) + load(other, k)), k_i, k)
+    for k in range(size - size % WIDTH, size):
+        k_i[k] = tau * (k_i[k] + other[k])
+
+
+@njit(types.void(MATRIX, MATRIX, VECTOR, VECTOR), allocates=False)
 def contract(M, W, row_scale, error):
     """Carry an error of nu over the step: multiply by ``(I + h gamma S (K + kappa K^2))^-1``, slower than the flow itself."""
     n = M.shape[0]

@@ -53,8 +53,9 @@ from .state import (
     evaluate,
     fix_scale,
 )
-from .stepping import ASLEEP, COUPLED, COUPLING, DORMANT, LANDING, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
+from .stepping import ASLEEP, COUPLED, COUPLING, DORMANT, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
 from .stretch import add_up, carry, drifts, gather, largest, settle_up, spread
+from .survey import LANDING
 
 AT_REST, MOVED, STEEPNESS, REFUSED, NOTES_SIZE = range(5)
 _JUMPS = 0

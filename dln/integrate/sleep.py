@@ -29,7 +29,7 @@ def threshold(h, asleep, coupling, rtol):
     return min(asleep, math.log(_UNNOTICED * rtol / (h * coupling))) if h * coupling > 0.0 else asleep
 
 
-@njit(types.int64(SYSTEM, types.float64, types.float64, INTEGERS, types.int64))
+@njit(types.int64(SYSTEM, types.float64, types.float64, INTEGERS, types.int64), allocates=False)
 def rouse(here, h, asleep, chosen, n_chosen):
     """Fill `chosen` with the coordinates that count in a step of size h; return how many, or -1 if they are the same.
 
@@ -46,7 +46,7 @@ def rouse(here, h, asleep, chosen, n_chosen):
     return -1 if same and count == n_chosen else count
 
 
-@njit(types.int64(SYSTEM, types.float64, INTEGERS, types.int64))
+@njit(types.int64(SYSTEM, types.float64, INTEGERS, types.int64), allocates=False)
 def startle(end, asleep, chosen, n_chosen):
     """Add to `chosen` the coordinates that a step left out and that ended it too large; return how many there are now.
 
@@ -93,7 +93,7 @@ def gather(here, chosen, buffer, buffer_read, space):
     return System(buffer_read[:n * size].reshape((n, size)), buffer_read[buffer.shape[0] - n:], rows)
 
 
-@njit(types.void(SYSTEM, SYSTEM, VECTOR, INTEGERS, VECTOR))
+@njit(types.void(SYSTEM, SYSTEM, VECTOR, INTEGERS, VECTOR), allocates=False)
 def hold_others(awake, here, r, chosen, buffer):
     """Give the awake coordinates their values at the start of a step, and a target that accounts for the others."""
     n = here.X.shape[0]

@@ -10,10 +10,12 @@ The state is ``z = (nu, Q)``, or ``nu`` alone.  Errors are measured in the logar
 import math
 from collections import namedtuple
 
+import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from .._linalg import rmatvec
+from .._linalg import add_rmatvec, copy, rmatvec
+from .._simd import WIDTH, lane, larger, load, modulus, splat, store, total
 from ..network import evaluate_weights, evaluate_weights_at
 from ..rules.base import call_rule
 
@@ -40,51 +42,56 @@ ROWS = WORK_RULE + 4
 _LARGEST_LOG = 100.0
 
 
-@njit(types.void(MATRIX, types.boolean))
+@njit(types.void(MATRIX, types.boolean), allocates=False)
 def fix_scale(rows, shrinks):
-    """Fill the row SCALE with u0 v0 if that never changes and no coordinate's is extreme, else with 0."""
+    """Fill the row SCALE with u0 v0 if that never changes and no coordinate's is extreme, else with 0.
+
+    Where it never changes, the row PRODUCT is filled once for all.
+    """
     d = rows.shape[1]
     ordinary = not shrinks
     for j in range(d):
         ordinary &= abs(rows[LOG_PRODUCT, j]) <= _LARGEST_LOG
     for j in range(d):
         rows[SCALE, j] = math.exp(rows[LOG_PRODUCT, j]) if ordinary else 0.0
+    if ordinary:
+        copy(rows[LOG_PRODUCT], rows[PRODUCT])
 
 
-@njit()
-def logarithms(system, z):
-    """Fill the rows PRODUCT and RATIO with log(uv) and log(u/v) at state z."""
-    X, rows = system.X, system.rows
-    n, d = X.shape
-    ratio = rows[RATIO]
-    rmatvec(X, z[:n], 4.0, ratio)
-    for j in range(d):
-        ratio[j] = rows[LOG_RATIO, j] - ratio[j]
-        rows[PRODUCT, j] = rows[LOG_PRODUCT, j]
-    if z.shape[0] > n:
-        for j in range(d):
-            rows[PRODUCT, j] -= 4.0 * z[n + j]
-
-
-@njit(types.boolean(types.intp, SYSTEM, types.float64, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX))
+@njit(types.boolean(types.intp, SYSTEM, types.float64, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX), allocates=False)
 def evaluate(rule, system, c, z, params, r, f, work_n):
     """Evaluate ``f = dz/dt`` with the state of the system and r at z; False if the weights would overflow."""
     X, rows = system.X, system.rows
     n, d = X.shape
-    logarithms(system, z)
-    beta, size = rows[BETA], rows[SIZE]
-    if d > 0 and rows[SCALE, 0] > 0.0:
-        fits = evaluate_weights_at(rows[SCALE], rows[RATIO], beta, size)
+    shrinks = z.shape[0] > n
+    ratio, beta, size = rows[RATIO], rows[BETA], rows[SIZE]
+    add_rmatvec(X, z[:n], -4.0, rows[LOG_RATIO], ratio)
+    if d > 0 and rows[SCALE, 0] > 0.0:  # PRODUCT is as `fix_scale` left it
+        fits = evaluate_weights_at(rows[SCALE], ratio, beta, size)
     else:
-        fits = evaluate_weights(rows[PRODUCT], rows[RATIO], beta, size)
+        product = rows[PRODUCT]
+        if shrinks:
+            _shrink(rows[LOG_PRODUCT], z, n, product)
+        else:
+            copy(rows[LOG_PRODUCT], product)
+        fits = evaluate_weights(product, ratio, beta, size)
     if not fits:
         return False
-    q = f[n:] if z.shape[0] > n else rows[WORK]
-    call_rule(rule, (X, system.y, c, beta, size, params, r, f[:n], q, rows[WORK_RULE:ROWS], work_n))
+    call_rule(rule, (X, system.y, c, beta, size, params, r, f[:n], f[n:] if shrinks else rows[WORK], rows[WORK_RULE:ROWS],
+                     work_n))
     return True
 
 
-@njit(types.float64(DATA_MATRIX, VECTOR, types.float64, VECTOR))
+@njit()
+def _shrink(log_product, z, n, product):
+    d = product.shape[0]
+    for j in range(0, d - 3, WIDTH):
+        store(load(log_product, j) - splat(4.0) * load(z, n + j), product, j)
+    for j in range(d - d % WIDTH, d):
+        product[j] = log_product[j] - 4.0 * z[n + j]
+
+
+@njit(types.float64(DATA_MATRIX, VECTOR, types.float64, VECTOR), allocates=False)
 def log_weight_error(X, error, ratio_scale, work):
     """Return the largest ``2 |X^T e_nu|_j / ratio_scale + 2 |e_Q|_j``, an error of log weights; `work` is (d,).
 
@@ -93,13 +100,21 @@ def log_weight_error(X, error, ratio_scale, work):
     """
     n, d = X.shape
     rmatvec(X, error[:n], 2.0 / ratio_scale, work)
-    largest = 0.0
     shrinks = error.shape[0] > n
-    for j in range(d):
+    largest, sums, two = splat(0.0), splat(0.0), splat(2.0)
+    for j in range(0, d - 3, WIDTH):
+        e = modulus(load(work, j))
+        if shrinks:
+            e = e + two * modulus(load(error, n + j))
+        largest = larger(largest, e)
+        sums = sums + e
+    found = max(max(lane(largest, 0), lane(largest, 1)), max(lane(largest, 2), lane(largest, 3)))
+    whole = total(sums)
+    for j in range(d - d % WIDTH, d):
         e = abs(work[j])
         if shrinks:
             e += 2.0 * abs(error[n + j])
-        # A NaN must win: `max` would drop it.
-        if not e <= largest:
-            largest = e
-    return largest
+        found = max(found, e)
+        whole += e
+    # A NaN must win: `max` would drop it.
+    return found if whole >= 0.0 else np.nan

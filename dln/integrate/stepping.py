@@ -5,9 +5,10 @@ import math
 import numpy as np
 from numba import types
 
+from .._gram import upper_matvec
 from .._inverse_factor import FACTOR_ROOM, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import copy, copy_rows, norm, rmatvec, upper_matvec
+from .._linalg import copy, copy_rows, norm, rmatvec
 from .explicit import explicit_attempt
 from .rosenbrock import contract, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
@@ -53,6 +54,7 @@ from .state import (
     evaluate,
     fix_scale,
 )
+from .survey import next_landing, survey
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
@@ -65,11 +67,9 @@ _FIRST_MOVE = 0.8
 _FIRST_EXPLICIT_MOVE = 0.01
 _UNNOTICED = math.exp(-1.0)
 
-LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
 # A weight that saturates has poles at a distance of pi/rate in complex time: a longer step of order 8 leaves the range in
 # which its error estimate means anything.
-_GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights
-_AWAKE = math.log(1e4)  # this far above the threshold at which they count
+_GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights that are awake (`survey`)
 # Where the end of a run is a time, not the limit, its loss counts however small it is.  Estimates of the error are those of a
 # method of lower order, and several times too large.
 _ERROR_OF_RESIDUAL = 0.4
@@ -225,7 +225,7 @@ def per_stage(params):
     return params.shape[0] > 1
 
 
-@njit(types.void(SYSTEM, VECTOR, VECTOR, VECTOR, VECTOR))
+@njit(types.void(SYSTEM, VECTOR, VECTOR, VECTOR, VECTOR), allocates=False)
 def report(here, z, error, r, clock):
     """Report the logarithms of the weights, the norm of the residual and the estimated relative error of beta."""
     n, d = here.X.shape
@@ -242,7 +242,7 @@ def report(here, z, error, r, clock):
     clock[ERROR_OF_BETA] = norm(moved) / length if length > 0.0 else 0.0
 
 
-@njit(types.int64(types.float64, types.float64, types.int64, VECTOR, INTEGERS))
+@njit(types.int64(types.float64, types.float64, types.int64, VECTOR, INTEGERS), allocates=False)
 def reject(h, scaled, order, clock, count):
     """Plan a shorter step after one of size h whose error was `scaled`; return RUNNING, or STEP_TOO_SMALL."""
     count[REJECTED] += 1
@@ -254,7 +254,8 @@ def reject(h, scaled, order, clock, count):
     return STEP_TOO_SMALL if small else RUNNING
 
 
-@njit(types.void(types.float64, types.float64, types.float64, types.boolean, types.int64, types.float64, VECTOR))
+@njit(types.void(types.float64, types.float64, types.float64, types.boolean, types.int64, types.float64, VECTOR),
+      allocates=False)
 def control(h, scaled, stiffness, stiff_method, order, memory, clock):
     """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled` (Gustafsson 1991)."""
     factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (memory / order)
@@ -272,7 +273,7 @@ def control(h, scaled, stiffness, stiff_method, order, memory, clock):
         clock[H_CONTROL] = grown
 
 
-@njit(types.int64(types.boolean, types.float64, VECTOR, INTEGERS, VECTOR))
+@njit(types.int64(types.boolean, types.float64, VECTOR, INTEGERS, VECTOR), allocates=False)
 def notice_stiffness(stiff_method, stiffness, clock, count, settings):
     """Report that another method is due: a surplus of three stiff steps, or a stretch of calm ones, longer each time."""
     remaining = (clock[STOP] - clock[T]) / clock[H]
@@ -289,7 +290,7 @@ def notice_stiffness(stiff_method, stiffness, clock, count, settings):
     return RUNNING
 
 
-@njit(types.int64(SYSTEM, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, types.boolean, types.int64))
+@njit(types.int64(SYSTEM, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, types.boolean, types.int64), allocates=False)
 def plan(here, f, r, clock, count, settings, stiff_method, order):
     """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``.
 
@@ -297,7 +298,6 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
     """
     rows = here.rows
     n, d = here.X.shape
-    shrinks = f.shape[0] > n
     residual_norm = norm(r)
     if not math.isfinite(residual_norm):
         return DIVERGED
@@ -306,39 +306,13 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
         count[BEST_AT] = count[ACCEPTED]
     p = rows[WORK_RULE]
     rmatvec(here.X, f[:n], 1.0, p)
-    landing = np.inf
-    clock[LANDING_CAP] = np.inf
-    reach = 0.0
-    active_reach = 0.0
-    largest_rate = 0.0
-    largest_top = -np.inf
-    largest_q = 0.0
-    largest_ratio = settings[KERNEL_RATIO]
-    growing = 0.0
-    fastest_growth = 0.0
-    for j in range(d):
-        q = f[n + j] if shrinks else 0.0
-        product = rows[PRODUCT, j]
-        ratio = rows[RATIO, j]
-        largest_ratio = max(largest_ratio, abs(ratio))
-        for sign in (1.0, -1.0):
-            top = product + sign * ratio  # log u^2, then log v^2
-            rate = -4.0 * (q + sign * p[j])
-            reach = max(reach, abs(top))
-            if top > settings[DORMANT]:
-                active_reach = max(active_reach, abs(product) + abs(ratio))
-            largest_top = max(largest_top, top)
-            largest_rate = max(largest_rate, abs(rate))
-            if top <= settings[DORMANT]:
-                growing = max(growing, 0.25 * rate)
-            if top <= settings[DORMANT] and rate > 0.0:
-                arrival = (settings[DORMANT] + LANDING - top) / rate
-                if arrival < landing:
-                    landing = arrival
-                    clock[LANDING_CAP] = LANDING / rate
-            elif rate > 0.0 and top > settings[DORMANT] + _AWAKE:
-                fastest_growth = max(fastest_growth, rate)
-        largest_q = max(largest_q, abs(q))
+    dormant, q = settings[DORMANT], f[n:]
+    reach, active_reach, largest_top, largest_rate, growing, fastest_growth, largest_q, largest_ratio = survey(
+        rows, p, q, dormant)
+    largest_ratio = max(largest_ratio, settings[KERNEL_RATIO])
+    landing = clock[LANDING_CAP] = np.inf
+    if growing > 0.0:
+        landing, clock[LANDING_CAP] = next_landing(rows, p, q, dormant)
     clock[REACH] = reach
     clock[RATIO_SCALE] = min(1.0, largest_ratio)
     if residual_norm <= settings[RESIDUAL_SCALE] * max(settings[RESIDUAL_TOL], _RESIDUAL_ROUNDING * active_reach):

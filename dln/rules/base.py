@@ -25,7 +25,7 @@ call_rule = caller(RULE)
 call_curvature = caller(CURVATURE)
 
 
-@njit(CURVATURE)
+@njit(CURVATURE, allocates=False)
 def plain_curvature(X, c, beta, size, r, params, row_scale, work_d):
     """Curvature of gradient flow: S = 1, kappa = 0."""
     for i in range(row_scale.shape[0]):

@@ -9,7 +9,7 @@ from .._linalg import residual
 from .base import RULE, Rule, number
 
 
-@njit(RULE)
+@njit(RULE, allocates=False)
 def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     level, per_sample = params[0], params[1]
     residual(X, beta, y, r)

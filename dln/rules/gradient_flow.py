@@ -10,7 +10,7 @@ from .base import BETA, DEEP_RULE, RULE, Rule
 from .deep import descend
 
 
-@njit(RULE)
+@njit(RULE, allocates=False)
 def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     residual(X, beta, y, r)
     for i in range(r.shape[0]):

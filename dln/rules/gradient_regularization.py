@@ -12,6 +12,7 @@ import numpy as np
 
 from .._jit import njit
 from .._linalg import matvec, residual, rmatvec
+from .._simd import WIDTH, load, splat, store
 from .._suggest import unknown
 from .base import BETA, CURVATURE, DEEP_CURVATURE, DEEP_RULE, RULE, Rule, number
 from .deep import add_penalty, descend
@@ -45,10 +46,7 @@ def perturbed_pair(X, c, beta, size, strength, step, centered, r, g, coef, q, wo
     """
     w = work_d[1]
     change = work_d[2]
-    for j in range(g.shape[0]):
-        w[j] = 4.0 * g[j] * size[j]
-        if not centered:
-            w[j] += 4.0 * step * g[j] * g[j] * beta[j]
+    _move(g, size, beta, 0.0 if centered else step, w)
     matvec(X, w, work_n[0])
     for i in range(r.shape[0]):
         coef[i] = c * (r[i] + strength * work_n[0, i])
@@ -59,11 +57,34 @@ def perturbed_pair(X, c, beta, size, strength, step, centered, r, g, coef, q, wo
         rmatvec(X, work_n[0], c, change)
     else:
         rmatvec(X, work_n[0], c * step, change)
-    for j in range(g.shape[0]):
-        q[j] = 2.0 * strength * g[j] * (g[j] + change[j])
+    _shrinkage(g, change, 2.0 * strength, q)
 
 
-@njit(RULE)
+@njit()
+def _move(g, size, beta, step, w):
+    # w = 4 g (size + step g beta)
+    d = g.shape[0]
+    four, steps = splat(4.0), splat(step)
+    for j in range(0, d - 3, WIDTH):
+        x = load(g, j)
+        store((four * x) * (load(size, j) + (steps * x) * load(beta, j)), w, j)
+    for j in range(d - d % WIDTH, d):
+        w[j] = (4.0 * g[j]) * (size[j] + (step * g[j]) * beta[j])
+
+
+@njit()
+def _shrinkage(g, change, factor, q):
+    # q = factor g (g + change)
+    d = g.shape[0]
+    factors = splat(factor)
+    for j in range(0, d - 3, WIDTH):
+        x = load(g, j)
+        store((factors * x) * (x + load(change, j)), q, j)
+    for j in range(d - d % WIDTH, d):
+        q[j] = (factor * g[j]) * (g[j] + change[j])
+
+
+@njit(RULE, allocates=False)
 def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     gamma, epsilon, scheme, squared = params[0], params[1], params[2], params[3]
     residual(X, beta, y, r)
@@ -75,7 +96,7 @@ def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     perturbed_pair(X, c, beta, size, gamma, epsilon, scheme == _CENTERED, r, g, coef, q, work_d, work_n)
 
 
-@njit(CURVATURE)
+@njit(CURVATURE, allocates=False)
 def _curvature(X, c, beta, size, r, params, row_scale, work_d):
     # d coef/d nu -> -(I + gamma K) K as g -> 0; the terms in g are not stiff.
     gamma, squared = params[0], params[3]

@@ -13,7 +13,7 @@ from .deep import gradient_norm as deep_gradient_norm
 from .gradient_regularization import gradient_norm, perturbed_pair
 
 
-@njit(RULE)
+@njit(RULE, allocates=False)
 def _full_batch(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     # SAM is the forward difference of GR with gamma = epsilon = rho.
     rho, normalized = params[0], params[1]
@@ -26,7 +26,7 @@ def _full_batch(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     perturbed_pair(X, c, beta, size, rho, rho, False, r, g, coef, q, work_d, work_n)
 
 
-@njit(CURVATURE)
+@njit(CURVATURE, allocates=False)
 def _full_batch_curvature(X, c, beta, size, r, params, row_scale, work_d):
     rho, normalized = params[0], params[1]
     for i in range(row_scale.shape[0]):
@@ -47,7 +47,7 @@ def _sample_radius(rho, normalized, residual_i, gram_i):
     return rho / norm if norm > 0.0 else 0.0
 
 
-@njit(RULE)
+@njit(RULE, allocates=False)
 def _per_sample(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     # The residual of sample i at theta + rho grad L_i: r_i + 2 rho r_i sum_j x_ij^2 size_j + rho^2 r_i^2 sum_j x_ij^3 beta_j.
     rho, normalized = params[0], params[1]
@@ -71,7 +71,7 @@ def _per_sample(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
             q[j] += weight * (X[i, j] * X[i, j])
 
 
-@njit(CURVATURE)
+@njit(CURVATURE, allocates=False)
 def _per_sample_curvature(X, c, beta, size, r, params, row_scale, work_d):
     rho, normalized = params[0], params[1]
     for i in range(X.shape[0]):

@@ -14,7 +14,7 @@ import pytest
 import sympy as sp
 
 from dln import SAM, GradientFlow, GradientRegularization, WeightDecay
-from dln._linalg import gram
+from dln._gram import gram
 from dln.rules.gradient_regularization import gradient_norm
 from theory._derivation import Derivation
 from theory._duality import flow_curvature

@@ -1,0 +1,247 @@
+"""Gram products ``X diag(weight) X^T`` and their squares.
+
+Below a few thousand entries a call into BLAS costs more than the product; above, BLAS wins and `gram` hands over to it.
+"""
+
+import numpy as np
+from numba import types
+
+from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, Blas, njit
+from ._simd import (
+    WIDTH,
+    load,
+    load_at,
+    load_some,
+    load_some_at,
+    modulus,
+    splat,
+    store_at,
+    store_some_at,
+    total,
+    totals,
+    transposed,
+)
+
+#: Multiply-adds above which BLAS (threaded, cache-blocked) beats the register-blocked loop.
+_BLAS_FROM = 4_000_000
+PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the memory would be that of X once more
+_syrk = Blas("dsyrk", 10)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX, MATRIX), allocates=False)
+def _gram_blocked(X, weight, scaled, out):
+    # Blocks of 2 x 4 entries of the lower triangle: eight sums share six loads.  `scaled` is work, (2, columns and three more).
+    rows, columns = X.shape
+    whole = columns - columns % WIDTH
+    left = columns - whole
+    for i in range(0, rows, 2):
+        last = min(i + 1, rows - 1)  # the same row twice, if only one is left
+        for j in range(0, whole, WIDTH):
+            w = load(weight, j)
+            store_at(w * load_at(X, i, j), scaled, 0, j)
+            store_at(w * load_at(X, last, j), scaled, 1, j)
+        if left:
+            w = load_some(weight, whole, left)
+            store_at(w * load_some_at(X, i, whole, left), scaled, 0, whole)
+            store_at(w * load_some_at(X, last, whole, left), scaled, 1, whole)
+        for k in range(0, last + 1, 4):
+            k1, k2, k3 = min(k + 1, last), min(k + 2, last), min(k + 3, last)
+            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = splat(0.0)
+            for j in range(0, whole, WIDTH):
+                a, b = load_at(scaled, 0, j), load_at(scaled, 1, j)
+                x = load_at(X, k, j)
+                s00 = s00 + a * x
+                s10 = s10 + b * x
+                x = load_at(X, k1, j)
+                s01 = s01 + a * x
+                s11 = s11 + b * x
+                x = load_at(X, k2, j)
+                s02 = s02 + a * x
+                s12 = s12 + b * x
+                x = load_at(X, k3, j)
+                s03 = s03 + a * x
+                s13 = s13 + b * x
+            if left:
+                a, b = load_at(scaled, 0, whole), load_at(scaled, 1, whole)
+                x0, x1 = load_some_at(X, k, whole, left), load_some_at(X, k1, whole, left)
+                x2, x3 = load_some_at(X, k2, whole, left), load_some_at(X, k3, whole, left)
+                s00, s01, s02, s03 = s00 + a * x0, s01 + a * x1, s02 + a * x2, s03 + a * x3
+                s10, s11, s12, s13 = s10 + b * x0, s11 + b * x1, s12 + b * x2, s13 + b * x3
+            first, second = totals(s00, s01, s02, s03), totals(s10, s11, s12, s13)
+            if k + WIDTH <= rows:
+                store_at(first, out, i, k)
+                store_at(second, out, last, k)
+            else:
+                store_some_at(first, out, i, k, rows - k)
+                store_some_at(second, out, last, k, rows - k)
+
+
+@njit()
+def _scaled_room(columns):
+    return np.empty((2, columns + WIDTH - 1))
+
+
+@njit(types.float64(DATA_MATRIX), allocates=False)
+def largest_row_sum(M):
+    """Return the largest sum of the moduli of a row."""
+    rows, columns = M.shape
+    found = 0.0
+    for i in range(rows):
+        s = splat(0.0)
+        for j in range(0, columns - 3, WIDTH):
+            s = s + modulus(load_at(M, i, j))
+        row = total(s)
+        for j in range(columns - columns % WIDTH, columns):
+            row += abs(M[i, j])
+        found = max(found, row)
+    return found
+
+
+@njit(types.void(DATA_MATRIX, types.boolean, types.float64, types.float64, MATRIX))
+def add_product(A, lower, factor, kept, out):
+    """One triangle, diagonal included, the `lower` one or the upper: ``out = kept out + factor A A^T``, by BLAS."""
+    # To BLAS matrices are transposed: the triangles change places.
+    triangle_and_transposed = np.array([ord("U") if lower else ord("L"), ord("T")], dtype=np.uint8)
+    factors = np.array([factor, kept])
+    sizes = np.array(A.shape, dtype=np.int32)
+    _syrk(triangle_and_transposed.ctypes, triangle_and_transposed[1:].ctypes, sizes.ctypes, sizes[1:].ctypes,
+          factors.ctypes, A.ctypes, sizes[1:].ctypes, factors[1:].ctypes, out.ctypes, sizes.ctypes)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, MATRIX))
+def _gram_by_blas(X, root, kept, out):
+    """Lower triangle: ``out = kept out + X diag(root)^2 X^T``, some columns at a time."""
+    rows, columns = X.shape
+    space = np.empty(rows * min(columns, PANEL))
+    for first in range(0, columns, PANEL):
+        width = min(PANEL, columns - first)
+        panel = space[:rows * width].reshape((rows, width))
+        for i in range(rows):
+            for j in range(width):
+                panel[i, j] = X[i, first + j] * root[first + j]
+        add_product(panel, True, 1.0, kept if first == 0 else 1.0, out)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX))
+def gram(X, weight, out):
+    """out = X diag(weight) X^T (weight >= 0), both triangles."""
+    rows, columns = X.shape
+    if rows * rows * columns > _BLAS_FROM:
+        _gram_by_blas(X, np.sqrt(weight), 0.0, out)
+    else:
+        _gram_blocked(X, weight, _scaled_room(columns), out)
+    _lower_to_upper(out)
+
+
+@njit(types.void(MATRIX), allocates=False)
+def _lower_to_upper(M):
+    rows = M.shape[0]
+    whole = rows - rows % WIDTH
+    for i in range(0, whole, WIDTH):
+        for k in range(0, i, WIDTH):
+            columns = transposed(load_at(M, i, k), load_at(M, i + 1, k), load_at(M, i + 2, k), load_at(M, i + 3, k))
+            store_at(columns[0], M, k, i)
+            store_at(columns[1], M, k + 1, i)
+            store_at(columns[2], M, k + 2, i)
+            store_at(columns[3], M, k + 3, i)
+        for q in range(i + 1, i + WIDTH):
+            for k in range(i, q):
+                M[k, q] = M[q, k]
+    for i in range(whole, rows):
+        for k in range(i):
+            M[k, i] = M[i, k]
+
+
+@njit(types.void(DATA_MATRIX, types.float64, MATRIX))
+def symmetric_square_into(K, root_weight, out):
+    """Add ``(root_weight K)^2`` to the lower triangle of out, K symmetric; the square of K alone could overflow."""
+    rows = K.shape[0]
+    if rows * rows * rows > _BLAS_FROM:
+        _gram_by_blas(K, np.full(rows, root_weight), 1.0, out)
+        return
+    square = np.empty((rows, rows))
+    _gram_blocked(K * root_weight, np.ones(rows), _scaled_room(rows), square)
+    for i in range(rows):
+        for k in range(i + 1):
+            out[i, k] += square[i, k]
+
+
+@njit(types.void(MATRIX, DATA_VECTOR, types.float64))
+def add_square_of_upper(M, diagonal, root_weight):
+    """Add ``(root_weight K)^2`` to the lower triangle of M, diagonal included; K has its diagonal, and the upper triangle of M.
+
+    One matrix holds both, and the square of K alone could overflow.
+    """
+    rows = M.shape[0]
+    if rows * rows * rows <= _BLAS_FROM:
+        K, square = np.empty((rows, rows)), np.empty((rows, rows))
+        _whole_of_upper(M, diagonal, root_weight, K)
+        _gram_blocked(K, np.ones(rows), _scaled_room(rows), square)
+        _add_lower(square, M)
+        return
+    space = np.empty(rows * min(rows, PANEL))
+    for first in range(0, rows, PANEL):
+        width = min(PANEL, rows - first)
+        panel = space[:rows * width].reshape((rows, width))
+        _columns_of_upper(M, diagonal, root_weight, first, panel)
+        add_product(panel, True, 1.0, 1.0, M)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, MATRIX), allocates=False)
+def _whole_of_upper(M, diagonal, factor, out):
+    # As `_columns_of_upper`, of all columns: the upper triangle by rows, the lower one from it.
+    rows = M.shape[0]
+    whole = rows - rows % WIDTH
+    for i in range(rows):
+        for k in range(i - i % WIDTH, whole, WIDTH):
+            store_at(splat(factor) * load_at(M, i, k), out, i, k)
+        for k in range(whole, rows):
+            out[i, k] = factor * M[i, k]
+        out[i, i] = factor * diagonal[i]
+    for i in range(0, whole, WIDTH):
+        for k in range(i + WIDTH, whole, WIDTH):
+            columns = transposed(load_at(out, i, k), load_at(out, i + 1, k), load_at(out, i + 2, k), load_at(out, i + 3, k))
+            store_at(columns[0], out, k, i)
+            store_at(columns[1], out, k + 1, i)
+            store_at(columns[2], out, k + 2, i)
+            store_at(columns[3], out, k + 3, i)
+        for q in range(i + 1, i + WIDTH):
+            for k in range(i, q):
+                out[q, k] = out[k, q]
+    for i in range(whole, rows):
+        for k in range(i):
+            out[i, k] = out[k, i]
+
+
+@njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
+def _add_lower(square, M):
+    for i in range(M.shape[0]):
+        for k in range(0, i - 2, WIDTH):
+            store_at(load_at(M, i, k) + load_at(square, i, k), M, i, k)
+        for k in range((i + 1) - (i + 1) % WIDTH, i + 1):
+            M[i, k] += square[i, k]
+
+
+@njit()
+def _columns_of_upper(M, diagonal, factor, first, out):
+    for j in range(out.shape[1]):
+        column = first + j
+        for i in range(column):
+            out[i, j] = factor * M[i, column]
+        out[column, j] = factor * diagonal[column]
+        for i in range(column + 1, M.shape[0]):
+            out[i, j] = factor * M[column, i]
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
+def upper_matvec(M, diagonal, b, out):
+    """out = K b; K has its diagonal, and the strict upper triangle of M."""
+    rows = M.shape[0]
+    for i in range(rows):
+        out[i] = diagonal[i] * b[i]
+    for i in range(rows):
+        s = 0.0
+        for k in range(i + 1, rows):
+            s += M[i, k] * b[k]
+            out[k] += M[i, k] * b[i]
+        out[i] += s
