@@ -12,6 +12,7 @@ from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, nji
 
 #: Multiply-adds above which BLAS (threaded, cache-blocked) beats the register-blocked loop.
 _BLAS_FROM = 4_000_000
+_IN_CACHE = 1 << 15  # entries of X up to which two products read it as fast as one pass for both: 256 kB
 PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the memory would be that of X once more
 
 _PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, VECTOR)
@@ -93,6 +94,61 @@ def rmatvec(X, a, scale, out):
                 out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
     for i in range(whole, rows):
         a0 = scale * a[i]
+        for j in range(columns):
+            out[j] += a0 * X[i, j]
+
+
+_RESIDUAL_AND_PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR, VECTOR)
+
+
+@njit(_RESIDUAL_AND_PRODUCT, fastmath=REDUCTION)
+def residual_and_rmatvec(X, b, y, scale, r, out):
+    """r = X b - y and ``out = scale * X^T r``, in one pass over data that no cache holds: four rows stay for both.
+
+    An empty y stands for 0.
+    """
+    rows, columns = X.shape
+    if rows * columns <= _IN_CACHE or rows < 4:
+        if y.shape[0] > 0:
+            residual(X, b, y, r)
+        else:
+            matvec(X, b, r)
+        rmatvec(X, r, scale, out)
+        return
+    whole = rows - rows % 4
+    for j in range(columns):
+        out[j] = 0.0
+    for i in range(0, whole, 4):
+        s0 = 0.0
+        s1 = 0.0
+        s2 = 0.0
+        s3 = 0.0
+        for j in range(columns):
+            s0 += X[i, j] * b[j]
+            s1 += X[i + 1, j] * b[j]
+            s2 += X[i + 2, j] * b[j]
+            s3 += X[i + 3, j] * b[j]
+        if y.shape[0] > 0:
+            s0 -= y[i]
+            s1 -= y[i + 1]
+            s2 -= y[i + 2]
+            s3 -= y[i + 3]
+        r[i] = s0
+        r[i + 1] = s1
+        r[i + 2] = s2
+        r[i + 3] = s3
+        a0 = scale * s0
+        a1 = scale * s1
+        a2 = scale * s2
+        a3 = scale * s3
+        for j in range(columns):
+            out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
+    for i in range(whole, rows):
+        s0 = 0.0
+        for j in range(columns):
+            s0 += X[i, j] * b[j]
+        r[i] = s0 - y[i] if y.shape[0] > 0 else s0
+        a0 = scale * r[i]
         for j in range(columns):
             out[j] += a0 * X[i, j]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ._aligned import aligned_zeros
 from ._jit import address, entry_point
-from ._large import keeps_gram
+from ._large import keeps_gram, kept_arrays
 from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
@@ -153,8 +153,9 @@ def checked_settings(rule, t_end, rtol, residual_tol, method, max_steps):
 
 def attempts_per_call(X, stages, stiff_method):
     """Return how many steps a call to the kernel may attempt: it lasts a fraction of a second, so that Ctrl-C is heard."""
-    flops = (4.0 * stages + (X.shape[0] if stiff_method else 0)) * X.size
-    return min(2000, max(1, int(1e8 // (flops + 1000))))
+    anew = 0.125 if keeps_gram(X) else 1.0  # the part of a Gram matrix that a step sums up
+    products = anew * X.shape[0] if stiff_method else 0.0
+    return min(2000, max(1, int(6e9 // ((4.0 * stages + products) * X.size + 1000.0))))
 
 
 def begins_stiff(rtol, X):
@@ -250,9 +251,8 @@ class Integration:
         self.tableau, self.nodes, stages = chosen
         if method == "rosenbrock" and keeps_gram(self.X):
             if not self.known.size:
-                n, d = self.X.shape
-                self.gram, self.known = np.zeros((n, n)), np.zeros(d + n)
                 self.settings[stepping.SHARE] = inexactness(self.rule, self.way)
+                self.gram, self.known = kept_arrays(self.X, self.settings[stepping.SHARE])
                 self.settings[stepping.SQUARED_NORM] = self.rows.squared_norm
         elif method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
             self.buffer = room_for_awake(self.X)
@@ -341,6 +341,8 @@ class Integration:
             if reason in (st.FOUND_STIFF, st.FOUND_CALM):
                 self._use("rosenbrock" if reason == st.FOUND_STIFF else "explicit")
                 self.settings[stepping.CALM_STRETCH] *= 2.0 if reason == st.FOUND_CALM else 1.0
+            elif reason == st.WANTS_DOUBLE:
+                self.gram, self.known = kept_arrays(self.X, 0.0)
             elif reason != st.RUNNING:
                 return reason
 

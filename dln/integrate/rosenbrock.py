@@ -15,7 +15,7 @@ from numba import types
 
 from .._inverse_factor import factorize, solve_factorized
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from .._large import forget_gram, mirror, update_gram
+from .._large import FACTORED, TOO_STIFF, factorize_kept, multiply_kept, solve_kept
 from .._linalg import add_square_of_upper, copy, gram, matvec, upper_matvec
 from ..rules.base import call_curvature
 from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
@@ -40,8 +40,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     the method's own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8); `coupled` says whether the
     Jacobian has its part in Q.  An attempt that overflows, or whose matrix does not factor, returns an infinite error.
 
-    Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``: see `dln._large`.
-    `squared_norm` is about ``|X|^2``.
+    Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``, and M and `diagonal` are what
+    `dln._large` says.  `squared_norm` is about ``|X|^2``.  Returns NaN, twice, where single precision does not do any more.
 
     Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
     stage i; those of stage 0 are the caller's.
@@ -57,30 +57,29 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     for j in range(d):
         work_d[j] = 4.0 * c * size[j]
     if known.shape[0] > 0:
-        update_gram(X, work_d, share, share / (h * squared_norm), known, M, diagonal)
-        mirror(M)
-        for i in range(n):
-            M[i, i] = diagonal[i]
+        outcome, largest_row = factorize_kept(X, work_d, share, squared_norm, h, gamma, kappa, row_scale, known, M, diagonal)
+        factored = outcome == FACTORED
+        if outcome == TOO_STIFF:
+            return np.nan, np.nan
     else:
         gram(X, work_d, M)
-    # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
-    largest_row = 0.0
-    for i in range(n):
-        row = 0.0
-        for k in range(n):
-            row += abs(M[i, k])
-        largest_row = max(largest_row, row)
-    for i in range(n):
-        for k in range(i):
-            M[i, k] *= tau
-        diagonal[i] = M[i, i]
-        M[i, i] = tau * M[i, i] + row_scale[i]
-    if kappa != 0.0:
-        add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
+        # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
+        largest_row = 0.0
+        for i in range(n):
+            row = 0.0
+            for k in range(n):
+                row += abs(M[i, k])
+            largest_row = max(largest_row, row)
+        for i in range(n):
+            for k in range(i):
+                M[i, k] *= tau
+            diagonal[i] = M[i, i]
+            M[i, i] = tau * M[i, i] + row_scale[i]
+        if kappa != 0.0:
+            add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
+        factored = factorize(M, W, panel)
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
-    if not factorize(M, W, panel):
-        if known.shape[0] > 0:
-            forget_gram(known, M, diagonal)
+    if not factored:
         return np.inf, stiffness
     copy(beta, beta_start)
     for i in range(stages):
@@ -115,10 +114,13 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
                 for k in range(n):
                     k_i[k] += work_n[0, k]
                 if kappa != 0.0:
-                    upper_matvec(M, diagonal, work_n[0], work_n[1])
+                    if known.shape[0] > 0:
+                        multiply_kept(M, diagonal, work_n[0], work_n[1])
+                    else:
+                        upper_matvec(M, diagonal, work_n[0], work_n[1])
                     for k in range(n):
                         k_i[k] += kappa * work_n[1, k]
-        solve_factorized(M, W, k_i[:n])
+        _solve(M, W, diagonal, k_i[:n])
     copy(z, z_new)
     local[:] = 0.0
     for i in range(stages):
@@ -128,14 +130,22 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     if not evaluate(rule, system, c, z_new, params[last], r, f_new, work_n):
         return np.inf, stiffness
     if filtered:
-        contract(M, W, row_scale, local)
+        contract(M, W, diagonal, row_scale, local)
     return log_weight_error(system.X, local, ratio_scale, system.rows[WORK]) / tolerance, stiffness
 
 
-@njit(types.void(MATRIX, MATRIX, VECTOR, VECTOR))
-def contract(M, W, row_scale, error):
+@njit()
+def _solve(M, W, diagonal, b):
+    if diagonal.shape[0] > M.shape[0]:  # with the marks of a kept matrix
+        solve_kept(M, diagonal, b)
+    else:
+        solve_factorized(M, W, b)
+
+
+@njit(types.void(MATRIX, MATRIX, VECTOR, VECTOR, VECTOR))
+def contract(M, W, diagonal, row_scale, error):
     """Carry an error of nu over the step: multiply by ``(I + h gamma S (K + kappa K^2))^-1``, slower than the flow itself."""
     n = M.shape[0]
     for i in range(n):
         error[i] *= row_scale[i]
-    solve_factorized(M, W, error[:n])
+    _solve(M, W, diagonal, error[:n])

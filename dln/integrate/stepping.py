@@ -7,6 +7,7 @@ from numba import types
 
 from .._inverse_factor import FACTOR_ROOM, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._large import double_kept
 from .._linalg import copy, copy_rows, norm, rmatvec
 from .explicit import explicit_attempt
 from .rosenbrock import contract, rosenbrock_attempt
@@ -45,6 +46,7 @@ from .state import (
     STIFF,
     STOP,
     SYSTEM,
+    WANTS_DOUBLE,
     WORK,
     WORK_RULE,
     H,
@@ -93,8 +95,8 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     global error of z.  On return the report (rows of log u and log v, the clock's residual and error of beta) is of that
     state.  `params` has one row, or one per stage (and one for the end of the step) for rules that depend on time: then
     `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and its read-only view have
-    room for the data of the coordinates that are awake; where they do not fit in, all are.  `kept` (n, n) and `known` (d + n,),
-    unless they are empty, keep the Gram matrix, the weights that it knows and its diagonal from call to call.
+    room for the data of the coordinates that are awake; where they do not fit in, all are.  `kept` and `known`, unless they are
+    empty, keep the Gram matrix, and what it knows, from call to call (`_large.kept_arrays`); WANTS_DOUBLE asks for larger ones.
     `memory` is the weight of the last error in the choice of the next step.
     """
     n, d = X.shape
@@ -115,9 +117,11 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     no_trace = np.empty((0, n))
     fix_scale(rows, total > n)  # before the rows are copied: the copy has to know it, too
     here = System(X, y, rows)
-    trial = System(X, y, rows.copy())
-    awake = trial
     sleepers = stiff_method and buffer.shape[0] > 0
+    # An attempt takes the place of the state, of which four rows are kept; where some coordinates sleep it has its own.
+    trial = System(X, y, rows.copy() if sleepers else rows)
+    before = np.empty((0 if sleepers else RATIO + 1 - BETA, d))
+    awake = trial
     chosen = np.empty(d if sleepers else 0, dtype=np.int64)
     space = np.empty(ROWS * d if sleepers else 0)
     reason = RUNNING
@@ -141,6 +145,8 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         ratio_scale = clock[RATIO_SCALE]
         copy(r, r_new)
+        if not sleepers:
+            copy_rows(rows[BETA:RATIO + 1], before)
         if stiff_method:
             if sleepers:
                 if fresh:
@@ -154,19 +160,24 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                     fresh = False
                 if n_awake < d:
                     hold_others(awake, here, r, chosen[:n_awake], buffer)
-            if n_awake == d or not sleepers:
+            if n_awake == d:
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
                 settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, known[:d], settings[SHARE],
                 settings[SQUARED_NORM], row_scale, work_n, no_trace)
             count[FACTORIZATIONS] += 1
+            if keeps and math.isnan(stiffness):
+                reason = go_on_in_double(M, known[:d], diagonal)
+                continue
         else:
             scaled, stiffness = explicit_attempt(
                 rule, trial, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
                 z_new, f_new, r_new, local, K, work_n)
         count[RHS] += stages
         if not scaled <= 1.0:  # NaN included
+            if not sleepers:
+                copy_rows(before, rows[BETA:RATIO + 1])
             reason = reject(h, scaled, order, clock, count)
             continue
         if sleepers and n_awake < d:
@@ -181,12 +192,13 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         count[ACCEPTED] += 1
         copy(z_new, z)
         copy(f_new, f)
-        copy_rows(trial.rows[BETA:RATIO + 1], rows[BETA:RATIO + 1])
+        if sleepers:
+            copy_rows(trial.rows[BETA:RATIO + 1], rows[BETA:RATIO + 1])
         copy(r_new, r)
         for k in range(total):
             error[k] += local[k]
         if stiff_method:
-            contract(M, W, row_scale, error)
+            contract(M, W, diagonal, row_scale, error)
         control(h, scaled, stiffness, stiff_method, order, memory, clock)
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
         fresh = True
@@ -196,6 +208,15 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
             reason = notice_stiffness(stiff_method, stiffness, clock, count, settings)
     report(here, z, error, r, clock)
     return reason
+
+
+@njit()
+def go_on_in_double(kept, known, marked):
+    """Let the next attempt have its Gram matrix in double precision, if there is room for one; else WANTS_DOUBLE."""
+    if kept.shape[1] < kept.shape[0]:
+        return WANTS_DOUBLE
+    double_kept(known, marked)
+    return RUNNING
 
 
 @njit()

@@ -10,6 +10,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
+from .._large import begin_kept
 from . import plateaus, starting, stepping
 from .plateaus import LIMIT_TOL
 from .state import (
@@ -156,6 +157,8 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     settings[SQUARED_NORM] = options[TILE_SQUARED_NORM]
     state.kept[:] = 0.0
     state.known[:] = 0.0
+    if state.known.shape[0] > 0:
+        begin_kept(state.known[rows.shape[1]:], options[TILE_SHARE])
     settings[SWITCHING] = 1.0 if facts[WISH] == ANY and facts[LOOSE] == 0 else 0.0
     clock[STOP] = t_end
     cursor[BEGUN] = 1

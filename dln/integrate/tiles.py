@@ -9,7 +9,7 @@ import numpy as np
 
 from .._aligned import aligned_zeros
 from .._jit import address, entry_point
-from .._large import keeps_gram
+from .._large import keeps_gram, kept_arrays
 from .._shrinking import run_to_limit, small_below
 from ..flow import (
     _EPS,
@@ -245,7 +245,7 @@ class Tile:
         keeps = keeps_gram(self.rows.X)
         all_awake = keeps or rule.shrinks
         buffer = room_for_awake(self.rows.X[:0] if all_awake else self.rows.X)
-        kept, known = np.zeros((n if keeps else 0,) * 2), np.zeros(d + n if keeps else 0)
+        kept, known = kept_arrays(self.rows.X, inexactness(rule, rtol), True) if keeps else (np.empty((0, 0)), np.empty(0))
         self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
                       buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), kept, known)
