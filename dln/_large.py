@@ -25,6 +25,8 @@ _GROWN, _SHRUNK = 2.0, 1.0 / 256.0  # bounds of |K| / unit
 _syrk, _single_syrk = Blas("dsyrk", 10), Blas("ssyrk", 10)
 _potrf, _single_potrf = Blas("dpotrf", 5, "lapack"), Blas("spotrf", 5, "lapack")
 
+TRIANGLE = types.Array(types.float32, 1, "C")
+
 # What `known` (d + n + MARKS,) holds beside the weights (d,) and the diagonal of K / unit (n,).
 UNIT, DOUBLE, MARKS = range(3)
 # What `factorize_kept` reports.
@@ -36,19 +38,50 @@ def keeps_gram(X):
     return X.shape[0] > _KEPT_FROM
 
 
-def kept_arrays(X, share, complete=False):
-    """Return ``kept`` and ``known`` of a run that has not begun; `complete` if it has to have room for double precision."""
+def kept_arrays(X, share):
+    """Return ``kept``, with room for as many digits as `share` may need, and ``known``, for a run that has not begun."""
     n, d = X.shape
     known = np.zeros(d + n + MARKS)
     known[d + n + DOUBLE] = float(share < _SINGLE_FROM)
-    return np.zeros((n, n if complete or share < _SINGLE_FROM else n // 2 + 1)), known
+    return np.zeros((n, n if share < _SINGLE_FROM else n // 2 + 1)), known
+
+
+_BEGIN = types.void(
+    TRIANGLE, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.float64, types.float64, MATRIX, VECTOR)
+
+
+@njit(_BEGIN)
+def begin_kept(triangle, row_factors, log_product, log_ratio, c, squared_norm, share, kept, known):
+    """Begin a run whose matrix may be off by `share`, from ``X X^T`` if all weights are equal (`RowSpace.gram`, or empty)."""
+    d, n = log_product.shape[0], kept.shape[0]
+    marked = known[d:]
+    marked[n + UNIT] = 0.0  # none is known
+    marked[n + DOUBLE] = 0.0 if share >= _SINGLE_FROM else 1.0
+    if in_double(marked) or triangle.shape[0] == 0:
+        return
+    first = log_product[0], abs(log_ratio[0])
+    for j in range(d):
+        if log_product[j] != first[0] or abs(log_ratio[j]) != first[1]:
+            return
+    weight = 4.0 * c * math.exp(first[0] + first[1]) * (1.0 + math.exp(-2.0 * first[1]))
+    if not 0.0 < weight * squared_norm < np.inf:
+        return
+    M = _single(kept)
+    unit = marked[n + UNIT] = unit_of(weight * squared_norm)
+    known[:d] = weight
+    root = math.sqrt(weight / unit)
+    at = 0
+    for i in range(n):
+        marked[i] = (root * row_factors[i]) ** 2 * triangle[at]
+        for k in range(i + 1, n):
+            M[i, k] = (root * row_factors[i]) * (root * row_factors[k]) * triangle[at + k - i]
+        at += n - i
 
 
 @njit()
-def begin_kept(marked, share):
-    """Set the marks behind the diagonal for a run whose matrix may be off by `share`."""
-    marked[-MARKS + UNIT] = 0.0  # none is known
-    marked[-MARKS + DOUBLE] = 0.0 if share >= _SINGLE_FROM else 1.0
+def unit_of(top):
+    """Return the power of two below `top`."""
+    return 2.0 ** math.floor(math.log2(top))
 
 
 @njit()
@@ -108,7 +141,7 @@ def _factorize(X, weight, share, squared_norm, h, gamma, kappa, row_scale, known
         M[i, i] = tau * diagonal[i] + row_scale[i]
     if not in_double(marked) and h * largest * (1.0 + kappa * largest) * _SINGLE_ROUNDING > share:
         return TOO_STIFF, largest
-    if kappa != 0.0:
+    if kappa * largest > share:  # else the square is below ``share h K``
         _add_square(M, diagonal, math.sqrt(h * gamma) * math.sqrt(kappa) * unit, space)
     if not _cholesky(M):
         forget_gram(known, M, marked)
@@ -130,9 +163,7 @@ def choose_unit(weight, squared_norm, known, M, marked):
     unit = marked[n + UNIT]
     if unit > 0.0 and _SHRUNK * unit <= top <= _GROWN * unit:
         return
-    if not 0.0 < top < np.inf:
-        top = 1.0
-    new = 2.0 ** math.floor(math.log2(top))
+    new = unit_of(top) if 0.0 < top < np.inf else 1.0
     if unit > 0.0 and new > unit:
         factor = unit / new
         for i in range(n):
@@ -216,7 +247,7 @@ def add_panel(A, lower, factor, out):
                      sizes[1:].ctypes, short_factors[1:].ctypes, out.ctypes, sizes.ctypes)
 
 
-@njit()
+@njit(fastmath=REDUCTION)
 def mirror(M, factor, sums):
     """Fill the strict lower triangle with `factor` times the upper one; add the moduli of the rows of the latter to `sums`.
 
@@ -224,16 +255,18 @@ def mirror(M, factor, sums):
     """
     n = M.shape[0]
     for top in range(0, n, _BLOCK):
+        bottom = min(top + _BLOCK, n)
         for left in range(top, n, _BLOCK):
             right = min(left + _BLOCK, n)
-            for i in range(top, min(top + _BLOCK, n)):
+            for i in range(top, bottom):
                 row = 0.0
                 for k in range(max(left, i + 1), right):
-                    value = M[i, k]
-                    M[k, i] = factor * value
-                    row += abs(value)
-                    sums[k] += abs(value)
+                    row += abs(M[i, k])
+                    sums[k] += abs(M[i, k])
                 sums[i] += row
+            for k in range(left, right):
+                for i in range(top, min(bottom, k)):
+                    M[k, i] = factor * M[i, k]
 
 
 @njit()

@@ -6,7 +6,7 @@ import numpy as np
 
 from ._aligned import aligned_zeros
 from ._jit import address, entry_point
-from ._large import keeps_gram, kept_arrays
+from ._large import begin_kept, keeps_gram, kept_arrays
 from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
@@ -254,6 +254,10 @@ class Integration:
                 self.settings[stepping.SHARE] = inexactness(self.rule, self.way)
                 self.gram, self.known = kept_arrays(self.X, self.settings[stepping.SHARE])
                 self.settings[stepping.SQUARED_NORM] = self.rows.squared_norm
+                if self.clock[st.STARTED] == 0.0:
+                    entry_point(begin_kept)(
+                        *self.rows.gram, self.log_product, self.log_ratio, self.c, self.rows.squared_norm,
+                        float(self.settings[stepping.SHARE]), self.gram, self.known)
         elif method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
             self.buffer = room_for_awake(self.X)
         self.attempts = attempts_per_call(self.X, stages, method != "explicit")

@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
-from .._large import begin_kept
+from .._large import TRIANGLE, begin_kept
 from . import plateaus, starting, stepping
 from .plateaus import LIMIT_TOL
 from .state import (
@@ -61,9 +61,9 @@ TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_
 #: ``log_alphas, log_ratios, params, t_ends, coupled`` of the cells: (C or 1, d or 1), twice, (C or 1, k), (C or 1, 1), twice.
 CELLS = types.UniTuple(DATA_MATRIX, 5)
 #: The state of one run: ``rows, work_d, params; z, f, r, error, settings, buffer; buffer_read; plateau, notes, peak;
-#: kept, known``.
+#: kept, known; triangle, row_factors``, the latter of `RowSpace.gram`.
 STATE = types.Tuple((MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, DATA_VECTOR, MATRIX, VECTOR,
-                     VECTOR, MATRIX, VECTOR))
+                     VECTOR, MATRIX, VECTOR, TRIANGLE, DATA_VECTOR))
 #: ``betas (C, d), log_effective_alphas, shrinkage_errors (C, d or 0), nus (C, N), clocks, scales (C,)``, and integers
 #: ``counts, tallies, ends (C, 3)``: the reason, the last method, and whether coordinates may have been held.
 ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
@@ -71,7 +71,8 @@ ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
 REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
 
 _CELLS = namedtuple("_CELLS", "log_alphas log_ratios params t_ends coupled")
-_STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known")
+_STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known "
+                    "triangle row_factors")
 _ENDS = namedtuple("_ENDS", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
 
 RUN_TILE = types.void(KERNELS, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, TABLEAU, TABLEAU,
@@ -158,7 +159,8 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     state.kept[:] = 0.0
     state.known[:] = 0.0
     if state.known.shape[0] > 0:
-        begin_kept(state.known[rows.shape[1]:], options[TILE_SHARE])
+        begin_kept(state.triangle, state.row_factors, rows[LOG_PRODUCT], rows[LOG_RATIO], c, options[TILE_SQUARED_NORM],
+                   options[TILE_SHARE], state.kept, state.known)
     settings[SWITCHING] = 1.0 if facts[WISH] == ANY and facts[LOOSE] == 0 else 0.0
     clock[STOP] = t_end
     cursor[BEGUN] = 1

@@ -245,10 +245,11 @@ class Tile:
         keeps = keeps_gram(self.rows.X)
         all_awake = keeps or rule.shrinks
         buffer = room_for_awake(self.rows.X[:0] if all_awake else self.rows.X)
-        kept, known = kept_arrays(self.rows.X, inexactness(rule, rtol), True) if keeps else (np.empty((0, 0)), np.empty(0))
+        kept, known = kept_arrays(self.rows.X, 0.0) if keeps else (np.empty((0, 0)), np.empty(0))
         self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
-                      buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), kept, known)
+                      buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), kept, known,
+                      *self.rows.gram)
         self.betas, self.nus = np.empty((size, d)), np.zeros((size, n))
         self.scales, self.shrinkage_errors = np.zeros((2, size if rule.shrinks else 0, d))
         self.clocks, self.counts = np.zeros((size, st.CLOCK_SIZE)), np.zeros((size, st.COUNT_SIZE), dtype=np.int64)
