@@ -12,5 +12,5 @@ def aligned_zeros(shape):
     """
     size = math.prod(shape)
     room = np.zeros(size + 7)
-    first = -room.ctypes.data // 8 % 8
+    first = -room.__array_interface__["data"][0] // 8 % 8
     return room[first:first + size].reshape(shape)

@@ -12,7 +12,7 @@ from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
 from .integrate import state as st
 from .integrate.stops import checked_times
-from .integrate.tableaus import DOP853, RODAS5P, W6
+from .integrate.tableaus import DOP853, RODAS4, RODAS5P, W6
 from .network import difference_of_squares, initialize
 from .problem import Problem, RowSpace
 from .result import FlowResult, Status
@@ -27,16 +27,19 @@ def _rosenbrock_arguments(t, memory):
 
 
 # Less memory: longer steps.  That pays where the estimate of the error is good, as with the exact Jacobian.
-_MEMORY, _LITTLE_MEMORY = 0.3, 0.2
+_MEMORY, _LITTLE_MEMORY, _LEAST_MEMORY = 0.3, 0.2, 0.1
 
 # The kernel's arguments, the nodes of the stages and of the end of the step, and the number of stages.
 _EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False,
               _MEMORY),
              np.append(DOP853.c, 1.0), len(DOP853.b))
 _EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
+_EXACT_LOOSE = _rosenbrock_arguments(RODAS4, _LEAST_MEMORY)
 _INEXACT = _rosenbrock_arguments(W6, _MEMORY)
 _NO_TIMES = np.empty(0)
 _NO_MATRIX = np.empty((0, 0))
+# From here on order 5 saves hardly any steps, and its two more stages cost.
+_LOOSE = 0.02
 _ROOM = 1 << 17  # numbers: 1 MB
 _SUCCESSES = (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY)
 _EPS = float(np.finfo(float).eps)
@@ -182,6 +185,13 @@ def inexactness(rule, rtol):
     return 1.5 * rtol if rule.exact_curvature else 0.5 * math.sqrt(rtol)
 
 
+def rosenbrock_method(rule, rtol):
+    """Return the Rosenbrock method for a rule at a tolerance: the kernel's arguments, the nodes, and the number of stages."""
+    if not rule.exact_curvature:
+        return _INEXACT
+    return _EXACT_LOOSE if rtol >= _LOOSE else _EXACT
+
+
 class Integration:
     """One run: the compiled kernel's arrays, the stops, and the choice of method."""
 
@@ -247,8 +257,8 @@ class Integration:
         self.methods.append(method)
         if method == "plateaus":
             self._cross_plateaus()
-        chosen = _EXPLICIT if method == "explicit" else _EXACT if self.rule.exact_curvature else _INEXACT
-        self.tableau, self.nodes, stages = chosen
+        self.tableau, self.nodes, stages = (
+            _EXPLICIT if method == "explicit" else rosenbrock_method(self.rule, self.rtol))
         if method == "rosenbrock" and keeps_gram(self.X):
             if not self.known.size:
                 self.settings[stepping.SHARE] = inexactness(self.rule, self.way)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ratios import fields, report, tasks
+from ratios import fields, references, report, tasks
 from ratios import protocol as pr
 from ratios.flows_dln import SOLVER
 from ratios.flows_scipy import SOLVERS
@@ -115,7 +115,7 @@ def test_slow_solvers_get_fewer_rounds_and_slower_ones_none(now):
 
 def test_a_solver_that_is_slow_where_it_is_sloppy_is_found_at_its_right_setting(now):
     found = compared(now, solver("sloppy", now, cost=lambda setting: 1e4 if setting > 1e-5 else 2.0), patience=100.0)
-    assert (found["sloppy"].ratio, found["sloppy"].setting) == (pytest.approx(2.0), "only 1e-06")
+    assert (found["sloppy"].ratio, found["sloppy"].setting) == (pytest.approx(2.0), "only 1.0e-06")
 
 
 def test_what_a_solver_raises_is_a_failure_that_the_report_shows(now):
@@ -211,3 +211,26 @@ def test_a_real_comparison_from_problem_to_table():
     assert 0.0 < ours.error <= tasks.GOAL and 0.0 < found[0].error <= tasks.GOAL and found[0].ratio > 0.0
     losses = [case.problem.loss(case.reference[0]) for case in small.cases]
     np.testing.assert_allclose(losses, tasks.END_LOSS, rtol=0.5)
+
+
+def test_references_are_kept_and_found_again(tmp_path, monkeypatch):
+    """Reference: the same numbers from the file, others for other cells, and none where no folder is given."""
+    problem = dln.sparse_regression(4, 9, 2, rng=0)
+    cells = [(0.1, 0.01, 0.1), (0.01, 0.02, 0.1)]
+    fresh = tasks.flow_case(problem, "GR", cells, rtol=1e-10)
+    monkeypatch.setattr(references, "FOLDER", tmp_path / "kept")
+    kept = tasks.flow_case(problem, "GR", cells, rtol=1e-10)
+    monkeypatch.setattr(references, "_of_flow", None)  # what is not found in a file fails
+    again = tasks.flow_case(problem, "GR", cells, rtol=1e-10)
+    for case in (kept, again):
+        assert case.cells == fresh.cells and np.array_equal(case.reference, fresh.reference)
+    with pytest.raises(TypeError):
+        tasks.flow_case(problem, "GR", cells[:1], rtol=1e-10)
+
+
+def test_a_sweep_has_as_many_cells_as_asked_for():
+    counts = {task.name: len(tasks.grid(task.name.split()[1], 24)) for task in tasks.all_tasks(False, 1, 24)
+              if task.name.startswith("sweep")}
+    assert set(counts.values()) == {24} and len(counts) == 4
+    sweep = next(task for task in tasks.all_tasks(False, 1, 3) if task.name == "sweep plain, limits")
+    assert len(sweep.cases[0].cells) == 3 and sweep.cases[0].reference.shape == (3, 100)

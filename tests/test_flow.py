@@ -1,6 +1,7 @@
 """Flows against separate integrations in raw (u, v) coordinates, and against minimisers."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -329,3 +330,42 @@ def test_initial_weights_are_the_same_as_scale_and_shape(log_ratio):
     one = dln.flow(problem, alpha=0.1, log_ratio=log_ratio)
     two = dln.flow(problem, initial_weights=(0.1 * np.exp(shape / 2), 0.1 * np.exp(-shape / 2)))
     np.testing.assert_allclose(one.beta, two.beta, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rtol", [0.1, 0.03, 1e-2, 1e-3])
+@pytest.mark.parametrize("alpha", [0.3, 0.05, 1e-3, 1e-6])
+def test_small_losses_are_right_however_loose_the_tolerance(alpha, rtol):
+    """Reference: the same flow at rtol 1e-10, whose steps are short; the loss at times when it is small.
+
+    Errors in the logarithms of the weights are far below rtol there; steps as long as those allow would miss how fast the
+    residual falls, by a factor of ten in the loss.
+    """
+    problem = dln.sparse_regression(20, 100, 5, rng=3)
+    end = dln.flow(problem, alpha=alpha, residual_tol=1e-6).t
+    fine = dln.flow(problem, alpha=alpha, t_end=end, save_at=np.geomspace(0.01, 1.0, 60) * end, rtol=1e-10)
+    falling = fine.losses / problem.loss(np.zeros(100))
+    chosen = np.flatnonzero((falling < 1e-2) & (falling > 1e-13))[::3]
+    assert chosen.size >= 3
+    for k in chosen:
+        run = dln.flow(problem, alpha=alpha, t_end=fine.times[k], rtol=rtol, method="rosenbrock")
+        assert abs(math.log(run.loss / fine.losses[k])) < 0.5, (fine.times[k], run.loss, fine.losses[k])
+
+
+@pytest.mark.parametrize("y", ["data", "zeros"])
+def test_a_loss_of_nothing_but_rounding_does_not_stop_a_run(y):
+    """Reference: steps grow with the time once the residual is rounding, so that their number is its logarithm."""
+    problem = dln.sparse_regression(20, 100, 5, rng=3)
+    problem = problem if y == "data" else dln.Problem(problem.X, np.zeros(20))
+    run = dln.flow(problem, log_alpha=-1.0, log_ratio=0.5, t_end=1e6, rtol=0.1, method="rosenbrock")
+    assert run.success and run.n_steps < 60 and run.residual < 1e-13
+
+
+@pytest.mark.parametrize(("rule", "rtol"), [(GradientFlow(), 0.1), (GradientRegularization(0.02, 0.1), 1e-3)])
+@pytest.mark.parametrize("alpha", [1e-3, 1e-6, 1e-8])
+def test_one_step_leads_to_where_weights_begin_to_count(alpha, rule, rtol):
+    """Reference: while beta is nearly 0 all rates are constant, and any stiff step is exact: one of them suffices."""
+    problem = dln.sparse_regression(20, 100, 5, rng=1)
+    run = dln.flow(problem, rule, alpha=alpha, t_end=-0.7 * math.log(alpha), rtol=rtol, method="rosenbrock")
+    assert run.residual > 0.99 and run.n_steps == 1 and run.n_rejected == 0
+    fine = dln.flow(problem, rule, alpha=alpha, t_end=run.t, rtol=1e-10)
+    np.testing.assert_allclose(run.log_u, fine.log_u, rtol=0.0, atol=rtol)

@@ -114,10 +114,7 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
                 for k in range(n):
                     k_i[k] += work_n[0, k]
                 if kappa != 0.0:
-                    if known.shape[0] > 0:
-                        multiply_kept(M, diagonal, work_n[0], work_n[1])
-                    else:
-                        upper_matvec(M, diagonal, work_n[0], work_n[1])
+                    multiply_gram(M, diagonal, work_n[0], work_n[1])
                     for k in range(n):
                         k_i[k] += kappa * work_n[1, k]
         _solve(M, W, diagonal, k_i[:n])
@@ -140,6 +137,15 @@ def _solve(M, W, diagonal, b):
         solve_kept(M, diagonal, b)
     else:
         solve_factorized(M, W, b)
+
+
+@njit()
+def multiply_gram(M, diagonal, b, out):
+    """Fill ``out = K b``; M and `diagonal` as `rosenbrock_attempt` leaves them."""
+    if diagonal.shape[0] > M.shape[0]:
+        multiply_kept(M, diagonal, b, out)
+    else:
+        upper_matvec(M, diagonal, b, out)
 
 
 @njit(types.void(MATRIX, MATRIX, VECTOR, VECTOR, VECTOR))

@@ -10,7 +10,7 @@ from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._large import double_kept
 from .._linalg import copy, copy_rows, norm, rmatvec
 from .explicit import explicit_attempt
-from .rosenbrock import contract, rosenbrock_attempt
+from .rosenbrock import contract, multiply_gram, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
 from .state import (
     ACCEPTED,
@@ -61,14 +61,21 @@ from .state import (
  KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SHARE, SQUARED_NORM, SETTINGS_SIZE) = range(16)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
+# While all weights are small beta is 0 and every rate a constant: a stiff step is exact, up to a part of rtol times the scale
+# of the data.
 _FIRST_MOVE = 0.8
 _FIRST_EXPLICIT_MOVE = 0.01
+_UNNOTICED = math.exp(-1.0)
 
 LANDING = 3.0  # a dormant weight may end a step at most e^3 above the threshold at which it counts
 # A weight that saturates has poles at a distance of pi/rate in complex time: a longer step of order 8 leaves the range in
 # which its error estimate means anything.
 _GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights
 _AWAKE = math.log(1e4)  # this far above the threshold at which they count
+# Where the end of a run is a time, not the limit, its loss counts however small it is.  Estimates of the error are those of a
+# method of lower order, and several times too large.
+_ERROR_OF_RESIDUAL = 0.4
+_UNSEEN = 1e-9  # but not what is smaller than this in the logarithms of the weights
 ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
@@ -170,6 +177,8 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
             if keeps and math.isnan(stiffness):
                 reason = go_on_in_double(M, known[:d], diagonal)
                 continue
+            if scaled <= 1.0 and clock[STOP] < np.inf:
+                scaled = max(scaled, min(scaled * tolerance / _UNSEEN, error_of_loss(M, diagonal, local, r_new, c, work_n[0])))
         else:
             scaled, stiffness = explicit_attempt(
                 rule, trial, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
@@ -217,6 +226,18 @@ def go_on_in_double(kept, known, marked):
         return WANTS_DOUBLE
     double_kept(known, marked)
     return RUNNING
+
+
+@njit()
+def error_of_loss(M, diagonal, local, r, c, work):
+    """Return the relative error of the residual r that a step's error of nu makes, over the largest that is allowed.
+
+    M and `diagonal` hold K as `rosenbrock_attempt` leaves it: the error of the residual is ``K e / c``.
+    """
+    n = r.shape[0]
+    multiply_gram(M, diagonal, local[:n], work)
+    size = norm(r)
+    return norm(work) / (c * _ERROR_OF_RESIDUAL * size) if size > 0.0 else 0.0
 
 
 @njit()
@@ -361,7 +382,11 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
         if moving <= tol * largest_q * biggest:
             return STATIONARY
     if clock[H_CONTROL] <= 0.0:
-        first = _FIRST_MOVE * (10.0 * settings[RTOL]) ** (1.0 / order) if stiff_method else _FIRST_EXPLICIT_MOVE
+        if stiff_method:
+            first = _FIRST_MOVE * (10.0 * settings[RTOL]) ** (1.0 / order)
+            first = max(first, settings[DORMANT] - math.log(1e-8) + math.log(_UNNOTICED * settings[RTOL]) - largest_top)
+        else:
+            first = _FIRST_EXPLICIT_MOVE
         clock[H_CONTROL] = first / largest_rate if largest_rate > 0.0 else np.inf
     h = min(clock[H_CONTROL], landing)
     if not stiff_method and h * fastest_growth > _GROWTH:

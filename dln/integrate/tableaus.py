@@ -136,6 +136,32 @@ RODAS5P = Rosenbrock(
     stiff_error=True,
 )
 
+# Rodas, order 4(3), stiffly accurate; needs the exact Jacobian: Hairer & Wanner, Solving ODEs II, IV.7 (the first of the three
+# sets of coefficients of their code RODAS).  As published they meet the conditions of order to 1e-9: for loose tolerances only.
+_RODAS4_A = [
+    [1.544],
+    [0.9466785280815826, 0.2557011698983284],
+    [3.314825187068521, 2.896124015972201, 0.9986419139977817],
+    [1.221224509226641, 6.019134481288629, 12.53708333932087, -0.687886036105895],
+    [1.221224509226641, 6.019134481288629, 12.53708333932087, -0.687886036105895, 1.0],
+]
+_RODAS4_C = [
+    [-5.6688],
+    [-2.430093356833875, -0.2063599157091915],
+    [-0.1073529058151375, -9.594562251023355, -20.47028614809616],
+    [7.496443313967647, -10.24680431464352, -33.99990352819905, 11.7089089320616],
+    [8.083246795921522, -7.981132988064893, -31.52159432874371, 16.31930543123136, -6.058818238834054],
+]
+RODAS4 = Rosenbrock(
+    order=4,
+    A=_lower(_RODAS4_A, 6),
+    C=_lower(_RODAS4_C, 6),
+    m=np.array([1.221224509226641, 6.019134481288629, 12.53708333932087, -0.687886036105895, 1.0, 1.0]),
+    e=np.array([0, 0, 0, 0, 0, 1.0]),
+    gamma=0.25,
+    stiff_error=True,
+)
+
 # W-method of order 4 for *any* Jacobian, R(inf) = 0, stable within 89 degrees: Rahunanthan & Stanescu (2010), J. Comput.
 # Appl. Math. 233, 3031.
 # It was published without an error estimate.  The eight conditions of order 3 for W-methods leave its six weights one

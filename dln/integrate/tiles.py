@@ -13,9 +13,7 @@ from .._large import keeps_gram, kept_arrays
 from .._shrinking import run_to_limit, small_below
 from ..flow import (
     _EPS,
-    _EXACT,
     _EXPLICIT,
-    _INEXACT,
     METHODS,
     attempts_per_call,
     begins_stiff,
@@ -23,6 +21,7 @@ from ..flow import (
     inexactness,
     largest_error,
     room_for_awake,
+    rosenbrock_method,
 )
 from ..network import initialize
 from ..problem import Problem, RowSpace
@@ -296,7 +295,7 @@ class Tile:
     def run(self, budget=_BUDGET):
         """Run all cells; a call of the kernel spends about `budget` multiply-adds."""
         rule, X = self.rule, self.rows.X
-        explicit, stiff = _EXPLICIT[0], (_EXACT if rule.exact_curvature else _INEXACT)[0]
+        explicit, stiff = _EXPLICIT[0], rosenbrock_method(rule, self.rtol)[0]
         loose = self.method == "auto" and begins_stiff(self.rtol, X)
         shares = attempts_per_call(X, len(explicit[2]), False), attempts_per_call(X, len(stiff[2]), True)
         facts = np.array([METHODS.index(self.method), self.max_steps, *shares, loose, isinstance(rule, GradientFlow),

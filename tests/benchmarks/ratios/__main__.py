@@ -15,6 +15,7 @@ from . import (
     flows_sundials,
     l1,
     minimizers,
+    references,
     report,
     tasks,
     threads,
@@ -50,12 +51,17 @@ def main(arguments=None):
     parser.add_argument("--solvers", nargs="+", metavar="TEXT", default=[""], help="rivals whose name contains one of these")
     parser.add_argument("--instances", type=int, default=5, help="at most so many problems per task (default 5)")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of timing (default 5, with --full 9)")
+    parser.add_argument("--cells", type=int, default=None, help="runs of a sweep (default 16, with --full 1024)")
+    parser.add_argument("--patience", type=float, default=None, metavar="RATIO",
+                        help="give a rival up that takes so many times our time (default 250, with --full 1000)")
+    parser.add_argument("--references", type=Path, default=None, metavar="FOLDER", help="keep reference solutions here")
     parser.add_argument("--list", action="store_true", help="list the tasks")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for benchmarks.json and benchmarks.md")
     asked = parser.parse_args(arguments)
+    references.FOLDER = asked.references
     rounds = asked.rounds or (9 if asked.full else 5)
-    every = [task for task in tasks.all_tasks(asked.full, asked.instances) if any(text in task.name for text in asked.only)
-             and not any(text in task.name for text in asked.exclude)]
+    every = [task for task in tasks.all_tasks(asked.full, asked.instances, asked.cells)
+             if any(text in task.name for text in asked.only) and not any(text in task.name for text in asked.exclude)]
     if asked.list:
         print(*(f"{task.name} ({task.family})" for task in every), sep="\n")
         return 0
@@ -81,7 +87,7 @@ def main(arguments=None):
         left_out |= {solver.name: "not among --solvers" for solver in ours_and_theirs[1:]
                      if not any(text in solver.name for text in asked.solvers)}
         solvers = [solver for solver in ours_and_theirs if solver.name not in left_out]
-        ours, found = compare(task, solvers, rounds=rounds, patience=1000.0 if asked.full else 250.0,
+        ours, found = compare(task, solvers, rounds=rounds, patience=asked.patience or (1000.0 if asked.full else 250.0),
                               least=2.0 if asked.full else 0.2, most=120.0, budget=60.0 if asked.full else 4.0, tell=tell)
         found += [report.left_out(name, reason) for name, reason in left_out.items()]
         records.append(report.record(task, f"{ours.label} {shown(ours.setting)}, error {ours.error:.0e}".strip(), found))

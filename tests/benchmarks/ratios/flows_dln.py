@@ -11,8 +11,8 @@ try:
 except ImportError:  # a version of the package without tiles: so that old and new are measured by the same suite
     flow_tile = None
 
-LADDER = (10.0 ** -np.arange(2.0, 11.1, 0.5)).tolist()
-LOOSER = [10.0**-1, 10.0**-1.5]
+LADDER = (10.0 ** -np.arange(2.0, 11.1, 0.25)).tolist()
+LOOSER = (10.0 ** -np.arange(1.0, 1.9, 0.25)).tolist()
 
 
 def _ladders(task):

@@ -99,7 +99,7 @@ def seconds(call, repeats=1, now=None):
 def choose(solver, task, patience):
     """Return the fastest of the solver's settings whose error is at most ``task.goal`` on all cases, as a `Choice`.
 
-    A run longer than `patience` seconds is given up, and after three of them in a row the rest of its ladder: not after
+    A run longer than `patience` seconds is given up, and after five of them in a row the rest of its ladder: not after
     one, since a setting that is far too loose can be slower than the right one.
     """
     reason = solver.missing or solver.unfit(task)
@@ -119,7 +119,7 @@ def choose(solver, task, patience):
             if error < closest.error:
                 closest = Choice(solver, label, setting, error, [], runs)
             given_up = given_up + 1 if over else 0
-            if given_up == 3:
+            if given_up == 5:
                 break
             if error <= task.goal and not over:
                 _confirm(runs, setting, task)
@@ -223,7 +223,7 @@ def summarize(choice, ratios, goal):
 def shown(setting):
     """Return a setting as a short text."""
     if isinstance(setting, float):
-        return f"{setting:.0e}"
+        return f"{setting:.1e}"
     if isinstance(setting, (tuple, list)):
         return " ".join(shown(part) for part in setting)
     return "" if setting is None else str(setting)

@@ -10,7 +10,7 @@ from scipy.integrate import ode
 
 import dln
 
-from . import fields
+from . import fields, references
 
 GOAL = 1e-6
 GAMMA, EPSILON, RADIUS = 0.02, 0.1, 0.05
@@ -83,34 +83,14 @@ def numbers(kind):
     return (GAMMA, EPSILON) if kind == "GR" else (0.0, 0.0) if kind == "plain" else (RADIUS, 0.0)
 
 
-def first_time_below(problem, the_rule, alpha, loss):
-    """Return about the time at which the loss falls below `loss`."""
-    # The default tolerance: at a looser one small residuals are noise of the steps.
-    tol = 0.3 * math.sqrt(4.0 * problem.n_samples * loss) / float(np.linalg.norm(problem.y))
-    end = dln.flow(problem, the_rule, alpha=alpha, residual_tol=tol).t
-    times = np.linspace(0.0, end, 101)[1:]
-    losses = np.log(np.maximum(dln.flow(problem, the_rule, alpha=alpha, t_end=end, save_at=times).losses, 1e-300))
-    k = max(1, int(np.argmax(losses < math.log(loss))))
-    return float(np.interp(math.log(loss), losses[k - 1: k + 1][::-1], times[k - 1: k + 1][::-1]))
-
-
 def flow_case(problem, kind, settings, *, limit=False, rtol=1e-12):
     """Return the case of cells ``(alpha, a, b)``, with references at `rtol`: of beta(t_end), or of the limit."""
-    cells, betas = [], []
-    for alpha, a, b in settings:
-        the_rule = rule(kind, a, b)
-        cell = Cell(alpha, a, b, first_time_below(problem, the_rule, alpha, LIMIT_LOSS if limit else END_LOSS))
-        if limit and kind == "plain":
-            run = dln.minimize_potential(problem, alpha=alpha)
-        elif limit:
-            run = dln.flow(problem, the_rule, alpha=alpha, rtol=rtol, residual_tol=1e-12)
-        else:
-            run = dln.flow(problem, the_rule, alpha=alpha, rtol=rtol, t_end=cell.t_end)
-        if not run.success:
-            raise RuntimeError(f"no reference for {kind} at alpha = {alpha:g}: {run.message}")
-        cells.append(cell)
-        betas.append(run.beta)
-    return FlowCase(problem, kind, tuple(cells), np.array(betas))
+    loss = LIMIT_LOSS if limit else END_LOSS
+    rules = [rule(kind, a, b) for _, a, b in settings]
+    scales = [alpha for alpha, _, _ in settings]
+    t_ends, betas = references.of_flows(problem, rules, scales, loss, limit, rtol)
+    cells = tuple(Cell(*setting, t_end) for setting, t_end in zip(settings, t_ends, strict=True))
+    return FlowCase(problem, kind, cells, betas)
 
 
 def independent_beta(case, cell, rtol=1e-13):
@@ -163,10 +143,10 @@ def minimizer(name, n, d, alpha, count, quick=True):
     return Task(name, "minimizer" if alpha else "l1", build, quick)
 
 
-def all_tasks(full, most=5):
+def all_tasks(full, most=5, cells=None):
     """Return the tasks, in the order of the report; with ``full`` false a smaller choice, with fewer instances and cells.
 
-    At most `most` instances each.
+    At most `most` instances each, and `cells` runs in a sweep.
     """
     small = functools.partial(instances, 20, 100, most)
     tasks = [single(f"{kind} {alpha:.0e}", kind, alpha, small, quick=alpha > 1e-7 and kind != "1-SAM")
@@ -175,6 +155,7 @@ def all_tasks(full, most=5):
         hard = functools.partial(instances, 20, 100, most, **options)
         tasks += [single(f"{kind} 1e-03, {title}", kind, 1e-3, hard, quick=False) for kind in ("plain", "GR")]
     count, grids = (1024, most) if full else (16, 1)
+    count = cells or count
     for limit in (False, True):
         for kind in ("plain", "GR"):
             def build(kind=kind, limit=limit):
