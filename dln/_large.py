@@ -13,13 +13,14 @@ import math
 import numpy as np
 from numba import types
 
-from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, njit
-from ._linalg import PANEL
+from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, address, caller, njit
+from ._linalg import PANEL, norm
 
 _KEPT_FROM = 150  # rows above which the Gram matrix is kept
 _BLOCK = 32  # rows and columns of a tile, for what takes one triangle to the other
 _SINGLE_FROM = 1e-4  # `share` from which on single precision may do
 _SINGLE_ROUNDING = 1e-6  # what it does to K, relative to the largest eigenvalue: measured, a third of it at N = 1000
+_INVERSE_STEPS = 4
 _GROWN, _SHRUNK = 2.0, 1.0 / 256.0  # bounds of |K| / unit
 
 _syrk, _single_syrk = Blas("dsyrk", 10), Blas("ssyrk", 10)
@@ -139,14 +140,33 @@ def _factorize(X, weight, share, squared_norm, h, gamma, kappa, row_scale, known
     for i in range(n):
         largest = max(largest, unit * (rows[i] + abs(diagonal[i])))
         M[i, i] = tau * diagonal[i] + row_scale[i]
-    if not in_double(marked) and h * largest * (1.0 + kappa * largest) * _SINGLE_ROUNDING > share:
-        return TOO_STIFF, largest
+    # To be felt, rounding errors of the largest eigenvalue have to be a part of the smallest one of the whole.
+    rounding = 0.0 if in_double(marked) else h * largest * (1.0 + kappa * largest) * _SINGLE_ROUNDING / share
     if kappa * largest > share:  # else the square is below ``share h K``
         _add_square(M, diagonal, math.sqrt(h * gamma) * math.sqrt(kappa) * unit, space)
-    if not _cholesky(M):
+    factored = _cholesky(M)
+    if rounding > 1.0 and not (factored and rounding <= smallest_eigenvalue(M)):
+        return TOO_STIFF, largest
+    if not factored:
         forget_gram(known, M, marked)
         return FAILED, largest
     return FACTORED, largest
+
+
+@njit()
+def smallest_eigenvalue(L):
+    """Estimate it, not too low, by inverse iteration; L as `_cholesky` leaves it."""
+    x = np.empty(L.shape[0])
+    for i in range(x.shape[0]):
+        x[i] = math.cos(i * i)  # to no eigenvector orthogonal, as a rule
+    value = 0.0
+    for _ in range(_INVERSE_STEPS):
+        scale = 1.0 / norm(x)
+        for i in range(x.shape[0]):
+            x[i] *= scale
+        _substitute(L, x)
+        value = 1.0 / norm(x)
+    return value
 
 
 @njit()
@@ -307,7 +327,10 @@ def _cholesky(M):
     return True
 
 
-@njit(types.void(MATRIX, VECTOR, VECTOR))
+_SOLVE = types.void(MATRIX, VECTOR, VECTOR)
+
+
+@njit(_SOLVE)
 def solve_kept(M, marked, b):
     """Solve with the factor that `factorize_kept` has left, in place; sums are of double precision."""
     if in_double(marked):
@@ -331,7 +354,10 @@ def _substitute(L, b):
             b[k] -= L[i, k] * s
 
 
-@njit(types.void(MATRIX, VECTOR, VECTOR, VECTOR))
+_MULTIPLY = types.void(MATRIX, VECTOR, VECTOR, VECTOR)
+
+
+@njit(_MULTIPLY)
 def multiply_kept(M, marked, b, out):
     """Fill ``out = K b``."""
     if in_double(marked):
@@ -353,3 +379,19 @@ def _multiply(M, diagonal, unit, b, out):
         out[i] += s
     for i in range(n):
         out[i] *= unit
+
+
+# Other kernels find these by their addresses, so that they are compiled where data are large, and only there.
+KEPT_KERNELS = types.UniTuple(types.intp, 4)
+FACTORIZE, SOLVE, MULTIPLY, BEGIN = range(4)
+NO_KERNELS = 0, 0, 0, 0
+
+call_factorize_kept, call_solve_kept = caller(_FACTORIZE), caller(_SOLVE)
+call_multiply_kept, call_begin_kept = caller(_MULTIPLY), caller(_BEGIN)
+
+
+def kept_kernels(X):
+    """Return the addresses of the kernels that handle a kept matrix, or zeros where none is kept."""
+    if not keeps_gram(X):
+        return NO_KERNELS
+    return address(factorize_kept), address(solve_kept), address(multiply_kept), address(begin_kept)

@@ -9,10 +9,10 @@ import numpy as np
 from numba import types
 
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, njit
+from ._streams import IN_CACHE, RESIDUAL_AND_PRODUCT, stream_residual_and_rmatvec, stream_rmatvec
 
 #: Multiply-adds above which BLAS (threaded, cache-blocked) beats the register-blocked loop.
 _BLAS_FROM = 4_000_000
-_IN_CACHE = 1 << 15  # entries of X up to which two products read it as fast as one pass for both: 256 kB
 PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the memory would be that of X once more
 
 _PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, VECTOR)
@@ -77,6 +77,9 @@ def matvec(X, b, out):
 def rmatvec(X, a, scale, out):
     """out = scale * X^T a, four rows at a time so that `out` is written rarely."""
     rows, columns = X.shape
+    if rows * columns > IN_CACHE:
+        stream_rmatvec(X, a, scale, out)
+        return
     whole = rows - rows % 4
     if whole == 0:
         for j in range(columns):
@@ -98,59 +101,17 @@ def rmatvec(X, a, scale, out):
             out[j] += a0 * X[i, j]
 
 
-_RESIDUAL_AND_PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR, VECTOR)
-
-
-@njit(_RESIDUAL_AND_PRODUCT, fastmath=REDUCTION)
+@njit(RESIDUAL_AND_PRODUCT)
 def residual_and_rmatvec(X, b, y, scale, r, out):
-    """r = X b - y and ``out = scale * X^T r``, in one pass over data that no cache holds: four rows stay for both.
-
-    An empty y stands for 0.
-    """
-    rows, columns = X.shape
-    if rows * columns <= _IN_CACHE or rows < 4:
-        if y.shape[0] > 0:
-            residual(X, b, y, r)
-        else:
-            matvec(X, b, r)
-        rmatvec(X, r, scale, out)
+    """r = X b - y and ``out = scale * X^T r``, in one pass over data that no cache holds.  An empty y stands for 0."""
+    if X.shape[0] * X.shape[1] > IN_CACHE:
+        stream_residual_and_rmatvec(X, b, y, scale, r, out)
         return
-    whole = rows - rows % 4
-    for j in range(columns):
-        out[j] = 0.0
-    for i in range(0, whole, 4):
-        s0 = 0.0
-        s1 = 0.0
-        s2 = 0.0
-        s3 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-            s1 += X[i + 1, j] * b[j]
-            s2 += X[i + 2, j] * b[j]
-            s3 += X[i + 3, j] * b[j]
-        if y.shape[0] > 0:
-            s0 -= y[i]
-            s1 -= y[i + 1]
-            s2 -= y[i + 2]
-            s3 -= y[i + 3]
-        r[i] = s0
-        r[i + 1] = s1
-        r[i + 2] = s2
-        r[i + 3] = s3
-        a0 = scale * s0
-        a1 = scale * s1
-        a2 = scale * s2
-        a3 = scale * s3
-        for j in range(columns):
-            out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
-    for i in range(whole, rows):
-        s0 = 0.0
-        for j in range(columns):
-            s0 += X[i, j] * b[j]
-        r[i] = s0 - y[i] if y.shape[0] > 0 else s0
-        a0 = scale * r[i]
-        for j in range(columns):
-            out[j] += a0 * X[i, j]
+    if y.shape[0] > 0:
+        residual(X, b, y, r)
+    else:
+        matvec(X, b, r)
+    rmatvec(X, r, scale, out)
 
 
 @njit(types.void(DATA_VECTOR, VECTOR))

@@ -6,7 +6,7 @@ import numpy as np
 
 from ._aligned import aligned_zeros
 from ._jit import address, entry_point
-from ._large import begin_kept, keeps_gram, kept_arrays
+from ._large import begin_kept, keeps_gram, kept_arrays, kept_kernels
 from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
@@ -274,7 +274,7 @@ class Integration:
 
     def _kernels(self):
         kernel = plateaus.cross if self.methods[-1] == "plateaus" else stepping.advance
-        return entry_point(kernel), address(self.rule.kernel), address(self.rule.curvature)
+        return entry_point(kernel), address(self.rule.kernel), address(self.rule.curvature), kept_kernels(self.X)
 
     def _parameters(self, break_before):
         """Return the rule's parameters: one row, or for rules that depend on time one per stage of the planned step."""
@@ -328,14 +328,14 @@ class Integration:
         return self._result(reason)
 
     def _call(self, kernels, params, attempts):
-        kernel, rule_kernel, curvature = kernels
+        kernel, rule_kernel, curvature, large = kernels
         if self.methods[-1] == "plateaus":
             A, C, _, _, _, gamma, order, _, memory = self.tableau
             return kernel(rule_kernel, self.X, self.y, self.c, self.state, self.z, self.f, self.r, self.error, self.clock,
                           self.count, self.settings, params[0], *self.journal, A, C, *self.tableau[2:4], gamma, order, memory,
                           attempts)
-        return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state, self.z,
-                      self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
+        return kernel(rule_kernel, curvature, large, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state,
+                      self.z, self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
                       self.buffer, self.gram, self.known, *self.tableau, attempts)
 
     def _to_stop(self, kernels, break_before):

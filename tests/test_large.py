@@ -18,6 +18,7 @@ from dln._large import (
     kept_arrays,
     mirror,
     multiply_kept,
+    smallest_eigenvalue,
     solve_kept,
     update_gram,
 )
@@ -102,19 +103,35 @@ def test_systems_with_a_kept_matrix(share, digits, kappa, scale):
 
 
 def test_single_precision_tells_where_it_does_not_do():
-    # Half of the memory, from the steps on that allow a Jacobian inexact; stiff ones do not.
+    # Half of the memory, from the steps on that allow a Jacobian inexact.  Stiff systems do not, but for those of which all
+    # eigenvalues are large: with fewer weights than rows some are not.
     rng = np.random.default_rng(9)
-    X = rng.standard_normal((160, 300))
+    X = rng.standard_normal((160, 900))
     squared_norm = np.linalg.norm(X, 2) ** 2
-    for share, h, found in ((1e-3, 1e2, FACTORED), (1e-3, 1e5, TOO_STIFF), (1e-5, 1e5, FACTORED)):
+
+    def outcome(share, h, weights, row_scale=1.0):
+        weight = np.where(np.arange(900) < weights, 1.0 / squared_norm, 0.0)
+        found, _ = factorize_kept(X, weight, share, squared_norm, h, 0.3, 0.0, np.full(160, row_scale), known[:900], kept,
+                                  known[900:])
+        return found
+
+    for share, h, weights, wanted in ((1e-3, 1e2, 100, FACTORED), (1e-3, 1e5, 100, TOO_STIFF), (1e-3, 1e5, 900, FACTORED),
+                                      (1e-5, 1e5, 100, FACTORED)):
         kept, known = kept_arrays(X, share)
-        outcome, _ = factorize_kept(X, np.full(300, 1.0 / squared_norm), share, squared_norm, h, 0.3, 0.0, np.ones(160),
-                                    known[:300], kept, known[300:])
-        assert outcome == found
+        assert outcome(share, h, weights) == wanted
     kept, known = kept_arrays(X, 1e-3)
-    outcome, _ = factorize_kept(X, np.full(300, 1.0 / squared_norm), 1e-3, squared_norm, 1.0, 0.3, 0.0, -np.ones(160),
-                                known[:300], kept, known[300:])
-    assert outcome == FAILED and not known[:300].any()
+    assert outcome(1e-3, 1.0, 100, -1.0) == FAILED and not known[:900].any()
+
+
+@pytest.mark.parametrize("kind", [DOUBLE, SINGLE])
+def test_the_smallest_eigenvalue(kind):
+    # Reference: NumPy.  One of 120 is small: the hardest case.
+    rng = np.random.default_rng(11)
+    Q = np.linalg.qr(rng.standard_normal((120, 120)))[0]
+    values = np.concatenate(([2.0], rng.uniform(100.0, 1e4, 119)))
+    L = np.linalg.cholesky((Q * values) @ Q.T)
+    L[np.diag_indices(120)] = 1.0 / np.diag(L)
+    assert 2.0 * (1.0 - 1e-2) <= smallest_eigenvalue(L.astype(kind)) <= 2.2
 
 
 def test_the_unit_follows_the_weights():

@@ -7,7 +7,7 @@ from numba import types
 
 from .._inverse_factor import FACTOR_ROOM, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._large import double_kept
+from .._large import KEPT_KERNELS, double_kept
 from .._linalg import copy, copy_rows, norm, rmatvec
 from .explicit import explicit_attempt
 from .rosenbrock import contract, multiply_gram, rosenbrock_attempt
@@ -82,7 +82,7 @@ _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its 
 _EDGE = 5.0  # and where it stays
 
 ADVANCE = types.int64(
-    types.intp, types.intp, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
+    types.intp, types.intp, KEPT_KERNELS, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
     MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
     VECTOR, DATA_VECTOR,
     MATRIX, VECTOR, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
@@ -91,19 +91,20 @@ ADVANCE = types.int64(
 
 
 @njit(ADVANCE)
-def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params,
+def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params,
             buffer, buffer_read, kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory,
             attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
 
-    `rule` and `curvature` are addresses.  The state is (rows, z, f, r, error); `error` is the propagated estimate of the
-    global error of z.  On return the report (rows of log u and log v, the clock's residual and error of beta) is of that
-    state.  `params` has one row, or one per stage (and one for the end of the step) for rules that depend on time: then
-    `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and its read-only view have
-    room for the data of the coordinates that are awake; where they do not fit in, all are.  `kept` and `known`, unless they are
-    empty, keep the Gram matrix, and what it knows, from call to call (`_large.kept_arrays`); WANTS_DOUBLE asks for larger ones.
+    `rule` and `curvature` are addresses, `large` those of `_large.kept_kernels`.  The state is (rows, z, f, r, error); `error`
+    is the propagated estimate of the global error of z.  On return the report (rows of log u and log v, the clock's residual
+    and error of beta) is of that state.  `params` has one row, or one per stage (and one for the end of the step) for rules
+    that depend on time: then `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and
+    its read-only view have room for the data of the coordinates that are awake; where they do not fit in, all are.  `kept` and
+    `known`, unless they are empty, keep the Gram matrix, and what it knows, from call to call (`_large.kept_arrays`);
+    WANTS_DOUBLE asks for larger ones.
     `memory` is the weight of the last error in the choice of the next step.
     """
     n, d = X.shape
@@ -170,15 +171,16 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
             if n_awake == d:
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
-                rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
-                settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, known[:d], settings[SHARE],
-                settings[SQUARED_NORM], row_scale, work_n, no_trace)
+                rule, curvature, large, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
+                filtered, settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, known[:d],
+                settings[SHARE], settings[SQUARED_NORM], row_scale, work_n, no_trace)
             count[FACTORIZATIONS] += 1
             if keeps and math.isnan(stiffness):
                 reason = go_on_in_double(M, known[:d], diagonal)
                 continue
             if scaled <= 1.0 and clock[STOP] < np.inf:
-                scaled = max(scaled, min(scaled * tolerance / _UNSEEN, error_of_loss(M, diagonal, local, r_new, c, work_n[0])))
+                by_loss = error_of_loss(large, M, diagonal, local, r_new, c, work_n[0])
+                scaled = max(scaled, min(scaled * tolerance / _UNSEEN, by_loss))
         else:
             scaled, stiffness = explicit_attempt(
                 rule, trial, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
@@ -207,7 +209,7 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         for k in range(total):
             error[k] += local[k]
         if stiff_method:
-            contract(M, W, diagonal, row_scale, error)
+            contract(large, M, W, diagonal, row_scale, error)
         control(h, scaled, stiffness, stiff_method, order, memory, clock)
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
         fresh = True
@@ -229,13 +231,13 @@ def go_on_in_double(kept, known, marked):
 
 
 @njit()
-def error_of_loss(M, diagonal, local, r, c, work):
+def error_of_loss(large, M, diagonal, local, r, c, work):
     """Return the relative error of the residual r that a step's error of nu makes, over the largest that is allowed.
 
     M and `diagonal` hold K as `rosenbrock_attempt` leaves it: the error of the residual is ``K e / c``.
     """
     n = r.shape[0]
-    multiply_gram(M, diagonal, local[:n], work)
+    multiply_gram(large, M, diagonal, local[:n], work)
     size = norm(r)
     return norm(work) / (c * _ERROR_OF_RESIDUAL * size) if size > 0.0 else 0.0
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._aligned import aligned_zeros
 from .._jit import address, entry_point
-from .._large import keeps_gram, kept_arrays
+from .._large import keeps_gram, kept_arrays, kept_kernels
 from .._shrinking import run_to_limit, small_below
 from ..flow import (
     _EPS,
@@ -303,7 +303,7 @@ class Tile:
         options = np.array([self.rtol, self.residual_tol, inexactness(rule, self.rtol),
                             self.rows.squared_norm if keeps_gram(X) else 0.0])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
-                   address(rule.curvature))
+                   address(rule.curvature), *kept_kernels(X))
         arguments = (kernels, X, self.rows.y, 0.5 / self.problem.n_samples, self.rows.facts, options, facts,
                      explicit, stiff, self.cells, self.state,
                      (self.betas, self.scales, self.shrinkage_errors, self.nus, self.clocks, self.residual_scales, self.counts,
