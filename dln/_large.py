@@ -48,7 +48,7 @@ def kept_arrays(X, share):
 
 
 _BEGIN = types.void(
-    TRIANGLE, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.float64, types.float64, MATRIX, VECTOR)
+    TRIANGLE, DATA_VECTOR, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX, VECTOR)
 
 
 @njit(_BEGIN)
@@ -107,7 +107,7 @@ def _single(M):
 
 
 _FACTORIZE = types.UniTuple(types.float64, 2)(
-    DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, types.float64, types.float64, types.float64, DATA_VECTOR, VECTOR,
+    DATA_MATRIX, VECTOR, types.float64, types.float64, types.float64, types.float64, types.float64, VECTOR, VECTOR,
     MATRIX, VECTOR)
 
 
