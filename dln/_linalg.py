@@ -18,6 +18,7 @@ from ._simd import (
     total,
     totals,
 )
+from ._streams import IN_CACHE, RESIDUAL_AND_PRODUCT, stream_residual_and_rmatvec, stream_rmatvec
 
 _PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, VECTOR)
 _BY_ROWS_FROM = 1 << 17  # entries of X above which X^T a goes row by row: columns lie too far apart in memory
@@ -122,7 +123,7 @@ def rmatvec(X, a, scale, out):
     """out = scale * X^T a, some columns at a time: sums stay in registers."""
     columns = X.shape[1]
     if X.size > _BY_ROWS_FROM:
-        _rmatvec_by_rows(X, a, scale, out)
+        stream_rmatvec(X, a, scale, out)
         return
     factor = splat(scale)
     wide = columns - columns % 32
@@ -153,7 +154,7 @@ def add_rmatvec(X, a, scale, start, out):
     """out = start + scale * X^T a."""
     columns = X.shape[1]
     if X.size > _BY_ROWS_FROM:
-        _rmatvec_by_rows(X, a, scale, out)
+        stream_rmatvec(X, a, scale, out)
         for j in range(columns):
             out[j] += start[j]
         return
@@ -180,31 +181,6 @@ def add_rmatvec(X, a, scale, start, out):
     if j < columns:
         left = columns - j
         store_some(load_some(start, j, left) + factor * _sums_of_some(X, a, j), out, j, left)
-
-
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), fastmath=REDUCTION, allocates=False)
-def _rmatvec_by_rows(X, a, scale, out):
-    # Four rows at a time, so that `out` is written rarely.
-    rows, columns = X.shape
-    whole = rows - rows % 4
-    if whole == 0:
-        for j in range(columns):
-            out[j] = 0.0
-    for i in range(0, whole, 4):
-        a0 = scale * a[i]
-        a1 = scale * a[i + 1]
-        a2 = scale * a[i + 2]
-        a3 = scale * a[i + 3]
-        if i == 0:
-            for j in range(columns):
-                out[j] = (a0 * X[0, j] + a1 * X[1, j]) + (a2 * X[2, j] + a3 * X[3, j])
-        else:
-            for j in range(columns):
-                out[j] += (a0 * X[i, j] + a1 * X[i + 1, j]) + (a2 * X[i + 2, j] + a3 * X[i + 3, j])
-    for i in range(whole, rows):
-        a0 = scale * a[i]
-        for j in range(columns):
-            out[j] += a0 * X[i, j]
 
 
 # The entries of X^T a from j on: 32, eight, four, or what is left.
@@ -264,6 +240,19 @@ def _sums_of_some(X, a, j):
     for i in range(X.shape[0]):
         s = s + splat(a[i]) * load_some_at(X, i, j, X.shape[1] - j)
     return s
+
+
+@njit(RESIDUAL_AND_PRODUCT, allocates=False)
+def residual_and_rmatvec(X, b, y, scale, r, out):
+    """r = X b - y and ``out = scale * X^T r``, in one pass over data that no cache holds.  An empty y stands for 0."""
+    if X.size > IN_CACHE:
+        stream_residual_and_rmatvec(X, b, y, scale, r, out)
+        return
+    if y.shape[0] > 0:
+        residual(X, b, y, r)
+    else:
+        matvec(X, b, r)
+    rmatvec(X, r, scale, out)
 
 
 @njit(types.void(DATA_VECTOR, VECTOR), allocates=False)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ._aligned import aligned_empty, aligned_zeros
 from ._jit import address, entry_point
-from ._large import keeps_gram
+from ._large import begin_kept, keeps_gram, kept_arrays, kept_kernels
 from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
@@ -156,8 +156,9 @@ def checked_settings(rule, t_end, rtol, residual_tol, method, max_steps):
 
 def attempts_per_call(X, stages, stiff_method):
     """Return how many steps a call to the kernel may attempt: it lasts a fraction of a second, so that Ctrl-C is heard."""
-    flops = (4.0 * stages + (X.shape[0] if stiff_method else 0)) * X.size
-    return min(2000, max(1, int(1e8 // (flops + 1000))))
+    anew = 0.125 if keeps_gram(X) else 1.0  # the part of a Gram matrix that a step sums up
+    products = anew * X.shape[0] if stiff_method else 0.0
+    return min(2000, max(1, int(6e9 // ((4.0 * stages + products) * X.size + 1000.0))))
 
 
 def begins_stiff(rtol, X):
@@ -261,17 +262,20 @@ class Integration:
             _EXPLICIT if method == "explicit" else rosenbrock_method(self.rule, self.rtol))
         if method == "rosenbrock" and keeps_gram(self.X):
             if not self.known.size:
-                n, d = self.X.shape
-                self.gram, self.known = np.zeros((n, n)), np.zeros(d + n)
                 self.settings[stepping.SHARE] = inexactness(self.rule, self.way)
+                self.gram, self.known = kept_arrays(self.X, self.settings[stepping.SHARE])
                 self.settings[stepping.SQUARED_NORM] = self.rows.squared_norm
+                if self.clock[st.STARTED] == 0.0:
+                    entry_point(begin_kept)(
+                        *self.rows.gram, self.log_product, self.log_ratio, self.c, self.rows.squared_norm,
+                        float(self.settings[stepping.SHARE]), self.gram, self.known)
         elif method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
             self.buffer = room_for_awake(self.X)
         self.attempts = attempts_per_call(self.X, stages, method != "explicit")
 
     def _kernels(self):
         kernel = plateaus.cross if self.methods[-1] == "plateaus" else stepping.advance
-        return entry_point(kernel), address(self.rule.kernel), address(self.rule.curvature)
+        return entry_point(kernel), address(self.rule.kernel), address(self.rule.curvature), kept_kernels(self.X)
 
     def _parameters(self, break_before):
         """Return the rule's parameters: one row, or for rules that depend on time one per stage of the planned step."""
@@ -328,14 +332,14 @@ class Integration:
         return self._result(reason)
 
     def _call(self, kernels, params, attempts):
-        kernel, rule_kernel, curvature = kernels
+        kernel, rule_kernel, curvature, large = kernels
         if self.methods[-1] == "plateaus":
             A, C, _, _, _, gamma, order, _, memory = self.tableau
             return kernel(rule_kernel, self.X, self.y, self.c, self.state, self.z, self.f, self.r, self.error, self.clock,
                           self.count, self.settings, params[0], *self.journal, A, C, *self.tableau[2:4], gamma, order, memory,
                           attempts)
-        return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state, self.z,
-                      self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
+        return kernel(rule_kernel, curvature, large, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state,
+                      self.z, self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
                       self.buffer, self.gram, self.known, *self.tableau, attempts)
 
     def _to_stop(self, kernels, break_before):
@@ -355,6 +359,8 @@ class Integration:
             if reason in (st.FOUND_STIFF, st.FOUND_CALM):
                 self._use("rosenbrock" if reason == st.FOUND_STIFF else "explicit")
                 self.settings[stepping.CALM_STRETCH] *= 2.0 if reason == st.FOUND_CALM else 1.0
+            elif reason == st.WANTS_DOUBLE:
+                self.gram, self.known = kept_arrays(self.X, 0.0)
             elif reason != st.RUNNING:
                 return reason
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._aligned import aligned_zeros
+from ._large import keeps_gram
 
 __all__ = ["Problem", "RowSpace"]
 
@@ -22,6 +23,9 @@ _PANEL = 128  # columns
 _POWER_STEPS = 8  # of the power method
 
 EPS = float(np.finfo(np.float64).eps)
+
+
+_NO_GRAM = np.empty(0, dtype=np.float32), np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,9 @@ class RowSpace:
         What remains of the loss at a least-squares solution; 0 where the data can be interpolated.
     interpolates : bool
         Whether some predictor fits every sample, up to rounding.
+    gram : (ndarray, ndarray)
+        For large data of full row rank ``X X^T`` in single precision: the upper triangle, row by row (its lower digits serve no
+        one), of rows divided by the second array (rank,), powers of two; else empty.  By-product of the check of the rank.
     """
 
     X: Array
@@ -51,6 +58,7 @@ class RowSpace:
     basis: Array | None
     unreachable_loss: float
     interpolates: bool
+    gram: tuple[NDArray[np.float32], Array] = _NO_GRAM
 
     @cached_property
     def coordinate_scale(self) -> float:
@@ -366,8 +374,9 @@ def _exponent(array: Array, axis: int | None = None) -> Any:
 
 
 def _row_space(X: Array, y: Array) -> RowSpace:
-    if _has_full_row_rank(X):
-        return RowSpace(X, y, None, 0.0, True)
+    full, gram = _has_full_row_rank(X)
+    if full:
+        return RowSpace(X, y, None, 0.0, True, gram)
     n_samples = len(y)
     x_exponent, y_exponent = _exponent(X), _exponent(y)
     scaled_X, scaled_y = np.ldexp(X, -x_exponent), np.ldexp(y, -y_exponent)
@@ -399,13 +408,13 @@ def _row_space(X: Array, y: Array) -> RowSpace:
     return RowSpace(reduced_X, reduced_y, basis, unreachable, interpolates)
 
 
-def _has_full_row_rank(X: Array) -> bool:
-    """Whether the rows are linearly independent, each judged on its own scale."""
+def _has_full_row_rank(X: Array) -> tuple[bool, tuple[NDArray[np.float32], Array]]:
+    """Whether the rows are linearly independent, each judged on its own scale; and `RowSpace.gram`."""
     from scipy.linalg import blas, eigvalsh
 
     n_samples, n_features = X.shape
     if n_samples > n_features or not X.any(axis=1).all():
-        return False
+        return False, _NO_GRAM
     exponents = -_exponent(X, axis=1)[:, None]
     # The Gram matrix is several times cheaper than the singular values. It squares them, so only a clear yes counts. It is
     # summed over some columns at a time, and its eigenvalues take its place, so that no second X and no second Gram matrix
@@ -415,8 +424,13 @@ def _has_full_row_rank(X: Array) -> bool:
     for first in range(0, n_features, width):
         panel = np.ldexp(X[:, first:first + width], exponents)
         gram = blas.dsyrk(1.0, panel.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)
+    kept = _NO_GRAM
+    if keeps_gram(X):
+        # Of rows divided by half as much, since twice the largest power of two is infinite.
+        triangle = np.concatenate([4.0 * gram[i:, i] for i in range(n_samples)], dtype=np.float32, casting="same_kind")
+        kept = triangle, np.ldexp(0.5, -exponents[:, 0])
     eigenvalues = eigvalsh(gram, overwrite_a=True, check_finite=False)
     if eigenvalues[0] > 1e-8 * eigenvalues[-1]:
-        return True
+        return True, kept
     singular = np.linalg.svd(np.ldexp(X, exponents), compute_uv=False)
-    return bool(singular[-1] > n_features * EPS * singular[0])
+    return bool(singular[-1] > n_features * EPS * singular[0]), kept

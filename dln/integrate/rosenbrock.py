@@ -16,14 +16,25 @@ from numba import types
 from .._gram import add_square_of_upper, gram, largest_row_sum, upper_matvec
 from .._inverse_factor import factorize, solve_factorized
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from .._large import forget_gram, mirror, update_gram
+from .._large import (
+    FACTORED,
+    FACTORIZE,
+    KEPT_KERNELS,
+    MULTIPLY,
+    SOLVE,
+    TOO_STIFF,
+    call_factorize_kept,
+    call_multiply_kept,
+    call_solve_kept,
+)
 from .._linalg import copy, matvec
 from .._simd import WIDTH, load, load_at, splat, store, store_at
 from ..rules.base import call_curvature
-from .state import BETA, HELD, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
+from .state import BETA, HELD, RATIO, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
 _ROSENBROCK = types.UniTuple(types.float64, 2)(
-    types.intp, types.intp, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
+    types.intp, types.intp, KEPT_KERNELS, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR,
+    types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.boolean,
     VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, types.float64, types.float64,
     VECTOR, MATRIX, MATRIX,
@@ -31,9 +42,9 @@ _ROSENBROCK = types.UniTuple(types.float64, 2)(
 
 
 @njit(_ROSENBROCK, allocates=False)
-def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
-                       coupled, z_new, f_new, r, local, K, M, W, panel, diagonal, known, share, squared_norm, row_scale, work_n,
-                       trace):
+def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma,
+                       filtered, coupled, z_new, f_new, r, local, K, M, W, panel, diagonal, known, share, squared_norm,
+                       row_scale, work_n, trace):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
     The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
@@ -42,8 +53,9 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     the method's own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8); `coupled` says whether the
     Jacobian has its part in Q.  An attempt that overflows, or whose matrix does not factor, returns an infinite error.
 
-    Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``: see `dln._large`.
-    `squared_norm` is about ``|X|^2``.
+    Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``, and M and `diagonal` are what
+    `dln._large` says, `large` its kernels.  `squared_norm` is about ``|X|^2``.  Returns NaN, twice, where single precision does
+    not do any more.
 
     Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
     stage i; those of stage 0 are the caller's.
@@ -59,29 +71,31 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
     for j in range(d):
         work_d[j] = 4.0 * c * size[j]
     if known.shape[0] > 0:
-        update_gram(X, work_d, share, share / (h * squared_norm), known, M, diagonal)
-        mirror(M)
-        for i in range(n):
-            M[i, i] = diagonal[i]
+        outcome, largest_row = call_factorize_kept(
+            large[FACTORIZE], (X, work_d, share, squared_norm, h, gamma, kappa, row_scale, known, M, diagonal))
+        factored = outcome == FACTORED
+        if outcome == TOO_STIFF:
+            return np.nan, np.nan
     else:
         gram(X, work_d, M)
-    # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
-    largest_row = largest_row_sum(M)
-    factor = splat(tau)
-    for i in range(n):
-        diagonal[i] = M[i, i]
-        for k in range(0, i - 3, WIDTH):
-            store_at(factor * load_at(M, i, k), M, i, k)
-        for k in range(i - i % WIDTH, i):
-            M[i, k] *= tau
-        M[i, i] = tau * diagonal[i] + row_scale[i]
-    if kappa != 0.0:
-        add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
+        # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
+        largest_row = largest_row_sum(M)
+        factor = splat(tau)
+        for i in range(n):
+            diagonal[i] = M[i, i]
+            for k in range(0, i - 3, WIDTH):
+                store_at(factor * load_at(M, i, k), M, i, k)
+            for k in range(i - i % WIDTH, i):
+                M[i, k] *= tau
+            M[i, i] = tau * diagonal[i] + row_scale[i]
+        if kappa != 0.0:
+            add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
+        factored = factorize(M, W, panel)
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
-    if not factorize(M, W, panel):
-        if known.shape[0] > 0:
-            forget_gram(known, M, diagonal)
+    if not factored:
         return np.inf, stiffness
+    # Where the last stage is the solution of lower order, the error of log(u/v) is what they differ by: no product with X.
+    embedded = total == n and awake.rows.shape[1] == system.rows.shape[1] and ends_in_error(A, m, e)
     copy(beta, beta_start)
     for i in range(stages):
         k_i = K[i]
@@ -92,6 +106,8 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
             combine(z, K, i, A[i], C[i], 1.0 / h, z_new, local)
             if not evaluate(rule, awake, c, z_new, params[min(i, last)], r, k_i, work_n):
                 return np.inf, stiffness
+            if embedded and i == stages - 1:
+                copy(rows[RATIO], rows[HELD])
             if trace.shape[0] > 0:
                 copy(r, trace[2 * i])
                 copy(work_n[0], trace[2 * i + 1])
@@ -105,15 +121,17 @@ def rosenbrock_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ra
             for k in range(n):
                 k_i[k] += work_n[0, k]
             if kappa != 0.0:
-                upper_matvec(M, diagonal, work_n[0], work_n[1])
+                multiply_gram(large, M, diagonal, work_n[0], work_n[1])
                 for k in range(n):
                     k_i[k] += kappa * work_n[1, k]
-        solve_factorized(M, W, k_i[:n])
+        _solve(large, M, W, diagonal, k_i[:n])
     combine(z, K, stages, m, e, 1.0, z_new, local)
     if not evaluate(rule, system, c, z_new, params[last], r, f_new, work_n):
         return np.inf, stiffness
+    if embedded:
+        return 0.5 * largest_difference(system.rows[RATIO], rows[HELD]) / (ratio_scale * tolerance), stiffness
     if filtered:
-        contract(M, W, row_scale, local)
+        contract(large, M, W, diagonal, row_scale, local)
     return log_weight_error(system.X, local, ratio_scale, system.rows[WORK]) / tolerance, stiffness
 
 
@@ -170,10 +188,50 @@ def add_scaled(other, tau, k_i):
         k_i[k] = tau * (k_i[k] + other[k])
 
 
-@njit(types.void(MATRIX, MATRIX, VECTOR, VECTOR), allocates=False)
-def contract(M, W, row_scale, error):
+@njit()
+def ends_in_error(A, m, e):
+    """Whether the new point is that of the last stage and its vector, which is the error: so it is for Rodas methods."""
+    last = A.shape[0] - 1
+    for j in range(last):
+        if e[j] != 0.0 or m[j] != A[last, j]:
+            return False
+    return e[last] == 1.0 and m[last] == 1.0
+
+
+@njit()
+def largest_difference(a, b):
+    """Return the largest ``|a_j - b_j|``, NaN if there is one."""
+    largest = 0.0
+    for j in range(a.shape[0]):
+        difference = abs(a[j] - b[j])
+        if not difference <= largest:  # a NaN must win: `max` would drop it
+            largest = difference
+        if largest != largest:
+            break
+    return largest
+
+
+@njit()
+def _solve(large, M, W, diagonal, b):
+    if diagonal.shape[0] > M.shape[0]:  # with the marks of a kept matrix
+        call_solve_kept(large[SOLVE], (M, diagonal, b))
+    else:
+        solve_factorized(M, W, b)
+
+
+@njit()
+def multiply_gram(large, M, diagonal, b, out):
+    """Fill ``out = K b``; M and `diagonal` as `rosenbrock_attempt` leaves them."""
+    if diagonal.shape[0] > M.shape[0]:
+        call_multiply_kept(large[MULTIPLY], (M, diagonal, b, out))
+    else:
+        upper_matvec(M, diagonal, b, out)
+
+
+@njit(types.void(KEPT_KERNELS, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR), allocates=False)
+def contract(large, M, W, diagonal, row_scale, error):
     """Carry an error of nu over the step: multiply by ``(I + h gamma S (K + kappa K^2))^-1``, slower than the flow itself."""
     n = M.shape[0]
     for i in range(n):
         error[i] *= row_scale[i]
-    solve_factorized(M, W, error[:n])
+    _solve(large, M, W, diagonal, error[:n])

@@ -25,7 +25,7 @@ from ..rules.base import call_rule
 # Slots of the integer array `count`.
 ACCEPTED, REJECTED, RHS, FACTORIZATIONS, BEST_AT, STIFF, CALM, COUNT_SIZE = range(8)
 # What `advance` reports.
-RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, FOUND_CALM = range(8)
+(RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, FOUND_CALM, WANTS_DOUBLE) = range(9)
 
 #: X (n, d), y (n,) and the rows (ROWS, d) below: of all coordinates, or of those awake in a step.  One array, since a
 #: kernel that is handed a dozen spends more on that than on the exponentials.

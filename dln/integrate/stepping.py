@@ -5,12 +5,12 @@ import math
 import numpy as np
 from numba import types
 
-from .._gram import upper_matvec
 from .._inverse_factor import FACTOR_ROOM, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._large import KEPT_KERNELS, double_kept
 from .._linalg import copy, copy_rows, norm, rmatvec
 from .explicit import explicit_attempt
-from .rosenbrock import contract, rosenbrock_attempt
+from .rosenbrock import contract, multiply_gram, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
 from .state import (
     ACCEPTED,
@@ -46,6 +46,7 @@ from .state import (
     STIFF,
     STOP,
     SYSTEM,
+    WANTS_DOUBLE,
     WORK,
     WORK_RULE,
     H,
@@ -80,7 +81,7 @@ _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its 
 _EDGE = 5.0  # and where it stays
 
 ADVANCE = types.int64(
-    types.intp, types.intp, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
+    types.intp, types.intp, KEPT_KERNELS, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
     MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
     VECTOR, DATA_VECTOR,
     MATRIX, VECTOR, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
@@ -89,19 +90,20 @@ ADVANCE = types.int64(
 
 
 @njit(ADVANCE)
-def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params,
+def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params,
             buffer, buffer_read, kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory,
             attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
 
-    `rule` and `curvature` are addresses.  The state is (rows, z, f, r, error); `error` is the propagated estimate of the
-    global error of z.  On return the report (rows of log u and log v, the clock's residual and error of beta) is of that
-    state.  `params` has one row, or one per stage (and one for the end of the step) for rules that depend on time: then
-    `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and its read-only view have
-    room for the data of the coordinates that are awake; where they do not fit in, all are.  `kept` (n, n) and `known` (d + n,),
-    unless they are empty, keep the Gram matrix, the weights that it knows and its diagonal from call to call.
+    `rule` and `curvature` are addresses, `large` those of `_large.kept_kernels`.  The state is (rows, z, f, r, error); `error`
+    is the propagated estimate of the global error of z.  On return the report (rows of log u and log v, the clock's residual
+    and error of beta) is of that state.  `params` has one row, or one per stage (and one for the end of the step) for rules
+    that depend on time: then `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and
+    its read-only view have room for the data of the coordinates that are awake; where they do not fit in, all are.  `kept` and
+    `known`, unless they are empty, keep the Gram matrix, and what it knows, from call to call (`_large.kept_arrays`);
+    WANTS_DOUBLE asks for larger ones.
     `memory` is the weight of the last error in the choice of the next step.
     """
     n, d = X.shape
@@ -122,9 +124,11 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
     no_trace = np.empty((0, n))
     fix_scale(rows, total > n)  # before the rows are copied: the copy has to know it, too
     here = System(X, y, rows)
-    trial = System(X, y, rows.copy())
-    awake = trial
     sleepers = stiff_method and buffer.shape[0] > 0
+    # An attempt takes the place of the state, of which four rows are kept; where some coordinates sleep it has its own.
+    trial = System(X, y, rows.copy() if sleepers else rows)
+    before = np.empty((0 if sleepers else RATIO + 1 - BETA, d))
+    awake = trial
     chosen = np.empty(d if sleepers else 0, dtype=np.int64)
     space = np.empty(ROWS * d if sleepers else 0)
     reason = RUNNING
@@ -148,6 +152,8 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         ratio_scale = clock[RATIO_SCALE]
         copy(r, r_new)
+        if not sleepers:
+            copy_rows(rows[BETA:RATIO + 1], before)
         if stiff_method:
             if sleepers:
                 if fresh:
@@ -161,21 +167,27 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
                     fresh = False
                 if n_awake < d:
                     hold_others(awake, here, r, chosen[:n_awake], buffer)
-            if n_awake == d or not sleepers:
+            if n_awake == d:
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
-                rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma, filtered,
-                settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, known[:d], settings[SHARE],
-                settings[SQUARED_NORM], row_scale, work_n, no_trace)
+                rule, curvature, large, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
+                filtered, settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, known[:d],
+                settings[SHARE], settings[SQUARED_NORM], row_scale, work_n, no_trace)
             count[FACTORIZATIONS] += 1
+            if keeps and math.isnan(stiffness):
+                reason = go_on_in_double(M, known[:d], diagonal)
+                continue
             if scaled <= 1.0 and clock[STOP] < np.inf:
-                scaled = max(scaled, min(scaled * tolerance / _UNSEEN, error_of_loss(M, diagonal, local, r_new, c, work_n[0])))
+                by_loss = error_of_loss(large, M, diagonal, local, r_new, c, work_n[0])
+                scaled = max(scaled, min(scaled * tolerance / _UNSEEN, by_loss))
         else:
             scaled, stiffness = explicit_attempt(
                 rule, trial, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
                 z_new, f_new, r_new, local, K, work_n)
         count[RHS] += stages
         if not scaled <= 1.0:  # NaN included
+            if not sleepers:
+                copy_rows(before, rows[BETA:RATIO + 1])
             reason = reject(h, scaled, order, clock, count)
             continue
         if sleepers and n_awake < d:
@@ -190,12 +202,13 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
         count[ACCEPTED] += 1
         copy(z_new, z)
         copy(f_new, f)
-        copy_rows(trial.rows[BETA:RATIO + 1], rows[BETA:RATIO + 1])
+        if sleepers:
+            copy_rows(trial.rows[BETA:RATIO + 1], rows[BETA:RATIO + 1])
         copy(r_new, r)
         for k in range(total):
             error[k] += local[k]
         if stiff_method:
-            contract(M, W, row_scale, error)
+            contract(large, M, W, diagonal, row_scale, error)
         control(h, scaled, stiffness, stiff_method, order, memory, clock)
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
         fresh = True
@@ -208,13 +221,22 @@ def advance(rule, curvature, stiff_method, X, y, c, rows, z, f, r, error, clock,
 
 
 @njit()
-def error_of_loss(M, diagonal, local, r, c, work):
+def go_on_in_double(kept, known, marked):
+    """Let the next attempt have its Gram matrix in double precision, if there is room for one; else WANTS_DOUBLE."""
+    if kept.shape[1] < kept.shape[0]:
+        return WANTS_DOUBLE
+    double_kept(known, marked)
+    return RUNNING
+
+
+@njit()
+def error_of_loss(large, M, diagonal, local, r, c, work):
     """Return the relative error of the residual r that a step's error of nu makes, over the largest that is allowed.
 
     M and `diagonal` hold K as `rosenbrock_attempt` leaves it: the error of the residual is ``K e / c``.
     """
     n = r.shape[0]
-    upper_matvec(M, diagonal, local[:n], work)
+    multiply_gram(large, M, diagonal, local[:n], work)
     size = norm(r)
     return norm(work) / (c * _ERROR_OF_RESIDUAL * size) if size > 0.0 else 0.0
 

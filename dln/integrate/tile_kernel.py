@@ -10,6 +10,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
+from .._large import BEGIN, TRIANGLE, call_begin_kept
 from . import plateaus, starting, stepping
 from .plateaus import LIMIT_TOL
 from .state import (
@@ -52,17 +53,17 @@ TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, OPTIONS_SIZE = rang
 # Where the loop is: the cell, whether its run has begun, its method, and whether coordinates may have been held.
 CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(5)
 
-#: Addresses: `advance`, `cross`, `set_scales`, the rule's kernel, its curvature.
-KERNELS = types.UniTuple(types.intp, 5)
+#: Addresses: `advance`, `cross`, `set_scales`, the rule's kernel, its curvature, and those of `_large.kept_kernels`.
+KERNELS = types.UniTuple(types.intp, 9)
 #: ``A, C, b, error, second error, gamma, order, filtered, memory``: the arguments of `advance`.
 TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,
                        types.boolean, types.float64))
 #: ``log_alphas, log_ratios, params, t_ends, coupled`` of the cells: (C or 1, d or 1), twice, (C or 1, k), (C or 1, 1), twice.
 CELLS = types.UniTuple(DATA_MATRIX, 5)
 #: The state of one run: ``rows, work_d, params; z, f, r, error, settings, buffer; buffer_read; plateau, notes, peak;
-#: kept, known``.
+#: kept, known; triangle, row_factors``, the latter of `RowSpace.gram`.
 STATE = types.Tuple((MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, DATA_VECTOR, MATRIX, VECTOR,
-                     VECTOR, MATRIX, VECTOR))
+                     VECTOR, MATRIX, VECTOR, TRIANGLE, DATA_VECTOR))
 #: ``betas (C, d), log_effective_alphas, shrinkage_errors (C, d or 0), nus (C, N), clocks, scales (C,)``, and integers
 #: ``counts, tallies, ends (C, 3)``: the reason, the last method, and whether coordinates may have been held.
 ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
@@ -70,7 +71,8 @@ ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
 REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
 
 _CELLS = namedtuple("_CELLS", "log_alphas log_ratios params t_ends coupled")
-_STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known")
+_STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known "
+                    "triangle row_factors")
 _ENDS = namedtuple("_ENDS", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
 
 RUN_TILE = types.void(KERNELS, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, TABLEAU, TABLEAU,
@@ -89,7 +91,7 @@ def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_give
         count = ends.counts[i]
         free = _t_end(cells, i) == np.inf
         if cursor[BEGUN] == 0:
-            _begin(kernels[2], X, y, c, data, options, facts, cells, state, ends, cursor)
+            _begin(kernels, X, y, c, data, options, facts, cells, state, ends, cursor)
             spent += 10.0 * n * d + 1e4
         reason = RUNNING
         while spent < budget:
@@ -126,7 +128,7 @@ def _t_end(cells, i):
 
 
 @njit()
-def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor):
+def _begin(kernels, X, y, c, data, options, facts, cells, state, ends, cursor):
     rows, settings, i = state.rows, state.settings, cursor[CELL]
     clock = ends.clocks[i]
     rows[:] = 0.0
@@ -145,7 +147,7 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
         rows[LOG_PRODUCT, j] = 2.0 * scale[j if scale.shape[0] > 1 else 0]
         rows[LOG_RATIO, j] = ratio[j if ratio.shape[0] > 1 else 0]
     state.params[0] = cells.params[_row(cells.params, i)]
-    ends.scales[i] = call_set_scales(set_scales, (X, y, c, data, options[TILE_RTOL], options[TILE_RESIDUAL_TOL],
+    ends.scales[i] = call_set_scales(kernels[2], (X, y, c, data, options[TILE_RTOL], options[TILE_RESIDUAL_TOL],
                                                   rows[LOG_PRODUCT], rows[LOG_RATIO], settings, state.work_d, state.r))
     t_end = _t_end(cells, i)
     free = t_end == np.inf
@@ -156,6 +158,10 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     settings[SQUARED_NORM] = options[TILE_SQUARED_NORM]
     state.kept[:] = 0.0
     state.known[:] = 0.0
+    if state.known.shape[0] > 0:
+        call_begin_kept(kernels[5 + BEGIN], (
+            state.triangle, state.row_factors, rows[LOG_PRODUCT], rows[LOG_RATIO], c, options[TILE_SQUARED_NORM],
+            options[TILE_SHARE], state.kept, state.known))
     settings[SWITCHING] = 1.0 if facts[WISH] == ANY and facts[LOOSE] == 0 else 0.0
     clock[STOP] = t_end
     cursor[BEGUN] = 1
@@ -200,8 +206,8 @@ def _call(kernels, X, y, c, explicit, stiff, cells, state, ends, cursor, attempt
     is_stiff = cursor[METHOD] == ROSENBROCK
     A, C, b, high, low, gamma, order, filtered, memory = stiff if is_stiff else explicit
     return call_advance(kernels[0], (
-        kernels[3], kernels[4], is_stiff, X, y, c, state.rows, state.z, state.f, state.r, state.error, clock, count,
-        state.settings, state.params, state.buffer, state.buffer_read, state.kept, state.known, A, C, b,
+        kernels[3], kernels[4], kernels[5:], is_stiff, X, y, c, state.rows, state.z, state.f, state.r, state.error, clock,
+        count, state.settings, state.params, state.buffer, state.buffer_read, state.kept, state.known, A, C, b,
         high, low, gamma, order, filtered, memory, attempts))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._aligned import aligned_zeros
 from .._jit import address, entry_point
-from .._large import keeps_gram
+from .._large import keeps_gram, kept_arrays, kept_kernels
 from .._shrinking import run_to_limit, small_below
 from ..flow import (
     _EPS,
@@ -244,10 +244,11 @@ class Tile:
         keeps = keeps_gram(self.rows.X)
         all_awake = keeps or rule.shrinks
         buffer = room_for_awake(self.rows.X[:0] if all_awake else self.rows.X)
-        kept, known = np.zeros((n if keeps else 0,) * 2), np.zeros(d + n if keeps else 0)
+        kept, known = kept_arrays(self.rows.X, 0.0) if keeps else (np.empty((0, 0)), np.empty(0))
         self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
-                      buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), kept, known)
+                      buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), kept, known,
+                      *self.rows.gram)
         self.betas, self.nus = np.empty((size, d)), np.zeros((size, n))
         self.scales, self.shrinkage_errors = np.zeros((2, size if rule.shrinks else 0, d))
         self.clocks, self.counts = np.zeros((size, st.CLOCK_SIZE)), np.zeros((size, st.COUNT_SIZE), dtype=np.int64)
@@ -302,7 +303,7 @@ class Tile:
         options = np.array([self.rtol, self.residual_tol, inexactness(rule, self.rtol),
                             self.rows.squared_norm if keeps_gram(X) else 0.0])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
-                   address(rule.curvature))
+                   address(rule.curvature), *kept_kernels(X))
         arguments = (kernels, X, self.rows.y, 0.5 / self.problem.n_samples, self.rows.facts, options, facts,
                      explicit, stiff, self.cells, self.state,
                      (self.betas, self.scales, self.shrinkage_errors, self.nus, self.clocks, self.residual_scales, self.counts,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._jit import njit
-from .._linalg import matvec, residual, rmatvec
+from .._linalg import matvec, residual, residual_and_rmatvec, rmatvec
 from .._simd import WIDTH, load, splat, store
 from .._suggest import unknown
 from .base import BETA, CURVATURE, DEEP_CURVATURE, DEEP_RULE, RULE, Rule, number
@@ -47,16 +47,16 @@ def perturbed_pair(X, c, beta, size, strength, step, centered, r, g, coef, q, wo
     w = work_d[1]
     change = work_d[2]
     _move(g, size, beta, 0.0 if centered else step, w)
-    matvec(X, w, work_n[0])
+    if centered:
+        matvec(X, w, work_n[0])
+    else:
+        residual_and_rmatvec(X, w, w[:0], c * step, work_n[0], change)
     for i in range(r.shape[0]):
         coef[i] = c * (r[i] + strength * work_n[0, i])
     if centered:
         for j in range(g.shape[0]):
             w[j] = 4.0 * (step * g[j]) * (step * g[j]) * beta[j]
-        matvec(X, w, work_n[0])
-        rmatvec(X, work_n[0], c, change)
-    else:
-        rmatvec(X, work_n[0], c * step, change)
+        residual_and_rmatvec(X, w, w[:0], c, work_n[0], change)
     _shrinkage(g, change, 2.0 * strength, q)
 
 
@@ -87,9 +87,8 @@ def _shrinkage(g, change, factor, q):
 @njit(RULE, allocates=False)
 def _kernel(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     gamma, epsilon, scheme, squared = params[0], params[1], params[2], params[3]
-    residual(X, beta, y, r)
     g = work_d[0]
-    rmatvec(X, r, c, g)
+    residual_and_rmatvec(X, beta, y, c, r, g)
     if squared == 0.0:
         size_of_gradient = gradient_norm(size, g)
         gamma = gamma / size_of_gradient if size_of_gradient > 0.0 else 0.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._jit import njit
-from .._linalg import residual, rmatvec
+from .._linalg import residual, residual_and_rmatvec, rmatvec
 from .base import BETA, CURVATURE, DEEP_CURVATURE, DEEP_RULE, RULE, UD, UK, VD, VK, Rule, number
 from .deep import add_penalty, descend, power_change
 from .deep import gradient_norm as deep_gradient_norm
@@ -17,9 +17,8 @@ from .gradient_regularization import gradient_norm, perturbed_pair
 def _full_batch(X, y, c, beta, size, params, r, coef, q, work_d, work_n):
     # SAM is the forward difference of GR with gamma = epsilon = rho.
     rho, normalized = params[0], params[1]
-    residual(X, beta, y, r)
     g = work_d[0]
-    rmatvec(X, r, c, g)
+    residual_and_rmatvec(X, beta, y, c, r, g)
     if normalized != 0.0:
         size_of_gradient = gradient_norm(size, g)
         rho = rho / size_of_gradient if size_of_gradient > 0.0 else 0.0
