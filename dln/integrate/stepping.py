@@ -1,6 +1,7 @@
 """The loop over steps: planning, acceptance, landings, and why it stops.  One compiled kernel for every rule and method."""
 
 import math
+from collections import namedtuple
 
 import numpy as np
 from numba import types
@@ -268,25 +269,35 @@ def notice_stiffness(stiff_method, stiffness, clock, count, settings):
     return RUNNING
 
 
+#: What the plan of a step has to know of the coordinates of an accepted state: the largest logarithm of a weight, that of
+#: coordinates that count, the largest rate of change, of growth where weights count, and of q; the largest logarithm of u^2 or
+#: v^2, the largest |log(u/v)|, and how fast dormant weights grow; when the first of them arrives at the threshold at which it
+#: counts, and in what time it then changes; whether no weight moves any more.
+Survey = namedtuple("Survey", "reach active_reach largest_rate fastest_growth largest_q largest_top largest_ratio growing landing "
+                              "landing_cap settled")
+
+
 @njit(types.int64(SYSTEM, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, types.boolean, types.int64))
 def plan(here, f, r, clock, count, settings, stiff_method, order):
     """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``.
 
     p is left in the row WORK_RULE.
     """
-    rows = here.rows
-    n, d = here.X.shape
-    shrinks = f.shape[0] > n
     residual_norm = norm(r)
     if not math.isfinite(residual_norm):
         return DIVERGED
-    if residual_norm < 0.999 * clock[BEST_RESIDUAL]:
-        clock[BEST_RESIDUAL] = residual_norm
-        count[BEST_AT] = count[ACCEPTED]
+    return decide(residual_norm, _survey(here, f, settings), clock, count, settings, stiff_method, order)
+
+
+@njit()
+def _survey(here, f, settings):
+    rows = here.rows
+    n, d = here.X.shape
+    shrinks = f.shape[0] > n
     p = rows[WORK_RULE]
     rmatvec(here.X, f[:n], 1.0, p)
     landing = np.inf
-    clock[LANDING_CAP] = np.inf
+    landing_cap = np.inf
     reach = 0.0
     active_reach = 0.0
     largest_rate = 0.0
@@ -314,18 +325,11 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
                 arrival = (settings[DORMANT] + LANDING - top) / rate
                 if arrival < landing:
                     landing = arrival
-                    clock[LANDING_CAP] = LANDING / rate
+                    landing_cap = LANDING / rate
             elif rate > 0.0 and top > settings[DORMANT] + _AWAKE:
                 fastest_growth = max(fastest_growth, rate)
         largest_q = max(largest_q, abs(q))
-    clock[REACH] = reach
-    clock[RATIO_SCALE] = min(1.0, largest_ratio)
-    if residual_norm <= settings[RESIDUAL_SCALE] * max(settings[RESIDUAL_TOL], _RESIDUAL_ROUNDING * active_reach):
-        return CONVERGED
-    if landing < np.inf:
-        count[BEST_AT] = count[ACCEPTED]  # a dormant weight is growing: however flat the loss, the flow is on its way
-    if largest_top > settings[LOG_CEILING]:
-        return DIVERGED
+    settled = False
     tol = settings[STATIONARY_TOL]
     if largest_q > 0.0 and growing <= tol * largest_q:
         # No dormant weight grows: settled once the others have stopped moving too.
@@ -337,14 +341,35 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
             v2 = 0.5 * (rows[SIZE, j] - rows[BETA, j])
             biggest = max(biggest, rows[SIZE, j])
             moving = max(moving, abs(u2 * (q + p[j])) + abs(v2 * (q - p[j])))
-        if moving <= tol * largest_q * biggest:
-            return STATIONARY
+        settled = moving <= tol * largest_q * biggest
+    return Survey(reach, active_reach, largest_rate, fastest_growth, largest_q, largest_top, largest_ratio, growing, landing,
+                  landing_cap, settled)
+
+
+@njit()
+def decide(residual_norm, survey, clock, count, settings, stiff_method, order):
+    """Plan the next step of a state whose residual is finite, or say why there is none."""
+    if residual_norm < 0.999 * clock[BEST_RESIDUAL]:
+        clock[BEST_RESIDUAL] = residual_norm
+        count[BEST_AT] = count[ACCEPTED]
+    landing = survey.landing
+    clock[LANDING_CAP] = survey.landing_cap
+    clock[REACH] = survey.reach
+    clock[RATIO_SCALE] = min(1.0, survey.largest_ratio)
+    if residual_norm <= settings[RESIDUAL_SCALE] * max(settings[RESIDUAL_TOL], _RESIDUAL_ROUNDING * survey.active_reach):
+        return CONVERGED
+    if landing < np.inf:
+        count[BEST_AT] = count[ACCEPTED]  # a dormant weight is growing: however flat the loss, the flow is on its way
+    if survey.largest_top > settings[LOG_CEILING]:
+        return DIVERGED
+    if survey.settled:
+        return STATIONARY
     if clock[H_CONTROL] <= 0.0:
         first = _FIRST_MOVE * (10.0 * settings[RTOL]) ** (1.0 / order) if stiff_method else _FIRST_EXPLICIT_MOVE
-        clock[H_CONTROL] = first / largest_rate if largest_rate > 0.0 else np.inf
+        clock[H_CONTROL] = first / survey.largest_rate if survey.largest_rate > 0.0 else np.inf
     h = min(clock[H_CONTROL], landing)
-    if not stiff_method and h * fastest_growth > _GROWTH:
-        h = _GROWTH / fastest_growth
+    if not stiff_method and h * survey.fastest_growth > _GROWTH:
+        h = _GROWTH / survey.fastest_growth
     if landing > h:
         clock[LANDING_CAP] = np.inf
     remaining = clock[STOP] - clock[T]

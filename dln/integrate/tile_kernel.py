@@ -49,8 +49,9 @@ ANY, ONLY_EXPLICIT, ONLY_ROSENBROCK = range(3)  # those that were asked for
 # What is the same for all cells: floats, and integers.
 TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, OPTIONS_SIZE = range(5)
 (WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, FACTS_SIZE) = range(9)
-# Where the loop is: the cell, whether its run has begun, its method, and whether coordinates may have been held.
-CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(5)
+# Where the loop is: the place in the order of cells, the cell, whether its run has begun, its method, and whether coordinates
+# may have been held.
+PLACE, CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(6)
 
 #: Addresses: `advance`, `cross`, `set_scales`, the rule's kernel, its curvature.
 KERNELS = types.UniTuple(types.intp, 5)
@@ -69,27 +70,28 @@ ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
                     types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C")))
 REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
 
-_CELLS = namedtuple("_CELLS", "log_alphas log_ratios params t_ends coupled")
-_STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known")
-_ENDS = namedtuple("_ENDS", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
+Cells = namedtuple("Cells", "log_alphas log_ratios params t_ends coupled")
+State = namedtuple("State", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known")
+Ends = namedtuple("Ends", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
 
 RUN_TILE = types.void(KERNELS, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, TABLEAU, TABLEAU,
-                      CELLS, STATE, ENDS, INTEGERS, types.float64)
+                      CELLS, STATE, ENDS, INTEGERS, INTEGERS, types.float64)
 
 
 @njit(RUN_TILE)
-def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_given, state_given, ends_given, cursor, budget):
-    """Run cells, from where the cursor stands, until all are done or `budget` multiply-adds have been spent."""
-    cells, state, ends = _CELLS(*cells_given), _STATE(*state_given), _ENDS(*ends_given)
-    n_cells = ends.betas.shape[0]
+def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_given, state_given, ends_given, order, cursor,
+             budget):
+    """Run the cells of `order`, from where the cursor stands, until all are done or `budget` multiply-adds have been spent."""
+    cells, state, ends = Cells(*cells_given), State(*state_given), Ends(*ends_given)
     n, d = X.shape
     spent = 0.0
-    while cursor[CELL] < n_cells and spent < budget:
+    while cursor[PLACE] < order.shape[0] and spent < budget:
+        cursor[CELL] = order[cursor[PLACE]]
         i = cursor[CELL]
         count = ends.counts[i]
-        free = _t_end(cells, i) == np.inf
+        free = t_end_of(cells, i) == np.inf
         if cursor[BEGUN] == 0:
-            _begin(kernels[2], X, y, c, data, options, facts, cells, state, ends, cursor)
+            begin(kernels[2], X, y, c, data, options, facts, cells, state, ends, cursor)
             spent += 10.0 * n * d + 1e4
         reason = RUNNING
         while spent < budget:
@@ -111,8 +113,8 @@ def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_give
                 cursor[BEGUN] = 0
                 break
         if cursor[BEGUN] == 0:
-            _keep(reason, facts, cells, state, ends, cursor)
-            cursor[CELL] += 1
+            keep(reason, facts, cells, state, ends, cursor)
+            cursor[PLACE] += 1
 
 
 @njit()
@@ -121,12 +123,14 @@ def _row(table, i):
 
 
 @njit()
-def _t_end(cells, i):
+def t_end_of(cells, i):
+    """Return the final time of a cell, infinite where it is to run to its limit."""
     return cells.t_ends[_row(cells.t_ends, i), 0]
 
 
 @njit()
-def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor):
+def begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor):
+    """Put the state at the start of the cell at the cursor, and choose its method."""
     rows, settings, i = state.rows, state.settings, cursor[CELL]
     clock = ends.clocks[i]
     rows[:] = 0.0
@@ -147,7 +151,7 @@ def _begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor
     state.params[0] = cells.params[_row(cells.params, i)]
     ends.scales[i] = call_set_scales(set_scales, (X, y, c, data, options[TILE_RTOL], options[TILE_RESIDUAL_TOL],
                                                   rows[LOG_PRODUCT], rows[LOG_RATIO], settings, state.work_d, state.r))
-    t_end = _t_end(cells, i)
+    t_end = t_end_of(cells, i)
     free = t_end == np.inf
     settings[RESIDUAL_SCALE] = ends.scales[i] if free and facts[SETTLES] != 0 else -1.0
     settings[STATIONARY_TOL] = 1e-6 if free else -1.0
@@ -206,7 +210,8 @@ def _call(kernels, X, y, c, explicit, stiff, cells, state, ends, cursor, attempt
 
 
 @njit()
-def _keep(reason, facts, cells, state, ends, cursor):
+def keep(reason, facts, cells, state, ends, cursor):
+    """Keep the state as the end of the cell at the cursor."""
     i = cursor[CELL]
     n, d = state.r.shape[0], state.rows.shape[1]
     ends.betas[i] = state.rows[BETA]

@@ -32,6 +32,7 @@ from ..rules.base import number
 from . import plateaus, rest, starting, stepping
 from . import state as st
 from . import tile_kernel as kernel
+from .tile_lanes import lane_groups, run_in_lanes
 
 #: What the codes in `TileResult.statuses` stand for.
 STATUSES = tuple(Status)
@@ -254,7 +255,8 @@ class Tile:
         self.clocks, self.counts = np.zeros((size, st.CLOCK_SIZE)), np.zeros((size, st.COUNT_SIZE), dtype=np.int64)
         self.residual_scales = np.empty(size)
         self.tallies, self.ends = (np.zeros((size, k), dtype=np.int64) for k in (plateaus.TALLY_SIZE, kernel.ENDS_SIZE))
-        self.cursor = np.zeros(kernel.CURSOR_SIZE, dtype=np.int64)
+        self.cursor, self.order = np.zeros(kernel.CURSOR_SIZE, dtype=np.int64), np.arange(size)
+        self.begun = False
 
     def small_cells(self, below):
         """Return the cells, of those `below`, whose way to their limit `flow` follows loosely."""
@@ -304,13 +306,18 @@ class Tile:
                             self.rows.squared_norm if keeps_gram(X) else 0.0])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
                    address(rule.curvature))
-        arguments = (kernels, X, self.rows.y, 0.5 / self.problem.n_samples, self.rows.facts, options, facts,
-                     explicit, stiff, self.cells, self.state,
-                     (self.betas, self.scales, self.shrinkage_errors, self.nus, self.clocks, self.residual_scales, self.counts,
-                      self.tallies, self.ends), self.cursor, float(budget))
+        c = 0.5 / self.problem.n_samples
+        ends = (self.betas, self.scales, self.shrinkage_errors, self.nus, self.clocks, self.residual_scales, self.counts,
+                self.tallies, self.ends)
+        if not self.begun:
+            self.begun = True
+            for group in lane_groups(self, loose):
+                run_in_lanes(self, group, (kernels, c, options, facts, self.cells, self.state, ends), float(budget))
+                self.order = np.setdiff1d(self.order, group.cells)
         run_tile = entry_point(kernel.run_tile)
-        while self.cursor[kernel.CELL] < self.n_cells:
-            run_tile(*arguments)
+        while self.cursor[kernel.PLACE] < len(self.order):
+            run_tile(kernels, X, self.rows.y, c, self.rows.facts, options, facts, explicit, stiff, self.cells, self.state, ends,
+                     self.order, self.cursor, float(budget))
 
     def result(self):
         """Return the ends as a `TileResult`."""
