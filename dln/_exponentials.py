@@ -9,10 +9,10 @@ from numba import types
 
 from ._jit import DATA_VECTOR, VECTOR, njit
 
-MAGIC = 6755399441055744.0
-LOG2E = 1.4426950408889634
-LN2_HIGH = 0.693147180369123816490
-LN2_LOW = 1.90821492927058770002e-10
+_MAGIC = 6755399441055744.0
+_LOG2E = 1.4426950408889634
+_LN2_HIGH = 0.693147180369123816490
+_LN2_LOW = 1.90821492927058770002e-10
 LOWEST_EXPONENT = -708.0  # below, 2^k would be subnormal: exp is taken as exp(-708) = 3e-308
 _HIGHEST_EXPONENT = 709.0
 
@@ -34,9 +34,9 @@ def exp_expm1(x, y, exp_x, expm1_y):
 @njit(fastmath={"contract"})
 def reduce_exponent(x):
     """Return integer bits, of which `power_of_two` makes 2^k, and f with ``x = k ln 2 + f``, |f| <= ln(2)/2."""
-    shifted = x * LOG2E + MAGIC
-    k = shifted - MAGIC
-    return np.float64(shifted).view(np.int64), (x - k * LN2_HIGH) - k * LN2_LOW
+    shifted = x * _LOG2E + _MAGIC
+    k = shifted - _MAGIC
+    return np.float64(shifted).view(np.int64), (x - k * _LN2_HIGH) - k * _LN2_LOW
 
 
 @njit()

@@ -159,3 +159,12 @@ def store(typing_context, array, row, value):
         builder.store(_wide(context, builder, sig.args[2], args[2]), place, align=_BYTES)
         return context.get_dummy_value()
     return types.void(array, row, value), generate
+
+
+@intrinsic
+def entry(typing_context, array, place):
+    """Return the number at a place of an array, as if that had one dimension; no place is counted from the end."""
+    def generate(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [context.cast(builder, args[1], sig.args[1], types.int64)], inbounds=True))
+    return types.float64(array, place), generate

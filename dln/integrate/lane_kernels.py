@@ -1,127 +1,148 @@
 """Linear algebra and weights of eight runs side by side, one in each lane: see `dln._lanes`.
 
-X has its rows and columns filled up with zeros to multiples of four, so that all loops go in whole blocks.  A matrix
-of lanes is its lower triangle, packed by rows: entry (i, k) is in row ``i (i + 1)/2 + k``.
+Sizes are filled up with zeros to multiples of four, so that all loops go in whole blocks.  A symmetric matrix of lanes is its
+lower triangle, packed by rows: entry (i, k) is in row ``i (i + 1)/2 + k``.
 """
 
+import math
+
+import numpy as np
 from numba import types
 
-from .._exponentials import LN2_HIGH, LN2_LOW, LOG2E, LOWEST_EXPONENT, MAGIC
+from .._exponentials import LOWEST_EXPONENT
 from .._jit import DATA_MATRIX, MATRIX, njit
 from .._lanes import (
+    entry,
     fused,
     inverse_power_of_low_bits,
     larger,
     load,
     magnitude,
     power_of_low_bits,
-    smaller,
     splat,
     store,
     where_less,
 )
 
-HIGHEST = 600.0  # of log u^2 and log v^2
+_HIGHEST = 600.0  # of log u^2 and log v^2
+_LARGEST = np.finfo(float).max
+
+#: A matrix that all lanes share, (rows/4, columns, 4): four rows at a time, column by column, as `product` reads them.
+PANELS = types.Array(types.float64, 3, "C", readonly=True)
 
 
-@njit(types.void(DATA_MATRIX, MATRIX, types.float64, MATRIX, MATRIX))
-def rmatvec(X, a, scale, base, out):
-    """out = base + scale X^T a."""
-    for j in range(0, X.shape[1], 4):
+@njit(types.void(PANELS, MATRIX, MATRIX))
+def product(A, b, out):
+    """out = A b."""
+    at = 0
+    for i in range(0, 4 * A.shape[0], 4):
         s0, s1, s2, s3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-        for i in range(X.shape[0]):
-            v = load(a, i)
-            s0 = fused(X[i, j], v, s0)
-            s1 = fused(X[i, j + 1], v, s1)
-            s2 = fused(X[i, j + 2], v, s2)
-            s3 = fused(X[i, j + 3], v, s3)
-        store(out, j, fused(scale, s0, load(base, j)))
-        store(out, j + 1, fused(scale, s1, load(base, j + 1)))
-        store(out, j + 2, fused(scale, s2, load(base, j + 2)))
-        store(out, j + 3, fused(scale, s3, load(base, j + 3)))
-
-
-@njit(types.void(DATA_MATRIX, MATRIX, MATRIX))
-def matvec(X, b, out):
-    """out = X b."""
-    for i in range(0, X.shape[0], 4):
-        s0, s1, s2, s3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-        for j in range(X.shape[1]):
-            v = load(b, j)
-            s0 = fused(X[i, j], v, s0)
-            s1 = fused(X[i + 1, j], v, s1)
-            s2 = fused(X[i + 2, j], v, s2)
-            s3 = fused(X[i + 3, j], v, s3)
+        for k in range(A.shape[1]):
+            v = load(b, k)
+            s0 = fused(entry(A, at), v, s0)
+            s1 = fused(entry(A, at + 1), v, s1)
+            s2 = fused(entry(A, at + 2), v, s2)
+            s3 = fused(entry(A, at + 3), v, s3)
+            at += 4
         store(out, i, s0)
         store(out, i + 1, s1)
         store(out, i + 2, s2)
         store(out, i + 3, s3)
 
 
-@njit()
-def _expm1_halves(f):
-    square = f * f
-    even = fused(1.0 / 479001600.0, square, 1.0 / 3628800.0)
-    even = fused(even, square, 1.0 / 40320.0)
-    even = fused(even, square, 1.0 / 720.0)
-    even = fused(even, square, 1.0 / 24.0)
-    even = fused(even, square, 0.5)
-    odd = fused(1.0 / 6227020800.0, square, 1.0 / 39916800.0)
-    odd = fused(odd, square, 1.0 / 362880.0)
-    odd = fused(odd, square, 1.0 / 5040.0)
-    odd = fused(odd, square, 1.0 / 120.0)
-    odd = fused(odd, square, 1.0 / 6.0)
-    return square * even, f * (square * odd)
+# ---------------------------------------------------------------------------------------------------------------------
+# Weights.  As in `dln._exponentials`, but with polynomials of a lower degree, in Estrin's order: what limits these loops is the
+# length of their chains.  ln 2 is one float: k times its error is a third of the rounding error of an argument near k ln 2.
+
+
+def _economised(coefficients, domain):
+    """Return a polynomial of one degree less that is as near as can be: a Chebyshev polynomial is taken away (Lanczos)."""
+    degree = len(coefficients) - 1
+    chebyshev = np.polynomial.Chebyshev.basis(degree, domain=domain).convert(kind=np.polynomial.Polynomial).coef
+    return [float(x) for x in (coefficients - coefficients[-1] / chebyshev[-1] * chebyshev)[:-1]]
+
+
+_LOG2E, _LN2 = math.log2(math.e), math.log(2.0)
+_MAGIC = 1.5 * 2.0**52
+_HALF = 0.5001 * _LN2  # the largest |f|
+_SQUARES = [0.0, _HALF * _HALF]
+# cosh f = 1 + s P(s) and sinh f = f + f s P(s), with s = f^2; e^f = 1 + f + s P(f).  They leave 3e-18.
+_C0, _C1, _C2, _C3, _C4 = _economised([1.0 / math.factorial(2 * k + 2) for k in range(6)], _SQUARES)
+_S0, _S1, _S2, _S3, _S4 = _economised([1.0 / math.factorial(2 * k + 3) for k in range(6)], _SQUARES)
+_E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9 = _economised(
+    [1.0 / math.factorial(k + 2) for k in range(11)], [-_HALF, _HALF])
 
 
 @njit()
 def _reduced(x):
-    shifted = fused(x, LOG2E, MAGIC)
-    k = shifted - MAGIC
-    return shifted, fused(k, -LN2_LOW, fused(k, -LN2_HIGH, x))
-
-
-@njit(types.void(MATRIX, MATRIX, MATRIX, MATRIX, MATRIX))
-def weights_at(scale, ratio, beta, size, failed):
-    """Fill beta and size as `network.evaluate_weights_at`; `failed` (1, LANES) becomes 1 where weights would overflow."""
-    bad = load(failed, 0)
-    for j in range(ratio.shape[0]):
-        x = load(ratio, j)
-        s = magnitude(x)
-        bad = where_less(s, HIGHEST, bad, 1.0)
-        bits, f = _reduced(s)
-        even, odd = _expm1_halves(f)
-        power, inverse = power_of_low_bits(bits), inverse_power_of_low_bits(bits)
-        rise = power * (f + (even + odd))
-        fall = inverse * ((even - odd) - f)
-        uv = load(scale, j)
-        store(size, j, uv * ((power + rise) + (inverse + fall)))
-        difference = uv * ((rise + (power - 1.0)) - (fall + (inverse - 1.0)))
-        store(beta, j, where_less(x, 0.0, 0.0 - difference, difference))
-    store(failed, 0, bad)
+    """Return k in the low bits of a number, and f with ``x = k ln 2 + f``."""
+    bits = fused(x, _LOG2E, _MAGIC)
+    return bits, fused(bits - _MAGIC, -_LN2, x)
 
 
 @njit(types.void(MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, MATRIX))
-def weights(log_product, Q, ratio, beta, size, failed):
-    """Fill beta and size as `network.evaluate_weights`, at log(uv) = log_product - 4 Q."""
+def weights_at(scale, log_ratio, pull, beta, size, failed):
+    """Fill beta and size as `network.evaluate_weights_at`, at log(u/v) = log_ratio - 4 pull.
+
+    `failed` (1, LANES) becomes 1 where weights would overflow.
+    """
     bad = load(failed, 0)
-    for j in range(ratio.shape[0]):
-        x = load(ratio, j)
+    for j in range(beta.shape[0]):
+        x = fused(-4.0, load(pull, j), load(log_ratio, j))
+        bad = where_less(magnitude(x), _HIGHEST, bad, 1.0)  # also where x is NaN
+        bits, f = _reduced(x)
+        s = f * f
+        square = s * s
+        even = fused(fused(square, _C4, fused(_C3, s, _C2)), square, fused(_C1, s, _C0))
+        odd = fused(fused(square, _S4, fused(_S3, s, _S2)), square, fused(_S1, s, _S0))
+        odd = fused(f * s, odd, f)
+        even = s * even
+        # e^x = 2^k + rise and e^-x = 2^-k - fall; in their difference nothing cancels, since there k f >= 0.
+        power, inverse = power_of_low_bits(bits), inverse_power_of_low_bits(bits)
+        rise, fall = power * (odd + even), inverse * (odd - even)
+        uv = load(scale, j)
+        store(size, j, uv * ((rise - fall) + (power + inverse)))
+        store(beta, j, uv * ((rise + fall) + (power - inverse)))
+    store(failed, 0, bad)
+
+
+@njit()
+def _expm1(f):
+    s = f * f
+    square = s * s
+    low = fused(fused(_E3, f, _E2), s, fused(_E1, f, _E0))
+    high = fused(fused(_E9, f, _E8), square, fused(fused(_E7, f, _E6), s, fused(_E5, f, _E4)))
+    return fused(fused(high, square, low), s, f)
+
+
+@njit(types.void(MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, MATRIX))
+def weights(log_product, log_ratio, Q, pull, beta, size, failed):
+    """Fill beta and size as `network.evaluate_weights`, at log(uv) = log_product - 4 Q and log(u/v) = log_ratio - 4 pull."""
+    bad = load(failed, 0)
+    for j in range(beta.shape[0]):
+        x = fused(-4.0, load(pull, j), load(log_ratio, j))
         s = magnitude(x)
         top = fused(-4.0, load(Q, j), load(log_product, j)) + s
-        bad = where_less(top, HIGHEST, bad, 1.0)
+        bad = where_less(top, _HIGHEST, bad, 1.0)
         bits, f = _reduced(larger(top, LOWEST_EXPONENT))
-        even, odd = _expm1_halves(f)
         power = power_of_low_bits(bits)
-        whole = where_less(LOWEST_EXPONENT, top, fused(power, f + (even + odd), power), 0.0)
+        whole = where_less(LOWEST_EXPONENT, top, fused(power, _expm1(f), power), 0.0)
         bits, f = _reduced(larger(-2.0 * s, LOWEST_EXPONENT))
-        even, odd = _expm1_halves(f)
         power = power_of_low_bits(bits)
-        less = fused(power, f + (even + odd), power - 1.0)
-        store(size, j, whole * (2.0 + less))
+        less = fused(power, _expm1(f), power - 1.0)
+        store(size, j, fused(whole, less, 2.0 * whole))
         difference = whole * less
         store(beta, j, where_less(x, 0.0, difference, 0.0 - difference))
     store(failed, 0, bad)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Positive definite systems.
+
+
+@njit()
+def _unsound(pivot, bad):
+    return where_less(0.0, pivot, where_less(_LARGEST, pivot, 1.0, bad), 1.0)
 
 
 @njit(types.void(types.int64, MATRIX, MATRIX, MATRIX, MATRIX))
@@ -149,9 +170,7 @@ def factorize(n, M, inverse_pivots, panel, failed):
         l32 = c3 * r2
         d3 = load(M, p3 + 3) - l30 * a3 - l31 * b3 - l32 * c3
         r3 = 1.0 / d3
-        least = smaller(smaller(d0, d1), smaller(d2, d3))
-        most = larger(larger(d0, d1), larger(d2, d3))
-        bad = where_less(0.0, least, where_less(most, 1.7e308, where_less(magnitude(d0 + d1 + d2 + d3), 1.7e308, bad, 1.0), 1.0), 1.0)
+        bad = _unsound(d3, _unsound(d2, _unsound(d1, _unsound(d0, bad))))
         store(inverse_pivots, k, r0)
         store(inverse_pivots, k + 1, r1)
         store(inverse_pivots, k + 2, r2)
@@ -225,6 +244,52 @@ def solve(n, L, inverse_pivots, b):
             store(b, i, fused(load(L, p3 + i), x3, s))
 
 
+@njit(types.void(types.int64, MATRIX, MATRIX, MATRIX, MATRIX))
+def square_of_symmetric(n, K, root, full, out):
+    """out = (root K)^2, both triangles packed; `root` is one number for each lane, `full` (n n, LANES) work."""
+    factor = load(root, 0)
+    for i in range(n):
+        row = i * (i + 1) // 2
+        for k in range(i + 1):
+            entry = factor * load(K, row + k)
+            store(full, i * n + k, entry)
+            store(full, k * n + i, entry)
+    for i in range(0, n, 2):
+        row, below = i * (i + 1) // 2, (i + 1) * (i + 2) // 2
+        for k in range(0, i + 2, 2):
+            s00, s01, s10, s11 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+            for j in range(n):
+                a, b = load(full, i * n + j), load(full, (i + 1) * n + j)
+                x, y = load(full, k * n + j), load(full, (k + 1) * n + j)
+                s00 = fused(a, x, s00)
+                s01 = fused(a, y, s01)
+                s10 = fused(b, x, s10)
+                s11 = fused(b, y, s11)
+            store(out, row + k, s00)
+            if k < i:
+                store(out, row + k + 1, s01)
+            store(out, below + k, s10)
+            store(out, below + k + 1, s11)
+
+
+@njit(types.void(types.int64, MATRIX, MATRIX, MATRIX))
+def symmetric_product(n, K, b, out):
+    """out = K b, K packed."""
+    for i in range(n):
+        row = i * (i + 1) // 2
+        x = load(b, i)
+        s = load(K, row + i) * x
+        for k in range(i):
+            entry = load(K, row + k)
+            s = fused(entry, load(b, k), s)
+            store(out, k, fused(entry, x, load(out, k)))
+        store(out, i, s)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sums of stages.
+
+
 @njit()
 def _sums(count, coefficients, row, stages, total, k):
     s0, s1, s2, s3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
@@ -264,45 +329,3 @@ def combine_scaled(base, factor, count, coefficients, row, weight, stages, out):
         store(out, k + 1, fused(scale, load(base, k + 1), weight * s1))
         store(out, k + 2, fused(scale, load(base, k + 2), weight * s2))
         store(out, k + 3, fused(scale, load(base, k + 3), weight * s3))
-
-
-@njit(types.void(types.int64, MATRIX, MATRIX, MATRIX, MATRIX))
-def square_of_symmetric(n, K, root, full, out):
-    """out = (root K)^2, both triangles packed; `root` is one number for each lane, `full` (n n, LANES) work."""
-    factor = load(root, 0)
-    for i in range(n):
-        row = i * (i + 1) // 2
-        for k in range(i + 1):
-            entry = factor * load(K, row + k)
-            store(full, i * n + k, entry)
-            store(full, k * n + i, entry)
-    for i in range(0, n, 2):
-        row, below = i * (i + 1) // 2, (i + 1) * (i + 2) // 2
-        for k in range(0, i + 2, 2):
-            s00, s01, s10, s11 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-            for j in range(n):
-                a, b = load(full, i * n + j), load(full, (i + 1) * n + j)
-                x, y = load(full, k * n + j), load(full, (k + 1) * n + j)
-                s00 = fused(a, x, s00)
-                s01 = fused(a, y, s01)
-                s10 = fused(b, x, s10)
-                s11 = fused(b, y, s11)
-            store(out, row + k, s00)
-            if k < i:
-                store(out, row + k + 1, s01)
-            store(out, below + k, s10)
-            store(out, below + k + 1, s11)
-
-
-@njit(types.void(types.int64, MATRIX, MATRIX, MATRIX))
-def symmetric_matvec(n, K, b, out):
-    """out = K b, K packed."""
-    for i in range(n):
-        row = i * (i + 1) // 2
-        x = load(b, i)
-        s = load(K, row + i) * x
-        for k in range(i):
-            entry = load(K, row + k)
-            s = fused(entry, load(b, k), s)
-            store(out, k, fused(entry, x, load(out, k)))
-        store(out, i, s)

@@ -273,8 +273,8 @@ def notice_stiffness(stiff_method, stiffness, clock, count, settings):
 #: coordinates that count, the largest rate of change, of growth where weights count, and of q; the largest logarithm of u^2 or
 #: v^2, the largest |log(u/v)|, and how fast dormant weights grow; when the first of them arrives at the threshold at which it
 #: counts, and in what time it then changes; whether no weight moves any more.
-Survey = namedtuple("Survey", "reach active_reach largest_rate fastest_growth largest_q largest_top largest_ratio growing landing "
-                              "landing_cap settled")
+Survey = namedtuple("Survey", "reach active_reach largest_rate fastest_growth largest_q largest_top largest_ratio growing "
+                              "landing landing_cap settled")
 
 
 @njit(types.int64(SYSTEM, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, types.boolean, types.int64))

@@ -10,6 +10,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
+from .._linalg import copy
 from . import plateaus, starting, stepping
 from .plateaus import LIMIT_TOL
 from .state import (
@@ -91,7 +92,7 @@ def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_give
         count = ends.counts[i]
         free = t_end_of(cells, i) == np.inf
         if cursor[BEGUN] == 0:
-            begin(kernels[2], X, y, c, data, options, facts, cells, state, ends, cursor)
+            begin(kernels[2], X, y, c, data, options, facts, cells_given, state_given, ends_given, cursor)
             spent += 10.0 * n * d + 1e4
         reason = RUNNING
         while spent < budget:
@@ -113,7 +114,7 @@ def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_give
                 cursor[BEGUN] = 0
                 break
         if cursor[BEGUN] == 0:
-            keep(reason, facts, cells, state, ends, cursor)
+            keep(reason, facts, cells_given, state_given, ends_given, cursor)
             cursor[PLACE] += 1
 
 
@@ -128,9 +129,11 @@ def t_end_of(cells, i):
     return cells.t_ends[_row(cells.t_ends, i), 0]
 
 
-@njit()
-def begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor):
+@njit(types.void(types.intp, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, CELLS, STATE, ENDS,
+                 INTEGERS))
+def begin(set_scales, X, y, c, data, options, facts, cells_given, state_given, ends_given, cursor):
     """Put the state at the start of the cell at the cursor, and choose its method."""
+    cells, state, ends = Cells(*cells_given), State(*state_given), Ends(*ends_given)
     rows, settings, i = state.rows, state.settings, cursor[CELL]
     clock = ends.clocks[i]
     rows[:] = 0.0
@@ -148,7 +151,7 @@ def begin(set_scales, X, y, c, data, options, facts, cells, state, ends, cursor)
     for j in range(rows.shape[1]):
         rows[LOG_PRODUCT, j] = 2.0 * scale[j if scale.shape[0] > 1 else 0]
         rows[LOG_RATIO, j] = ratio[j if ratio.shape[0] > 1 else 0]
-    state.params[0] = cells.params[_row(cells.params, i)]
+    copy(cells.params[_row(cells.params, i)], state.params[0])
     ends.scales[i] = call_set_scales(set_scales, (X, y, c, data, options[TILE_RTOL], options[TILE_RESIDUAL_TOL],
                                                   rows[LOG_PRODUCT], rows[LOG_RATIO], settings, state.work_d, state.r))
     t_end = t_end_of(cells, i)
@@ -209,18 +212,19 @@ def _call(kernels, X, y, c, explicit, stiff, cells, state, ends, cursor, attempt
         high, low, gamma, order, filtered, memory, attempts))
 
 
-@njit()
-def keep(reason, facts, cells, state, ends, cursor):
+@njit(types.void(types.int64, INTEGERS, CELLS, STATE, ENDS, INTEGERS))
+def keep(reason, facts, cells_given, state_given, ends_given, cursor):
     """Keep the state as the end of the cell at the cursor."""
+    cells, state, ends = Cells(*cells_given), State(*state_given), Ends(*ends_given)
     i = cursor[CELL]
     n, d = state.r.shape[0], state.rows.shape[1]
-    ends.betas[i] = state.rows[BETA]
-    ends.nus[i] = state.z[:n]
+    copy(state.rows[BETA], ends.betas[i])
+    copy(state.z, ends.nus[i])  # of the state the first part
     if facts[SHRINKS] != 0:
         scale = cells.log_alphas[_row(cells.log_alphas, i)]
         for j in range(d):
             ends.log_effective_alphas[i, j] = scale[j if scale.shape[0] > 1 else 0] - 2.0 * state.z[n + j]
-        ends.shrinkage_errors[i] = state.error[n:]
+        copy(state.error[n:], ends.shrinkage_errors[i])
     ends.ends[i, REASON] = reason
     ends.ends[i, LAST_METHOD] = cursor[METHOD]
     ends.ends[i, WAS_HELD] = cursor[HELD]

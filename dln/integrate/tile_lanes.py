@@ -90,19 +90,28 @@ def _tableau(shrinks):
 def _arrays(X, y, shrinks):
     """Return the data, filled up with zeros, and room for eight runs and their step."""
     n, d = (size + -size % 4 for size in X.shape)
-    filled = aligned_zeros((n, d))
+    filled = np.zeros((n, d))
     filled[:X.shape[0], :X.shape[1]] = X
     i, k = np.tril_indices(n)
-    pairs = aligned_zeros((len(i) + -len(i) % 4, d))
-    np.multiply(filled[i], filled[k], out=pairs[:len(i)])
-    total, packed = n + d if shrinks else n, len(pairs)
+    pairs = _panels(filled[i] * filled[k])
+    total, packed = n + d if shrinks else n, 4 * len(pairs)
     stages = len((W6 if shrinks else RODAS5P).m)
 
     def room(*sizes):
         return (aligned_zeros((size, LANES)) for size in sizes)
 
-    data = ls.Data(filled, pairs, *room(n, max(total, d)))
+    data = ls.Data(_panels(filled), _panels(filled.T), pairs, *room(n, total))
     data.y[:len(y)] = y[:, None]
     runs = ls.Runs(*room(ls.NUMBERS, d, d, d, total, total, n, total, d, d))
-    step = ls.Step(*room(total, total, n, d, d, total, d, stages * total, packed, n * n, packed, n, 4 * n, d, d, d, n))
+    step = ls.Step(*room(total, total, n, d, d, d, total, stages * total, packed, n * n, packed, n, 4 * n, d, d, d))
     return data, runs, step
+
+
+def _panels(A):
+    """Return a matrix, filled up with rows of zeros, as `lane_kernels.product` reads it."""
+    rows, columns = A.shape
+    panels = aligned_zeros((-(-rows // 4), columns, 4))
+    for q in range(4):
+        part = A[q::4]
+        panels[:len(part), :, q] = part
+    return panels
