@@ -114,9 +114,8 @@ square_root = _llvm("sqrt", 1)
 splat = _function(lambda builder, a: a, 1)
 #: ``where_less(a, b, x, y)``: x where a < b, else y, also where a or b is NaN.
 where_less = _function(lambda builder, a, b, x, y: builder.select(builder.fcmp_ordered("<", a, b), x, y), 4)
-#: As Python's max and min: the first one unless the second is above (below) it.
+#: As Python's max: the first one unless the second is above it.
 larger = _function(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", b, a), b, a), 2)
-smaller = _function(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", b, a), b, a), 2)
 
 
 def _power(builder, a):

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, MATRIX, njit
-from .._lanes import fused, larger, load, magnitude, smaller, splat, square_root, store, where_less
+from .._lanes import fused, larger, load, magnitude, splat, square_root, store, where_less
 from .lane_kernels import (
     PANELS,
     combine,
@@ -25,8 +25,8 @@ from .lane_kernels import (
 from .stepping import LANDING
 
 # Rows of `numbers`: what each lane has one number of.  Strength of the penalty and its ascent step.  For the next step: its
-# size, and that times gamma; the scale of log(u/v); the weight of K in the square that is its part of the matrix; 1 where it went
-# wrong; the error in the logarithms of the weights; 1 where the step is accepted.
+# size, and that times gamma; the scale of log(u/v); the weight of K in the square that is its part of the matrix; 1 where it
+# went wrong; the error in the logarithms of the weights; 1 where the step is accepted.
 (STRENGTH, ASCENT, H, TAU, RATIO_SCALE, ROOT, FAILED, ERROR, ACCEPTED,
  # Of the settings, see `stepping`; SMALLEST is e^DORMANT.
  DORMANT, KERNEL_RATIO, STATIONARY_TOL, SMALLEST,
@@ -34,8 +34,8 @@ from .stepping import LANDING
  RESIDUAL, REACH, ACTIVE_REACH, LARGEST_RATE, LARGEST_Q, LARGEST_TOP, LARGEST_RATIO, GROWING, LANDS, LANDING_CAP, SETTLED,
  NUMBERS) = range(25)
 
-#: Of the data: X, its transpose, and its pairs of rows, ``X_ij X_kj`` in row ``i (i + 1)/2 + k``, of which the Gram matrix is made;
-#: y, and zeros.
+#: Of the data: X, its transpose, and its pairs of rows, ``X_ij X_kj`` in row ``i (i + 1)/2 + k``, of which the Gram matrix is
+#: made; y, and zeros.
 Data = namedtuple("Data", "X transposed pairs y zeros")
 DATA = types.NamedTuple((PANELS, PANELS, PANELS, MATRIX, MATRIX), Data)
 

@@ -46,8 +46,8 @@ RUN_LANES = types.void(
 
 
 @njit(RUN_LANES)
-def run_lanes(kernels, X, y, c, facts_of_data, options, facts, tableau, penalties, kind, cells, state, ends, order, cursor, data,
-              runs, step, places, settings, budget):
+def run_lanes(kernels, X, y, c, facts_of_data, options, facts, tableau, penalties, kind, cells, state, ends, order, cursor,
+              data, runs, step, places, settings, budget):
     """Run the cells of `order`, from where the cursor stands, until all are done or `budget` multiply-adds have been spent.
 
     `penalties` are strength and ascent step, (C or 1, 2); `places` (PLACES_SIZE, LANES) and `settings` (LANES, ...) are those
@@ -125,7 +125,7 @@ def run_lanes(kernels, X, y, c, facts_of_data, options, facts, tableau, penaltie
                     _finish(max(reason, RUNNING), lane, X, y, facts, cells, state, ends, cursor, runs, places)
 
 
-_ORDINARY = 100.0  # of log(u v); beyond, gradient flow is not run in lanes
+ORDINARY = 100.0  # of log(u v); beyond, gradient flow is not run in lanes
 _USED_UP = -1  # a limit of the run is: the reason is then RUNNING
 
 
@@ -173,7 +173,7 @@ def _place(lane, i, penalties, state_given, runs, settings, numbers):
     for j in range(state.rows.shape[1]):
         runs.log_product[j, lane] = state.rows[st.LOG_PRODUCT, j]
         runs.log_ratio[j, lane] = state.rows[st.LOG_RATIO, j]
-        runs.scale[j, lane] = math.exp(min(_ORDINARY, state.rows[st.LOG_PRODUCT, j]))  # of gradient flow alone
+        runs.scale[j, lane] = math.exp(min(ORDINARY, state.rows[st.LOG_PRODUCT, j]))  # of gradient flow alone
     for k in range(runs.z.shape[0]):
         runs.z[k, lane] = 0.0
         runs.error[k, lane] = 0.0

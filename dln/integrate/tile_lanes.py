@@ -1,23 +1,27 @@
 """Which cells of a tile run side by side in vector lanes, and the arrays for that."""
 
 import functools
+import weakref
 from collections import namedtuple
 
 import numpy as np
 
 from .._aligned import aligned_zeros
-from .._jit import entry_point
+from .._jit import _numba_settings, entry_point
 from .._lanes import LANES
 from ..rules import GradientFlow, GradientRegularization
 from ..rules.gradient_regularization import _CENTERED
 from ..rules.sam import SAM
 from . import lane_steps as ls
-from . import lanes, stepping
+from . import lanes, starting, stepping
 from . import tile_kernel as kernel
 from .tableaus import RODAS5P, W6
 
-FEWEST = 4  # cells that are run in lanes: with fewer most lanes would be idle
-_MOST_ROWS, _MOST_NUMBERS = 64, 1 << 16  # of X; beyond, the state of eight runs leaves the cache
+FEWEST = 6  # cells that are run in lanes: with fewer too many lanes would be idle
+_MOST_ROWS, _MOST_NUMBERS = 64, 1 << 20  # of X, and in its pairs of rows; beyond, the state of eight runs leaves the cache
+_ROUNDING = 1e-6  # of logarithms
+_KEPT = 1 << 17  # numbers: 1 MB
+_panels_of: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # of the data of problems, up to that size
 
 #: A part of the cells: what is the same for all of them, and (strength, ascent step) of each.
 Group = namedtuple("Group", "cells kind penalties")
@@ -30,7 +34,7 @@ def lane_groups(tile, loose):
     """
     (n, d), rule, params = tile.rows.X.shape, tile.rule, tile.cells[2]
     stiff = loose if tile.method == "auto" else tile.method == "rosenbrock"
-    if not stiff or not 0 < n <= _MOST_ROWS or not 0 < n * d <= _MOST_NUMBERS:
+    if _numba_settings.DISABLE_JIT or not stiff or not 0 < n <= _MOST_ROWS or not 0 < _packed(n) * d <= _MOST_NUMBERS:
         return []
     chosen, centered, penalties = _known(tile, params)
     chosen, *marks = np.broadcast_arrays(chosen, centered, tile.cells[4][:, 0] != 0.0, np.zeros(tile.n_cells, dtype=bool))
@@ -54,17 +58,22 @@ def _known(tile, params):
 
 
 def _awake(tile):
-    """Return which cells of gradient flow keep so many coordinates awake that leaving the others out would not pay."""
-    lowest = (2.0 * tile.log_alphas).min(axis=1)
-    highest = (2.0 * tile.log_alphas).max(axis=1)
-    return (lowest >= -50.0) & (highest <= 50.0)
+    """Return which cells of gradient flow go step by step, not from plateau to plateau, and from scales that are no extremes.
+
+    Those step by step are faster in lanes than with their sleeping coordinates left out, at any scale.
+    """
+    tops = (2.0 * tile.log_alphas + np.abs(tile.log_ratios)).max(axis=1)
+    ordinary = np.abs(tile.log_alphas).max(axis=1) <= 0.5 * lanes.ORDINARY
+    if tile.method != "auto":
+        return ordinary
+    return ordinary & (tops > starting.sleeping_level(tile.rows.coordinate_scale, tile.rtol, tile.to_the_end) + _ROUNDING)
 
 
 def run_in_lanes(tile, group, arguments, budget):
     """Run the cells of a group to their ends."""
     kernels, c, options, facts, cells, state, ends = arguments
     rows, kind = tile.rows, group.kind
-    data, runs, step = _arrays(rows.X, rows.y, kind.shrinks)
+    data, runs, step = _arrays(rows, kind.shrinks)
     # The longest first, so that no lane is left alone with one in the end.
     tops = np.broadcast_to(tile.log_alphas.max(axis=1), tile.n_cells)[group.cells]
     order = group.cells[np.argsort(tops, kind="stable")]
@@ -87,21 +96,35 @@ def _tableau(shrinks):
     return t.A, t.C, np.array([t.m, t.e]), t.gamma, t.order, not t.stiff_error, memory
 
 
-def _arrays(X, y, shrinks):
-    """Return the data, filled up with zeros, and room for eight runs and their step."""
-    n, d = (size + -size % 4 for size in X.shape)
-    filled = np.zeros((n, d))
-    filled[:X.shape[0], :X.shape[1]] = X
-    i, k = np.tril_indices(n)
-    pairs = _panels(filled[i] * filled[k])
+def _packed(n):
+    return n * (n + 1) // 2
+
+
+def _data(rows):
+    """Return X, its transpose and its pairs of rows in panels."""
+    found = _panels_of.get(rows)
+    if found is None:
+        filled = np.zeros([size + -size % 4 for size in rows.X.shape])
+        filled[:rows.X.shape[0], :rows.X.shape[1]] = rows.X
+        i, k = np.tril_indices(len(filled))
+        found = tuple(_panels(A) for A in (filled, filled.T, filled[i] * filled[k]))
+        if found[-1].size <= _KEPT:
+            _panels_of[rows] = found
+    return found
+
+
+def _arrays(rows, shrinks):
+    """Return the data, and room for eight runs and their step."""
+    X, transposed, pairs = _data(rows)
+    n, d = 4 * len(X), 4 * len(transposed)
     total, packed = n + d if shrinks else n, 4 * len(pairs)
     stages = len((W6 if shrinks else RODAS5P).m)
 
     def room(*sizes):
         return (aligned_zeros((size, LANES)) for size in sizes)
 
-    data = ls.Data(_panels(filled), _panels(filled.T), pairs, *room(n, total))
-    data.y[:len(y)] = y[:, None]
+    data = ls.Data(X, transposed, pairs, *room(n, total))
+    data.y[:len(rows.y)] = rows.y[:, None]
     runs = ls.Runs(*room(ls.NUMBERS, d, d, d, total, total, n, total, d, d))
     step = ls.Step(*room(total, total, n, d, d, d, total, stages * total, packed, n * n, packed, n, 4 * n, d, d, d))
     return data, runs, step
