@@ -1,13 +1,14 @@
 """Vectors of eight floats, one lane for each of eight runs: a type of its own for kernels.
 
-LLVM makes two AVX2 registers of one, or one of AVX-512.  Operations are those of IEEE, lane by lane, and every sum of products
-is fused where the kernel says so and nowhere else: what a lane computes depends on nothing in the others.
+LLVM makes two AVX2 registers of one, or one of AVX-512.  Operations are those of IEEE, lane by lane, and a product and a sum
+are fused where the kernel says so and nowhere else: what a lane computes depends on nothing in the others.
 
 A kernel keeps lanes in arrays ``(..., LANES)`` of floats; `load` and `store` move a row.  Numbers that all lanes share are
 ordinary floats: where one meets lanes it is broadcast.
 """
 
 import operator
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -16,6 +17,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 LANES = 8
+
+_intrinsic: Any = intrinsic  # it takes the first argument away
 
 _DOUBLE = ir.DoubleType()
 _INTEGER = ir.IntType(64)
@@ -74,8 +77,6 @@ _operator(operator.add, lambda builder, a, b: builder.fadd(a, b))
 _operator(operator.sub, lambda builder, a, b: builder.fsub(a, b))
 _operator(operator.mul, lambda builder, a, b: builder.fmul(a, b))
 _operator(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
-for _inplace, _plain in ((operator.iadd, "fadd"), (operator.isub, "fsub"), (operator.imul, "fmul")):
-    _operator(_inplace, lambda builder, a, b, name=_plain: getattr(builder, name)(a, b))
 
 
 def _function(build, count):
@@ -84,19 +85,20 @@ def _function(build, count):
     def generate(context, builder, sig, args):
         return build(builder, *(_wide(context, builder, kind, arg) for kind, arg in zip(sig.args, args, strict=True)))
 
-    if count == 1:
-        def typed(typing_context, a):
-            return lanes(a), generate
-    elif count == 2:
-        def typed(typing_context, a, b):
-            return lanes(a, b), generate
-    elif count == 3:
-        def typed(typing_context, a, b, c):
-            return lanes(a, b, c), generate
-    else:
-        def typed(typing_context, a, b, c, d):
-            return lanes(a, b, c, d), generate
-    return intrinsic(typed)
+    def one(typing_context, a):
+        return lanes(a), generate
+
+    def two(typing_context, a, b):
+        return lanes(a, b), generate
+
+    def three(typing_context, a, b, c):
+        return lanes(a, b, c), generate
+
+    def four(typing_context, a, b, c, d):
+        return lanes(a, b, c, d), generate
+
+    typed: Any = (one, two, three, four)[count - 1]  # numba counts the arguments
+    return _intrinsic(typed)
 
 
 def _llvm(name, count):
@@ -141,7 +143,7 @@ def _pointer(context, builder, kind, array, row):
     return builder.bitcast(builder.gep(data, [offset], inbounds=True), _VECTOR.as_pointer())
 
 
-@intrinsic
+@_intrinsic
 def load(typing_context, array, row):
     """Return row `row` of an array of lanes, as if that had two dimensions."""
     def generate(context, builder, sig, args):
@@ -150,7 +152,7 @@ def load(typing_context, array, row):
     return lanes(array, row), generate
 
 
-@intrinsic
+@_intrinsic
 def store(typing_context, array, row, value):
     """Put lanes, or a number, into row `row` of an array."""
     def generate(context, builder, sig, args):
@@ -160,7 +162,7 @@ def store(typing_context, array, row, value):
     return types.void(array, row, value), generate
 
 
-@intrinsic
+@_intrinsic
 def entry(typing_context, array, place):
     """Return the number at a place of an array, as if that had one dimension; no place is counted from the end."""
     def generate(context, builder, sig, args):

@@ -3,7 +3,7 @@
 One step of eight runs is made of vector operations alone, see `dln._lanes`.  Each lane has a run of its own, with its own step
 sizes and acceptance, decided by the very code of single runs; when it has ended, the next cell takes its place.  Lanes never
 look at each other, so a cell's result does not depend on its neighbours.  Next to `dln.flow` sums are added up in another
-order, and no coordinate sleeps: results agree to rounding, and to what holding sleepers costs.
+order, and no coordinate is left out of a step: results agree to rounding, and to what leaving coordinates out costs there.
 """
 
 import math

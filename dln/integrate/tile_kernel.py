@@ -1,4 +1,4 @@
-"""The compiled loop over the cells of a tile: what `flow.Integration` does for one run, without Python in between.
+"""The compiled loop over cells of a tile, one after another: what `flow.Integration` does for a run, without Python in between.
 
 It calls the very machine code that single runs call, by address, with the same shares of attempts: compiled into this loop
 once more it could be vectorised otherwise, and bits would differ.

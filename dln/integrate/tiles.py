@@ -1,6 +1,7 @@
 """A tile of flows: many cells of one problem, each with its own rule parameters and initial scale, in one compiled call.
 
-Each cell is what `dln.flow` returns for it, to the last bit, without Python between the steps of a run and between runs.
+Each cell is what `dln.flow` returns for it, without Python between the steps of a run and between runs: to the last bit where
+cells run one after another, to rounding where eight run side by side in vector lanes (`tile_lanes`).
 """
 
 from dataclasses import dataclass, fields
@@ -128,7 +129,7 @@ def tile_covers(rule, *, depth=2, save_at=None):
 
 def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=None, rtol=1e-8, residual_tol=1e-10,
               method="auto", max_steps=100_000, limits_only=False, limit_tol=1e-6):
-    """Integrate C flows of one problem, each as `dln.flow` does, in one compiled loop.
+    """Integrate C flows of one problem, each as `dln.flow` does, in compiled loops.
 
     Parameters
     ----------
@@ -166,6 +167,12 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
     Notes
     -----
     One thread, with the GIL released: tiles run side by side in threads.  Ctrl-C is heard within a second.
+
+    Six cells or more of gradient flow, `GradientRegularization` (squared) or `SAM` (full batch, not normalised) on small data
+    (N up to 64), by the Rosenbrock method throughout (`method` "rosenbrock", or "auto" at rtol from 1e-5 on), run eight at a
+    time in vector lanes.  Such a cell agrees with `dln.flow` to rounding errors, amplified by the flow (1e-10 of beta at
+    moderate scales, with the same steps), and with what holding small coordinates costs there, which is less than rtol.  Its
+    bits depend on nothing in its neighbours.  All other cells are those of `dln.flow` to the last bit.
 
     Examples
     --------
