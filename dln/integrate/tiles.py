@@ -33,7 +33,6 @@ from ..rules.base import number
 from . import plateaus, rest, starting, stepping
 from . import state as st
 from . import tile_kernel as kernel
-from .tile_lanes import lane_groups, run_in_lanes
 
 #: What the codes in `TileResult.statuses` stand for.
 STATUSES = tuple(Status)
@@ -303,6 +302,8 @@ class Tile:
 
     def run(self, budget=_BUDGET):
         """Run all cells; a call of the kernel spends about `budget` multiply-adds."""
+        from .tile_lanes import lane_groups, run_in_lanes  # when first used: vectors are a type of their own
+
         rule, X = self.rule, self.rows.X
         explicit, stiff = _EXPLICIT[0], (_EXACT if rule.exact_curvature else _INEXACT)[0]
         loose = self.method == "auto" and begins_stiff(self.rtol, X)
