@@ -142,7 +142,8 @@ def test_the_loop_can_be_left_anywhere(problem):
 
 
 def test_steps_are_counted_and_end(problem):
-    tile = assert_as_flow(problem, GR(0.05, 0.2), np.linspace(-3.0, 0.0, 10), rtol=1e-5, max_steps=9)
+    # Where no final time is given, the end is as uncertain as the sizes of steps: the estimates of their errors cancel.
+    tile = assert_as_flow(problem, GR(0.05, 0.2), np.linspace(-3.0, 0.0, 10), rtol=1e-5, max_steps=9, tol=1e-6)
     assert np.all(tile.n_steps + tile.n_rejected == 9) and {tile.status(i) for i in range(10)} == {"step limit"}
 
 
@@ -178,7 +179,7 @@ def test_few_cells_run_one_after_another(problem, monkeypatch):
 def test_a_wrong_tableau_or_strength_is_noticed(problem, monkeypatch):
     scales = np.log([1.0, 0.1])
     run = dln.flow(problem, GR(0.05, 0.2), alpha=1.0, rtol=1e-4, t_end=5.0)
-    for rule in (GR(0.05 * (1 + 1e-7), 0.2), GR(0.05, 0.2 * (1 + 1e-6))):
+    for rule in (GR(0.05 * (1 + 1e-5), 0.2), GR(0.05, 0.2 * (1 + 1e-4))):
         assert relative_error(flow_tile(problem, rule, scales, rtol=1e-4, t_end=5.0).betas[0], run.beta) > ROUNDING
     A, *others = tile_lanes._tableau(True)
     assert A is W6.A
