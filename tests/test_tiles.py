@@ -1,4 +1,4 @@
-"""Tiles of flows: every cell is what `dln.flow` returns for it, to the last bit."""
+"""Tiles of flows: a cell that runs alone is what `dln.flow` returns for it, to the last bit; `test_lanes.py` has the others."""
 
 import _thread
 import threading
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dln
-from dln.integrate import tile_kernel
+from dln.integrate import tile_kernel, tile_lanes
 from dln.integrate.tiles import Tile, flow_tile, tile_covers
 
 GR, SAM = dln.GradientRegularization, dln.SAM
@@ -15,6 +15,11 @@ SAME = {"betas": "beta", "log_effective_alphas": "log_effective_alpha", "effecti
         "duals": "dual", "losses": "loss", "residuals": "residual", "times": "t", "error_estimates": "error_estimate",
         "n_steps": "n_steps", "n_rejected": "n_rejected", "n_rhs": "n_rhs", "n_factorizations": "n_factorizations",
         "n_jumps": "n_jumps", "success": "success"}
+
+
+@pytest.fixture(autouse=True)
+def one_after_another(monkeypatch):
+    monkeypatch.setattr(tile_lanes, "FEWEST", 10**9)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +134,7 @@ def test_the_loop_can_be_left_anywhere_and_goes_on_with_the_same_bits(problem):
     assert np.array_equal(whole.result().betas, pieces.result().betas)
     assert np.array_equal(whole.result().n_rhs, pieces.result().n_rhs)
     again.run()
-    assert again.cursor[tile_kernel.CELL] == 3
+    assert again.cursor[tile_kernel.PLACE] == 3
     again.run()  # nothing is left to do, and nothing changes
     assert np.array_equal(whole.result().betas, again.result().betas)
 

@@ -74,11 +74,17 @@ def sleeps(log_product, log_ratio, settings, to_limit):
 
     If not only the limit is wanted, transitions have to be followed closely, and that pays at smaller scales only.
     """
-    level = min(settings[ASLEEP], settings[DORMANT]) - (0.0 if to_limit else _FAR)
+    level = min(settings[ASLEEP], settings[DORMANT]) - (0.0 if to_limit else _FAR)  # `sleeping_level`
     for j in range(log_product.shape[0]):
         if not log_product[j] + abs(log_ratio[j]) < level:
             return False
     return log_product.shape[0] > 0
+
+
+def sleeping_level(scale, rtol, to_limit):
+    """Return the level of log u0^2 and log v0^2 below which `sleeps` is true, for data of this coordinate scale."""
+    log_scale = math.log(scale) if scale > 0.0 else -math.inf
+    return log_scale + math.log(min(HELD_BELOW * rtol, 1e-8)) - (0.0 if to_limit else _FAR)
 
 
 @njit(types.boolean(INTEGERS))

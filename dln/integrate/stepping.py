@@ -1,6 +1,7 @@
 """The loop over steps: planning, acceptance, landings, and why it stops.  One compiled kernel for every rule and method."""
 
 import math
+from collections import namedtuple
 
 import numpy as np
 from numba import types
@@ -178,8 +179,9 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
                 reason = go_on_in_double(M, known[:d], diagonal)
                 continue
             if scaled <= 1.0 and clock[STOP] < np.inf:
-                by_loss = error_of_loss(large, M, diagonal, local, r_new, c, work_n[0])
-                scaled = max(scaled, min(scaled * tolerance / _UNSEEN, by_loss))
+                # The error of nu makes one of ``K e / c`` in the residual.
+                multiply_gram(large, M, diagonal, local[:n], work_n[0])
+                scaled = with_loss(scaled, tolerance, norm(work_n[0]) / c, norm(r_new))
         else:
             scaled, stiffness = explicit_attempt(
                 rule, trial, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
@@ -230,15 +232,10 @@ def go_on_in_double(kept, known, marked):
 
 
 @njit()
-def error_of_loss(large, M, diagonal, local, r, c, work):
-    """Return the relative error of the residual r that a step's error of nu makes, over the largest that is allowed.
-
-    M and `diagonal` hold K as `rosenbrock_attempt` leaves it: the error of the residual is ``K e / c``.
-    """
-    n = r.shape[0]
-    multiply_gram(large, M, diagonal, local[:n], work)
-    size = norm(r)
-    return norm(work) / (c * _ERROR_OF_RESIDUAL * size) if size > 0.0 else 0.0
+def with_loss(scaled, tolerance, wrong, residual):
+    """Return the error of a step in tolerances, `scaled`, or that of its loss: the residual is wrong by that much."""
+    by_loss = wrong / (_ERROR_OF_RESIDUAL * residual) if residual > 0.0 else 0.0
+    return max(scaled, min(scaled * tolerance / _UNSEEN, by_loss))
 
 
 @njit()
@@ -312,37 +309,40 @@ def notice_stiffness(stiff_method, stiffness, clock, count, settings):
     return RUNNING
 
 
+#: What the plan of a step has to know of the coordinates of an accepted state: the largest logarithm of a weight, that of
+#: coordinates that count, the largest rate of change, of growth where weights count, and of q; the largest logarithm of u^2 or
+#: v^2, the largest |log(u/v)|, and how fast dormant weights grow; when the first of them arrives at the threshold at which it
+#: counts, and in what time it then changes; whether no weight moves any more.
+Survey = namedtuple("Survey", "reach active_reach largest_rate fastest_growth largest_q largest_top largest_ratio growing "
+                              "landing landing_cap settled")
+
+
 @njit(types.int64(SYSTEM, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, types.boolean, types.int64), allocates=False)
 def plan(here, f, r, clock, count, settings, stiff_method, order):
     """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``.
 
     p is left in the row WORK_RULE.
     """
-    rows = here.rows
-    n, d = here.X.shape
     residual_norm = norm(r)
     if not math.isfinite(residual_norm):
         return DIVERGED
-    if residual_norm < 0.999 * clock[BEST_RESIDUAL]:
-        clock[BEST_RESIDUAL] = residual_norm
-        count[BEST_AT] = count[ACCEPTED]
+    return decide(residual_norm, _look(here, f, settings), clock, count, settings, stiff_method, order)
+
+
+@njit()
+def _look(here, f, settings):
+    rows = here.rows
+    n, d = here.X.shape
     p = rows[WORK_RULE]
     rmatvec(here.X, f[:n], 1.0, p)
     dormant, q = settings[DORMANT], f[n:]
     reach, active_reach, largest_top, largest_rate, growing, fastest_growth, largest_q, largest_ratio = survey(
         rows, p, q, dormant)
     largest_ratio = max(largest_ratio, settings[KERNEL_RATIO])
-    landing = clock[LANDING_CAP] = np.inf
+    landing = landing_cap = np.inf
     if growing > 0.0:
-        landing, clock[LANDING_CAP] = next_landing(rows, p, q, dormant)
-    clock[REACH] = reach
-    clock[RATIO_SCALE] = min(1.0, largest_ratio)
-    if residual_norm <= settings[RESIDUAL_SCALE] * max(settings[RESIDUAL_TOL], _RESIDUAL_ROUNDING * active_reach):
-        return CONVERGED
-    if landing < np.inf:
-        count[BEST_AT] = count[ACCEPTED]  # a dormant weight is growing: however flat the loss, the flow is on its way
-    if largest_top > settings[LOG_CEILING]:
-        return DIVERGED
+        landing, landing_cap = next_landing(rows, p, q, dormant)
+    settled = False
     tol = settings[STATIONARY_TOL]
     if largest_q > 0.0 and growing <= tol * largest_q:
         # No dormant weight grows: settled once the others have stopped moving too.
@@ -354,18 +354,39 @@ def plan(here, f, r, clock, count, settings, stiff_method, order):
             v2 = 0.5 * (rows[SIZE, j] - rows[BETA, j])
             biggest = max(biggest, rows[SIZE, j])
             moving = max(moving, abs(u2 * (q + p[j])) + abs(v2 * (q - p[j])))
-        if moving <= tol * largest_q * biggest:
-            return STATIONARY
+        settled = moving <= tol * largest_q * biggest
+    return Survey(reach, active_reach, largest_rate, fastest_growth, largest_q, largest_top, largest_ratio, growing, landing,
+                  landing_cap, settled)
+
+
+@njit()
+def decide(residual_norm, seen, clock, count, settings, stiff_method, order):
+    """Plan the next step of a state whose residual is finite, or say why there is none."""
+    if residual_norm < 0.999 * clock[BEST_RESIDUAL]:
+        clock[BEST_RESIDUAL] = residual_norm
+        count[BEST_AT] = count[ACCEPTED]
+    landing = seen.landing
+    clock[LANDING_CAP] = seen.landing_cap
+    clock[REACH] = seen.reach
+    clock[RATIO_SCALE] = min(1.0, seen.largest_ratio)
+    if residual_norm <= settings[RESIDUAL_SCALE] * max(settings[RESIDUAL_TOL], _RESIDUAL_ROUNDING * seen.active_reach):
+        return CONVERGED
+    if landing < np.inf:
+        count[BEST_AT] = count[ACCEPTED]  # a dormant weight is growing: however flat the loss, the flow is on its way
+    if seen.largest_top > settings[LOG_CEILING]:
+        return DIVERGED
+    if seen.settled:
+        return STATIONARY
     if clock[H_CONTROL] <= 0.0:
         if stiff_method:
             first = _FIRST_MOVE * (10.0 * settings[RTOL]) ** (1.0 / order)
-            first = max(first, settings[DORMANT] - math.log(1e-8) + math.log(_UNNOTICED * settings[RTOL]) - largest_top)
+            first = max(first, settings[DORMANT] - math.log(1e-8) + math.log(_UNNOTICED * settings[RTOL]) - seen.largest_top)
         else:
             first = _FIRST_EXPLICIT_MOVE
-        clock[H_CONTROL] = first / largest_rate if largest_rate > 0.0 else np.inf
+        clock[H_CONTROL] = first / seen.largest_rate if seen.largest_rate > 0.0 else np.inf
     h = min(clock[H_CONTROL], landing)
-    if not stiff_method and h * fastest_growth > _GROWTH:
-        h = _GROWTH / fastest_growth
+    if not stiff_method and h * seen.fastest_growth > _GROWTH:
+        h = _GROWTH / seen.fastest_growth
     if landing > h:
         clock[LANDING_CAP] = np.inf
     remaining = clock[STOP] - clock[T]

@@ -1,4 +1,4 @@
-"""The compiled loop over the cells of a tile: what `flow.Integration` does for one run, without Python in between.
+"""The compiled loop over cells of a tile, one after another: what `flow.Integration` does for a run, without Python in between.
 
 It calls the very machine code that single runs call, by address, with the same shares of attempts: compiled into this loop
 once more it could be vectorised otherwise, and bits would differ.
@@ -11,6 +11,7 @@ from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
 from .._large import BEGIN, TRIANGLE, call_begin_kept
+from .._linalg import copy
 from . import plateaus, starting, stepping
 from .plateaus import LIMIT_TOL
 from .state import (
@@ -50,8 +51,9 @@ ANY, ONLY_EXPLICIT, ONLY_ROSENBROCK = range(3)  # those that were asked for
 # What is the same for all cells: floats, and integers.
 TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, OPTIONS_SIZE = range(5)
 (WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, FACTS_SIZE) = range(9)
-# Where the loop is: the cell, whether its run has begun, its method, and whether coordinates may have been held.
-CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(5)
+# Where the loop is: the place in the order of cells, the cell, whether its run has begun, its method, and whether coordinates
+# may have been held.
+PLACE, CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(6)
 
 #: Addresses: `advance`, `cross`, `set_scales`, the rule's kernel, its curvature, and those of `_large.kept_kernels`.
 KERNELS = types.UniTuple(types.intp, 9)
@@ -70,28 +72,29 @@ ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
                     types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C"), types.Array(types.int64, 2, "C")))
 REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
 
-_CELLS = namedtuple("_CELLS", "log_alphas log_ratios params t_ends coupled")
-_STATE = namedtuple("_STATE", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known "
-                    "triangle row_factors")
-_ENDS = namedtuple("_ENDS", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
+Cells = namedtuple("Cells", "log_alphas log_ratios params t_ends coupled")
+State = namedtuple("State", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known "
+                   "triangle row_factors")
+Ends = namedtuple("Ends", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
 
 RUN_TILE = types.void(KERNELS, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, TABLEAU, TABLEAU,
-                      CELLS, STATE, ENDS, INTEGERS, types.float64)
+                      CELLS, STATE, ENDS, INTEGERS, INTEGERS, types.float64)
 
 
 @njit(RUN_TILE)
-def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_given, state_given, ends_given, cursor, budget):
-    """Run cells, from where the cursor stands, until all are done or `budget` multiply-adds have been spent."""
-    cells, state, ends = _CELLS(*cells_given), _STATE(*state_given), _ENDS(*ends_given)
-    n_cells = ends.betas.shape[0]
+def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_given, state_given, ends_given, order, cursor,
+             budget):
+    """Run the cells of `order`, from where the cursor stands, until all are done or `budget` multiply-adds have been spent."""
+    cells, state, ends = Cells(*cells_given), State(*state_given), Ends(*ends_given)
     n, d = X.shape
     spent = 0.0
-    while cursor[CELL] < n_cells and spent < budget:
+    while cursor[PLACE] < order.shape[0] and spent < budget:
+        cursor[CELL] = order[cursor[PLACE]]
         i = cursor[CELL]
         count = ends.counts[i]
-        free = _t_end(cells, i) == np.inf
+        free = t_end_of(cells, i) == np.inf
         if cursor[BEGUN] == 0:
-            _begin(kernels, X, y, c, data, options, facts, cells, state, ends, cursor)
+            begin(kernels, X, y, c, data, options, facts, cells_given, state_given, ends_given, cursor)
             spent += 10.0 * n * d + 1e4
         reason = RUNNING
         while spent < budget:
@@ -113,8 +116,8 @@ def run_tile(kernels, X, y, c, data, options, facts, explicit, stiff, cells_give
                 cursor[BEGUN] = 0
                 break
         if cursor[BEGUN] == 0:
-            _keep(reason, facts, cells, state, ends, cursor)
-            cursor[CELL] += 1
+            keep(reason, facts, cells_given, state_given, ends_given, cursor)
+            cursor[PLACE] += 1
 
 
 @njit()
@@ -123,12 +126,16 @@ def _row(table, i):
 
 
 @njit()
-def _t_end(cells, i):
+def t_end_of(cells, i):
+    """Return the final time of a cell, infinite where it is to run to its limit."""
     return cells.t_ends[_row(cells.t_ends, i), 0]
 
 
-@njit()
-def _begin(kernels, X, y, c, data, options, facts, cells, state, ends, cursor):
+@njit(types.void(KERNELS, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, CELLS, STATE, ENDS,
+                 INTEGERS))
+def begin(kernels, X, y, c, data, options, facts, cells_given, state_given, ends_given, cursor):
+    """Put the state at the start of the cell at the cursor, and choose its method."""
+    cells, state, ends = Cells(*cells_given), State(*state_given), Ends(*ends_given)
     rows, settings, i = state.rows, state.settings, cursor[CELL]
     clock = ends.clocks[i]
     rows[:] = 0.0
@@ -146,10 +153,10 @@ def _begin(kernels, X, y, c, data, options, facts, cells, state, ends, cursor):
     for j in range(rows.shape[1]):
         rows[LOG_PRODUCT, j] = 2.0 * scale[j if scale.shape[0] > 1 else 0]
         rows[LOG_RATIO, j] = ratio[j if ratio.shape[0] > 1 else 0]
-    state.params[0] = cells.params[_row(cells.params, i)]
+    copy(cells.params[_row(cells.params, i)], state.params[0])
     ends.scales[i] = call_set_scales(kernels[2], (X, y, c, data, options[TILE_RTOL], options[TILE_RESIDUAL_TOL],
                                                   rows[LOG_PRODUCT], rows[LOG_RATIO], settings, state.work_d, state.r))
-    t_end = _t_end(cells, i)
+    t_end = t_end_of(cells, i)
     free = t_end == np.inf
     settings[RESIDUAL_SCALE] = ends.scales[i] if free and facts[SETTLES] != 0 else -1.0
     settings[STATIONARY_TOL] = 1e-6 if free else -1.0
@@ -211,17 +218,19 @@ def _call(kernels, X, y, c, explicit, stiff, cells, state, ends, cursor, attempt
         high, low, gamma, order, filtered, memory, attempts))
 
 
-@njit()
-def _keep(reason, facts, cells, state, ends, cursor):
+@njit(types.void(types.int64, INTEGERS, CELLS, STATE, ENDS, INTEGERS))
+def keep(reason, facts, cells_given, state_given, ends_given, cursor):
+    """Keep the state as the end of the cell at the cursor."""
+    cells, state, ends = Cells(*cells_given), State(*state_given), Ends(*ends_given)
     i = cursor[CELL]
     n, d = state.r.shape[0], state.rows.shape[1]
-    ends.betas[i] = state.rows[BETA]
-    ends.nus[i] = state.z[:n]
+    copy(state.rows[BETA], ends.betas[i])
+    copy(state.z, ends.nus[i])  # of the state the first part
     if facts[SHRINKS] != 0:
         scale = cells.log_alphas[_row(cells.log_alphas, i)]
         for j in range(d):
             ends.log_effective_alphas[i, j] = scale[j if scale.shape[0] > 1 else 0] - 2.0 * state.z[n + j]
-        ends.shrinkage_errors[i] = state.error[n:]
+        copy(state.error[n:], ends.shrinkage_errors[i])
     ends.ends[i, REASON] = reason
     ends.ends[i, LAST_METHOD] = cursor[METHOD]
     ends.ends[i, WAS_HELD] = cursor[HELD]

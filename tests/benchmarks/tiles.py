@@ -1,7 +1,7 @@
 """What tiles of flows cost: ``python tests/benchmarks/tiles.py [SIZE]``.
 
-Processor seconds of tiles and of loops over `dln.flow`, which take turns; the overhead of a cell; phase diagrams of SIZE x SIZE
-cells (alpha from 10 to 1e-6, one problem for each seed) in one thread and in two.  Compiles first.
+Processor seconds of tiles and of loops over `dln.flow`, which take turns; what vector lanes gain; the overhead of a cell; phase
+diagrams of SIZE x SIZE cells (alpha from 10 to 1e-6, one problem for each seed) in one thread and in two.  Compiles first.
 """
 
 import os
@@ -15,6 +15,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 import dln  # noqa: E402
+from dln.integrate import tile_lanes  # noqa: E402
 from dln.integrate.tiles import flow_tile  # noqa: E402
 
 GR = dln.GradientRegularization(0.02, 0.1)
@@ -47,6 +48,29 @@ def against_a_loop():
             micro = 1e6 * best / len(scales)
             print(f"| {name} | {rtol:g} | {np.mean(tile.n_steps + tile.n_rejected):.0f} | {micro[0]:.0f} | "
                   f"{best[1] / best[0]:.2f} | {micro[2]:.0f} | {best[1] / best[2]:.1f} |", flush=True)
+
+
+def in_lanes(n_cells=256):
+    """Print what vector lanes gain over the same cells one after another, in turns, by rule and scale."""
+    print("\n| rule | alpha | rtol | cells | steps per cell | us per step in lanes | gain |\n|---|---|---|---|---|---|---|")
+    problem = dln.sparse_regression(20, 100, 5, rng=0)
+    fewest = tile_lanes.FEWEST
+    for name, rule in RULES.items():
+        for alpha in (1.0, 0.1, 1e-2, 1e-3, 1e-6, 1e-8):
+            for rtol, count in ((1e-1 if rule is None else 1e-2, n_cells), (1e-3, n_cells), (1e-3, 16)):
+                scales = np.log(alpha) + np.linspace(0.0, 0.1, count)
+                t_end = 0.5 * float(flow_tile(problem, rule, scales[:1], rtol=1e-4, residual_tol=1e-6).times[0])
+                best = np.full(2, np.inf)
+                for _ in range(ROUNDS):
+                    for k in range(2):
+                        tile_lanes.FEWEST = fewest if k else count + 1
+                        seconds, tile = processor_seconds(
+                            lambda: flow_tile(problem, rule, scales, t_end=t_end, rtol=rtol))  # noqa: B023
+                        best[k] = min(best[k], seconds)
+                tile_lanes.FEWEST = fewest
+                steps = int(np.sum(tile.n_steps + tile.n_rejected))
+                print(f"| {name} | {alpha:g} | {rtol:g} | {count} | {steps / count:.0f} | {1e6 * best[1] / steps:.1f} | "
+                      f"{best[0] / best[1]:.2f} |", flush=True)
 
 
 def overhead():
@@ -88,5 +112,6 @@ if __name__ == "__main__":
     for rule in RULES.values():  # compiles
         flow_tile(dln.sparse_regression(5, 9, 2, rng=0), rule, [-1.0, -50.0], rtol=1e-3, limits_only=True)
     overhead()
+    in_lanes()
     against_a_loop()
     diagrams(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
