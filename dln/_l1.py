@@ -16,6 +16,7 @@ _LINES = 16  # of the residual, on which columns were last measured
 _NEAR = 16  # sizes within a factor of 2^16 are left as they are
 MOST_KNOTS = (1000, 100)  # and so many per sample
 _GOOD = 1e-12
+_CLEAR = 1e-13  # a certificate in floats that is better than this is no luck of rounding: else pairs decide
 _EQUAL = 1e-14  # columns that differ by less, relative to their norm, are one
 
 
@@ -194,11 +195,13 @@ def least_l1(A, y):
     path.follow(0.0)
     active, entries, nu = path.here(0.0)
     point = certify(A, y, path.spread(active, entries), nu, int(path.ints[1]), "homotopy")
-    if point.good:
+    if max(point.residual, point.gap) <= _CLEAR:
         return point
     better = refined(A, y, point)
     if better is not None:
         return better
+    if point.good:
+        return point
     other = _programme(A, y)
     return point if max(point.residual, point.gap) <= max(other.residual, other.gap) else other
 

@@ -146,10 +146,9 @@ class SlidingFlow:
             while not run.success and t + length > t:
                 length *= 0.25  # uphill the weights blow up in finite time
                 run = self._integrate(at, length, self.saved[:0])
-            there = Initialization(0.5 * (run.log_u + run.log_v), run.log_u - run.log_v)
-            if self._excess(there)[0] < 0.0:
+            if self.below * (run.loss - level) < 0.0:  # as `_cross` has it: by the weights the sign may be another one
                 return t + self._cross(at, length)
-            at, t = there, t + length
+            at, t = Initialization(0.5 * (run.log_u + run.log_v), run.log_u - run.log_v), t + length
         return None
 
     def _excess(self, at):

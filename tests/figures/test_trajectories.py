@@ -39,7 +39,9 @@ def test_ends_agree_with_single_runs(problem):
         assert data.times[k, -1] == run.t and np.all(np.diff(data.times[k]) > 0)
         np.testing.assert_allclose(data.betas[k, -1], run.beta, atol=1e-6)
         np.testing.assert_allclose(data.betas[k, -1], dln.predict(run).beta, atol=1e-5)
-        np.testing.assert_allclose(data.losses[k], [problem.loss(beta) for beta in data.betas[k]], rtol=1e-12)
+        losses = np.array([problem.loss(beta) for beta in data.betas[k]])
+        # A residual is known to rounding times the data, however small it is: so much may be lost of the root of a loss.
+        assert np.all(np.abs(np.sqrt(data.losses[k]) - np.sqrt(losses)) <= 1e-12 * np.sqrt(losses) + 1e-16)
 
 
 def test_scales_below_the_smallest_float(problem):
