@@ -130,26 +130,35 @@ def gram(X, weight, out):
         _gram_by_blas(X, np.sqrt(weight), 0.0, out)
     else:
         _gram_blocked(X, weight, _scaled_room(columns), out)
-    _lower_to_upper(out)
+    _mirror(out, True)
 
 
-@njit(types.void(MATRIX), allocates=False)
-def _lower_to_upper(M):
+@njit(types.void(MATRIX, types.boolean), allocates=False)
+def _mirror(M, lower):
+    """Copy the `lower` triangle of M, or the upper one, into the other."""
     rows = M.shape[0]
     whole = rows - rows % WIDTH
     for i in range(0, whole, WIDTH):
         for k in range(0, i, WIDTH):
-            columns = transposed(load_at(M, i, k), load_at(M, i + 1, k), load_at(M, i + 2, k), load_at(M, i + 3, k))
-            store_at(columns[0], M, k, i)
-            store_at(columns[1], M, k + 1, i)
-            store_at(columns[2], M, k + 2, i)
-            store_at(columns[3], M, k + 3, i)
+            row, column = (i, k) if lower else (k, i)
+            columns = transposed(load_at(M, row, column), load_at(M, row + 1, column), load_at(M, row + 2, column),
+                                 load_at(M, row + 3, column))
+            store_at(columns[0], M, column, row)
+            store_at(columns[1], M, column + 1, row)
+            store_at(columns[2], M, column + 2, row)
+            store_at(columns[3], M, column + 3, row)
         for q in range(i + 1, i + WIDTH):
             for k in range(i, q):
-                M[k, q] = M[q, k]
+                if lower:
+                    M[k, q] = M[q, k]
+                else:
+                    M[q, k] = M[k, q]
     for i in range(whole, rows):
         for k in range(i):
-            M[k, i] = M[i, k]
+            if lower:
+                M[k, i] = M[i, k]
+            else:
+                M[i, k] = M[k, i]
 
 
 @njit(types.void(DATA_MATRIX, types.float64, MATRIX))
@@ -198,19 +207,7 @@ def _whole_of_upper(M, diagonal, factor, out):
         for k in range(whole, rows):
             out[i, k] = factor * M[i, k]
         out[i, i] = factor * diagonal[i]
-    for i in range(0, whole, WIDTH):
-        for k in range(i + WIDTH, whole, WIDTH):
-            columns = transposed(load_at(out, i, k), load_at(out, i + 1, k), load_at(out, i + 2, k), load_at(out, i + 3, k))
-            store_at(columns[0], out, k, i)
-            store_at(columns[1], out, k + 1, i)
-            store_at(columns[2], out, k + 2, i)
-            store_at(columns[3], out, k + 3, i)
-        for q in range(i + 1, i + WIDTH):
-            for k in range(i, q):
-                out[q, k] = out[k, q]
-    for i in range(whole, rows):
-        for k in range(i):
-            out[i, k] = out[k, i]
+    _mirror(out, False)
 
 
 @njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
@@ -236,6 +233,12 @@ def _columns_of_upper(M, diagonal, factor, first, out):
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
 def upper_matvec(M, diagonal, b, out):
     """out = K b; K has its diagonal, and the strict upper triangle of M."""
+    multiply_upper(M, diagonal, b, out)
+
+
+@njit()
+def multiply_upper(M, diagonal, b, out):
+    """Do what `upper_matvec` does, for M of any precision."""
     rows = M.shape[0]
     for i in range(rows):
         out[i] = diagonal[i] * b[i]

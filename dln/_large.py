@@ -13,9 +13,9 @@ import math
 import numpy as np
 from numba import types
 
-from ._gram import PANEL
+from ._gram import PANEL, multiply_upper
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, address, caller, njit
-from ._linalg import norm
+from ._linalg import norm, substitute
 
 _KEPT_FROM = 150  # rows above which the Gram matrix is kept
 _BLOCK = 32  # rows and columns of a tile, for what takes one triangle to the other
@@ -165,7 +165,7 @@ def smallest_eigenvalue(L):
         scale = 1.0 / norm(x)
         for i in range(x.shape[0]):
             x[i] *= scale
-        _substitute(L, x)
+        substitute(L, x)
         value = 1.0 / norm(x)
     return value
 
@@ -335,24 +335,9 @@ _SOLVE = types.void(MATRIX, VECTOR, VECTOR)
 def solve_kept(M, marked, b):
     """Solve with the factor that `factorize_kept` has left, in place; sums are of double precision."""
     if in_double(marked):
-        _substitute(M, b)
+        substitute(M, b)
     else:
-        _substitute(_single(M), b)
-
-
-@njit(fastmath=REDUCTION)
-def _substitute(L, b):
-    n = L.shape[0]
-    for i in range(n):
-        s = b[i]
-        for k in range(i):
-            s -= L[i, k] * b[k]
-        b[i] = s * L[i, i]
-    for i in range(n - 1, -1, -1):
-        s = b[i] * L[i, i]
-        b[i] = s
-        for k in range(i):
-            b[k] -= L[i, k] * s
+        substitute(_single(M), b)
 
 
 _MULTIPLY = types.void(MATRIX, VECTOR, VECTOR, VECTOR)
@@ -362,23 +347,11 @@ _MULTIPLY = types.void(MATRIX, VECTOR, VECTOR, VECTOR)
 def multiply_kept(M, marked, b, out):
     """Fill ``out = K b``."""
     if in_double(marked):
-        _multiply(M, marked, 1.0, b, out)
-    else:
-        _multiply(_single(M), marked, marked[M.shape[0] + UNIT], b, out)
-
-
-@njit(fastmath=REDUCTION)
-def _multiply(M, diagonal, unit, b, out):
-    n = M.shape[0]
-    for i in range(n):
-        out[i] = diagonal[i] * b[i]
-    for i in range(n):
-        s = 0.0
-        for k in range(i + 1, n):
-            s += M[i, k] * b[k]
-            out[k] += M[i, k] * b[i]
-        out[i] += s
-    for i in range(n):
+        multiply_upper(M, marked, b, out)
+        return
+    unit = marked[M.shape[0] + UNIT]
+    multiply_upper(_single(M), marked, b, out)
+    for i in range(M.shape[0]):
         out[i] *= unit
 
 

@@ -332,6 +332,12 @@ def cholesky(M):
 @njit(types.void(DATA_MATRIX, VECTOR), fastmath=REDUCTION, allocates=False)
 def cholesky_solve(L, b):
     """Solve L L^T x = b in place; L as `cholesky` leaves it."""
+    substitute(L, b)
+
+
+@njit(fastmath=REDUCTION)
+def substitute(L, b):
+    """Do what `cholesky_solve` does, for L of any precision."""
     n = L.shape[0]
     for i in range(n):
         s = b[i]

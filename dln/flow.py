@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 
-from ._aligned import aligned_empty, aligned_zeros
+from ._aligned import aligned_zeros
 from ._jit import address, entry_point
 from ._large import begin_kept, keeps_gram, kept_arrays, kept_kernels
 from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
 from .integrate import state as st
+from .integrate.methods import EXPLICIT, attempts_per_call, begins_stiff, inexactness, room_for_awake, rosenbrock_method
 from .integrate.stops import checked_times
-from .integrate.tableaus import DOP853, RODAS4, RODAS5P, W6
 from .network import difference_of_squares, initialize
 from .problem import Problem, RowSpace
 from .result import FlowResult, Status
@@ -22,25 +22,8 @@ from .rules.base import number
 METHODS = ("auto", "explicit", "rosenbrock")
 
 
-def _rosenbrock_arguments(t, memory):
-    return (t.A, t.C, t.m, t.e, np.empty(0), t.gamma, t.order, not t.stiff_error, memory), np.append(t.c, 1.0), len(t.m)
-
-
-# Less memory: longer steps.  That pays where the estimate of the error is good, as with the exact Jacobian.
-_MEMORY, _LITTLE_MEMORY, _LEAST_MEMORY = 0.3, 0.2, 0.1
-
-# The kernel's arguments, the nodes of the stages and of the end of the step, and the number of stages.
-_EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False,
-              _MEMORY),
-             np.append(DOP853.c, 1.0), len(DOP853.b))
-_EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
-_EXACT_LOOSE = _rosenbrock_arguments(RODAS4, _LEAST_MEMORY)
-_INEXACT = _rosenbrock_arguments(W6, _MEMORY)
 _NO_TIMES = np.empty(0)
 _NO_MATRIX = np.empty((0, 0))
-# From here on order 5 saves hardly any steps, and its two more stages cost.
-_LOOSE = 0.02
-_ROOM = 1 << 17  # numbers: 1 MB
 _SUCCESSES = (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY)
 _EPS = float(np.finfo(float).eps)
 
@@ -73,6 +56,7 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
     rtol : float
         Tolerance of a step, on the logarithms of the weights: a relative tolerance on the weights.  At most 1e-2, or 0.1
         for gradient flow; in the kernel regime, where no error is forgotten on the way, steps are held to 3e-5 or less.
+        Stiff steps to a time (`t_end`, `save_at`) also hold the loss to a few tenths of its value, however small that is.
         Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to it: transitions on
         the way, which the limit forgets, are followed to 1 percent, and so are `t` and the logarithms of weights that stay
         small.  Rules that shrink do the same with a way at 1e-3, and hold `log_effective_alpha` to
@@ -154,42 +138,9 @@ def checked_settings(rule, t_end, rtol, residual_tol, method, max_steps):
     return t_end, max(rtol, 1e-14), residual_tol, method, int(max_steps)
 
 
-def attempts_per_call(X, stages, stiff_method):
-    """Return how many steps a call to the kernel may attempt: it lasts a fraction of a second, so that Ctrl-C is heard."""
-    anew = 0.125 if keeps_gram(X) else 1.0  # the part of a Gram matrix that a step sums up
-    products = anew * X.shape[0] if stiff_method else 0.0
-    return min(2000, max(1, int(6e9 // ((4.0 * stages + products) * X.size + 1000.0))))
-
-
-def begins_stiff(rtol, X):
-    """Whether to begin with the stiff method, and to stay with it: at loose tolerances order 8 is wasted.
-
-    Unless a factorisation of order N^3 is what costs.
-    """
-    return rtol >= 1e-5 and X.shape[0] <= 2000
-
-
-def room_for_awake(X):
-    """Return room for a part of X: if more are awake, leaving the others out saves little."""
-    n, d = X.shape
-    return aligned_empty((n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1),))
-
-
 def largest_error(rtol, reach):
     """Return the error estimate above which a run counts as inaccurate; `reach` is the largest log of a weight."""
     return min(1e3 * rtol, max(rtol, 1e-2)) + 1e2 * _EPS * reach
-
-
-def inexactness(rule, rtol):
-    """Return how inexact a kept Gram matrix may be: a W-method keeps its order, the other one must not notice."""
-    return 1.5 * rtol if rule.exact_curvature else 0.5 * math.sqrt(rtol)
-
-
-def rosenbrock_method(rule, rtol):
-    """Return the Rosenbrock method for a rule at a tolerance: the kernel's arguments, the nodes, and the number of stages."""
-    if not rule.exact_curvature:
-        return _INEXACT
-    return _EXACT_LOOSE if rtol >= _LOOSE else _EXACT
 
 
 class Integration:
@@ -259,7 +210,7 @@ class Integration:
         if method == "plateaus":
             self._cross_plateaus()
         self.tableau, self.nodes, stages = (
-            _EXPLICIT if method == "explicit" else rosenbrock_method(self.rule, self.rtol))
+            EXPLICIT if method == "explicit" else rosenbrock_method(self.rule, self.rtol))
         if method == "rosenbrock" and keeps_gram(self.X):
             if not self.known.size:
                 self.settings[stepping.SHARE] = inexactness(self.rule, self.way)

@@ -14,6 +14,7 @@ from ..rules.sam import SAM
 from . import lane_steps as ls
 from . import lanes, starting, stepping
 from . import tile_kernel as kernel
+from .methods import rosenbrock_method
 
 FEWEST = 6  # cells that are run in lanes: with fewer too many lanes would be idle
 _MOST_ROWS, _MOST_NUMBERS = 64, 1 << 20  # of X, and in its pairs of rows; beyond, the state of eight runs leaves the cache
@@ -88,8 +89,6 @@ def run_in_lanes(tile, group, arguments, budget):
 
 
 def _tableau(rule, rtol):
-    from ..flow import rosenbrock_method  # it builds on this package
-
     A, C, m, e, _, gamma, order, filtered, memory = rosenbrock_method(rule, rtol)[0]
     return A, C, np.array([m, e]), gamma, order, filtered, memory
 

@@ -12,18 +12,7 @@ from .._aligned import aligned_zeros
 from .._jit import address, entry_point
 from .._large import keeps_gram, kept_arrays, kept_kernels
 from .._shrinking import run_to_limit, small_below
-from ..flow import (
-    _EPS,
-    _EXPLICIT,
-    METHODS,
-    attempts_per_call,
-    begins_stiff,
-    checked_settings,
-    inexactness,
-    largest_error,
-    room_for_awake,
-    rosenbrock_method,
-)
+from ..flow import _EPS, METHODS, checked_settings, largest_error
 from ..network import initialize
 from ..problem import Problem, RowSpace
 from ..result import Status
@@ -32,6 +21,7 @@ from ..rules.base import number
 from . import plateaus, rest, starting, stepping
 from . import state as st
 from . import tile_kernel as kernel
+from .methods import EXPLICIT, attempts_per_call, begins_stiff, inexactness, room_for_awake, rosenbrock_method
 
 #: What the codes in `TileResult.statuses` stand for.
 STATUSES = tuple(Status)
@@ -305,7 +295,7 @@ class Tile:
         from .tile_lanes import lane_groups, run_in_lanes  # when first used: vectors are a type of their own
 
         rule, X = self.rule, self.rows.X
-        explicit, stiff = _EXPLICIT[0], rosenbrock_method(rule, self.rtol)[0]
+        explicit, stiff = EXPLICIT[0], rosenbrock_method(rule, self.rtol)[0]
         loose = self.method == "auto" and begins_stiff(self.rtol, X)
         shares = attempts_per_call(X, len(explicit[2]), False), attempts_per_call(X, len(stiff[2]), True)
         facts = np.array([METHODS.index(self.method), self.max_steps, *shares, loose, isinstance(rule, GradientFlow),

@@ -1,0 +1,62 @@
+"""Which method, with which arguments of the kernel, and what it is given: decided alike for single runs and for tiles."""
+
+import math
+
+import numpy as np
+
+from .._aligned import aligned_empty
+from .._large import keeps_gram
+from .tableaus import DOP853, RODAS4, RODAS5P, W6
+
+
+def _rosenbrock_arguments(t, memory):
+    return (t.A, t.C, t.m, t.e, np.empty(0), t.gamma, t.order, not t.stiff_error, memory), np.append(t.c, 1.0), len(t.m)
+
+
+# Less memory: longer steps.  That pays where the estimate of the error is good, as with the exact Jacobian.
+_MEMORY, _LITTLE_MEMORY, _LEAST_MEMORY = 0.3, 0.2, 0.1
+
+# The kernel's arguments, the nodes of the stages and of the end of the step, and the number of stages.
+EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False,
+             _MEMORY),
+            np.append(DOP853.c, 1.0), len(DOP853.b))
+_EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
+_EXACT_LOOSE = _rosenbrock_arguments(RODAS4, _LEAST_MEMORY)
+_INEXACT = _rosenbrock_arguments(W6, _MEMORY)
+
+# From here on order 5 saves hardly any steps, and its two more stages cost.
+_LOOSE = 0.02
+_ROOM = 1 << 17  # numbers: 1 MB
+
+
+def inexactness(rule, rtol):
+    """Return how inexact a kept Gram matrix may be: a W-method keeps its order, the other one must not notice."""
+    return 1.5 * rtol if rule.exact_curvature else 0.5 * math.sqrt(rtol)
+
+
+def rosenbrock_method(rule, rtol):
+    """Return the Rosenbrock method for a rule at a tolerance: the kernel's arguments, the nodes, and the number of stages."""
+    if not rule.exact_curvature:
+        return _INEXACT
+    return _EXACT_LOOSE if rtol >= _LOOSE else _EXACT
+
+
+def attempts_per_call(X, stages, stiff_method):
+    """Return how many steps a call to the kernel may attempt: it lasts a fraction of a second, so that Ctrl-C is heard."""
+    anew = 0.125 if keeps_gram(X) else 1.0  # the part of a Gram matrix that a step sums up
+    products = anew * X.shape[0] if stiff_method else 0.0
+    return min(2000, max(1, int(6e9 // ((4.0 * stages + products) * X.size + 1000.0))))
+
+
+def begins_stiff(rtol, X):
+    """Whether to begin with the stiff method, and to stay with it: at loose tolerances order 8 is wasted.
+
+    Unless a factorisation of order N^3 is what costs.
+    """
+    return rtol >= 1e-5 and X.shape[0] <= 2000
+
+
+def room_for_awake(X):
+    """Return room for a part of X: if more are awake, leaving the others out saves little."""
+    n, d = X.shape
+    return aligned_empty((n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1),))
