@@ -21,7 +21,7 @@ _HIGHEST_EXPONENT = 709.0
 def exp_expm1(x, y, exp_x, expm1_y):
     """exp_x = exp(x), expm1_y = expm1(y); x and y are clipped to [-708, 709]."""
     size = x.shape[0]
-    for i in range(0, size - 3, WIDTH):
+    for i in range(0, size - WIDTH + 1, WIDTH):
         store(_exp(load(x, i)), exp_x, i)
         store(_expm1(load(y, i)), expm1_y, i)
     i = size - size % WIDTH
@@ -53,7 +53,7 @@ def _expm1(x):
 
 @njit()
 def reduce_exponent(x):
-    """Return fours: ``k + 1.5 * 2^52``, of which `power_of_two` makes 2^k, and f, ``x = k ln 2 + f``, |f| <= ln(2)/2."""
+    """Return vectors: ``k + 1.5 * 2^52``, of which `power_of_two` makes 2^k, and f, ``x = k ln 2 + f``, |f| <= ln(2)/2."""
     shifted = x * splat(_LOG2E) + splat(_MAGIC)
     k = shifted - splat(_MAGIC)
     return shifted, (x - k * splat(_LN2_HIGH)) - k * splat(_LN2_LOW)

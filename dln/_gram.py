@@ -3,19 +3,25 @@
 Below a few thousand entries a call into BLAS costs more than the product; above, BLAS wins and `gram` hands over to it.
 """
 
+import math
+
 import numpy as np
 from numba import types
 
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, Blas, njit
+from ._linalg import four_rows
 from ._simd import (
     WIDTH,
     load,
     load_at,
+    load_four_at,
     load_some,
     load_some_at,
     modulus,
     splat,
+    store,
     store_at,
+    store_some,
     store_some_at,
     total,
     totals,
@@ -28,10 +34,29 @@ PANEL = 128  # columns that are scaled at a time for BLAS: of all at once the me
 _syrk = Blas("dsyrk", 10)
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX, MATRIX), allocates=False)
-def _gram_blocked(X, weight, scaled, out):
-    # Blocks of 2 x 4 entries of the lower triangle: eight sums share six loads.  `scaled` is work, (2, columns and three more).
+@njit()
+def _stride(columns):
+    return columns + -columns % 8  # whole vectors, and rows that begin at cache lines if the first does
+
+
+@njit()
+def gram_room(rows, columns):
+    """Return how many numbers `gram_in` and `add_square_of_upper` have to be lent for X of this shape, or of fewer rows."""
+    rows = min(rows, int(math.sqrt(_BLAS_FROM / max(1, columns))) + 1)  # of more, BLAS has room of its own
+    return _room(rows, max(rows, columns))
+
+
+@njit()
+def _room(rows, columns):
+    return 7 + 2 * _stride(columns) + 2 * rows * rows + rows
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, VECTOR, MATRIX), allocates=False)
+def _gram_blocked(X, weight, room, out):
+    # Blocks of 2 x 4 entries of the lower triangle: eight sums share six loads.  `room` is work, of `_room` numbers.
     rows, columns = X.shape
+    first = -(room.ctypes.data // 8) % 8
+    scaled = room[first:first + 2 * _stride(columns)].reshape((2, _stride(columns)))
     whole = columns - columns % WIDTH
     left = columns - whole
     for i in range(0, rows, 2):
@@ -68,17 +93,12 @@ def _gram_blocked(X, weight, scaled, out):
                 s00, s01, s02, s03 = s00 + a * x0, s01 + a * x1, s02 + a * x2, s03 + a * x3
                 s10, s11, s12, s13 = s10 + b * x0, s11 + b * x1, s12 + b * x2, s13 + b * x3
             first, second = totals(s00, s01, s02, s03), totals(s10, s11, s12, s13)
-            if k + WIDTH <= rows:
+            if k + 4 <= rows:
                 store_at(first, out, i, k)
                 store_at(second, out, last, k)
             else:
                 store_some_at(first, out, i, k, rows - k)
                 store_some_at(second, out, last, k, rows - k)
-
-
-@njit()
-def _scaled_room(columns):
-    return np.empty((2, columns + WIDTH - 1))
 
 
 @njit(types.float64(DATA_MATRIX), allocates=False)
@@ -88,12 +108,12 @@ def largest_row_sum(M):
     found = 0.0
     for i in range(rows):
         s = splat(0.0)
-        for j in range(0, columns - 3, WIDTH):
+        for j in range(0, columns - WIDTH + 1, WIDTH):
             s = s + modulus(load_at(M, i, j))
-        row = total(s)
-        for j in range(columns - columns % WIDTH, columns):
-            row += abs(M[i, j])
-        found = max(found, row)
+        j = columns - columns % WIDTH
+        if j < columns:
+            s = s + modulus(load_some_at(M, i, j, columns - j))
+        found = max(found, total(s))
     return found
 
 
@@ -125,29 +145,40 @@ def _gram_by_blas(X, root, kept, out):
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX))
 def gram(X, weight, out):
     """out = X diag(weight) X^T (weight >= 0), both triangles."""
+    gram_in(X, weight, np.empty(gram_room(X.shape[0], X.shape[1])), out)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, VECTOR, MATRIX), allocates=False)
+def gram_in(X, weight, room, out):
+    """Do what `gram` does, in `room`, of `gram_room` numbers: steps of a small run need not wait for memory."""
     rows, columns = X.shape
     if rows * rows * columns > _BLAS_FROM:
-        _gram_by_blas(X, np.sqrt(weight), 0.0, out)
+        _weighted_gram_by_blas(X, weight, out)
     else:
-        _gram_blocked(X, weight, _scaled_room(columns), out)
+        _gram_blocked(X, weight, room, out)
     _mirror(out, True)
+
+
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX))
+def _weighted_gram_by_blas(X, weight, out):
+    _gram_by_blas(X, np.sqrt(weight), 0.0, out)
 
 
 @njit(types.void(MATRIX, types.boolean), allocates=False)
 def _mirror(M, lower):
     """Copy the `lower` triangle of M, or the upper one, into the other."""
     rows = M.shape[0]
-    whole = rows - rows % WIDTH
-    for i in range(0, whole, WIDTH):
-        for k in range(0, i, WIDTH):
+    whole = rows - rows % 4
+    for i in range(0, whole, 4):
+        for k in range(0, i, 4):
             row, column = (i, k) if lower else (k, i)
-            columns = transposed(load_at(M, row, column), load_at(M, row + 1, column), load_at(M, row + 2, column),
-                                 load_at(M, row + 3, column))
-            store_at(columns[0], M, column, row)
-            store_at(columns[1], M, column + 1, row)
-            store_at(columns[2], M, column + 2, row)
-            store_at(columns[3], M, column + 3, row)
-        for q in range(i + 1, i + WIDTH):
+            a, b, c, e = four_rows(M, row, column)
+            a, b, c, e = transposed(a, b, c, e)
+            store_at(a, M, column, row)
+            store_at(b, M, column + 1, row)
+            store_at(c, M, column + 2, row)
+            store_at(e, M, column + 3, row)
+        for q in range(i + 1, i + 4):
             for k in range(i, q):
                 if lower:
                     M[k, q] = M[q, k]
@@ -169,25 +200,38 @@ def symmetric_square_into(K, root_weight, out):
         _gram_by_blas(K, np.full(rows, root_weight), 1.0, out)
         return
     square = np.empty((rows, rows))
-    _gram_blocked(K * root_weight, np.ones(rows), _scaled_room(rows), square)
+    _gram_blocked(K * root_weight, np.ones(rows), np.empty(_room(rows, rows)), square)
     for i in range(rows):
         for k in range(i + 1):
             out[i, k] += square[i, k]
 
 
-@njit(types.void(MATRIX, DATA_VECTOR, types.float64))
-def add_square_of_upper(M, diagonal, root_weight):
+@njit(types.void(MATRIX, DATA_VECTOR, types.float64, VECTOR), allocates=False)
+def add_square_of_upper(M, diagonal, root_weight, room):
     """Add ``(root_weight K)^2`` to the lower triangle of M, diagonal included; K has its diagonal, and the upper triangle of M.
 
-    One matrix holds both, and the square of K alone could overflow.
+    One matrix holds both, and the square of K alone could overflow.  `room` is that of `gram_in`.
     """
     rows = M.shape[0]
-    if rows * rows * rows <= _BLAS_FROM:
-        K, square = np.empty((rows, rows)), np.empty((rows, rows))
-        _whole_of_upper(M, diagonal, root_weight, K)
-        _gram_blocked(K, np.ones(rows), _scaled_room(rows), square)
-        _add_lower(square, M)
+    if rows * rows * rows > _BLAS_FROM or room.shape[0] < _room(rows, rows):
+        _add_square_by_blas(M, diagonal, root_weight)
         return
+    first = room.shape[0] - 2 * rows * rows - rows
+    ones = room[first:first + rows]
+    first += rows
+    K = room[first:first + rows * rows].reshape((rows, rows))
+    first += rows * rows
+    square = room[first:first + rows * rows].reshape((rows, rows))
+    for i in range(rows):
+        ones[i] = 1.0
+    _whole_of_upper(M, diagonal, root_weight, K)
+    _gram_blocked(K, ones, room, square)
+    _add_lower(square, M)
+
+
+@njit(types.void(MATRIX, DATA_VECTOR, types.float64))
+def _add_square_by_blas(M, diagonal, root_weight):
+    rows = M.shape[0]
     space = np.empty(rows * min(rows, PANEL))
     for first in range(0, rows, PANEL):
         width = min(PANEL, rows - first)
@@ -200,10 +244,10 @@ def add_square_of_upper(M, diagonal, root_weight):
 def _whole_of_upper(M, diagonal, factor, out):
     # As `_columns_of_upper`, of all columns: the upper triangle by rows, the lower one from it.
     rows = M.shape[0]
-    whole = rows - rows % WIDTH
+    whole = rows - rows % 4
     for i in range(rows):
-        for k in range(i - i % WIDTH, whole, WIDTH):
-            store_at(splat(factor) * load_at(M, i, k), out, i, k)
+        for k in range(i - i % 4, whole, 4):
+            store_at(factor * load_four_at(M, i, k), out, i, k)
         for k in range(whole, rows):
             out[i, k] = factor * M[i, k]
         out[i, i] = factor * diagonal[i]
@@ -213,9 +257,9 @@ def _whole_of_upper(M, diagonal, factor, out):
 @njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
 def _add_lower(square, M):
     for i in range(M.shape[0]):
-        for k in range(0, i - 2, WIDTH):
-            store_at(load_at(M, i, k) + load_at(square, i, k), M, i, k)
-        for k in range((i + 1) - (i + 1) % WIDTH, i + 1):
+        for k in range(0, i - 2, 4):
+            store_at(load_four_at(M, i, k) + load_four_at(square, i, k), M, i, k)
+        for k in range((i + 1) - (i + 1) % 4, i + 1):
             M[i, k] += square[i, k]
 
 
@@ -233,7 +277,22 @@ def _columns_of_upper(M, diagonal, factor, first, out):
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
 def upper_matvec(M, diagonal, b, out):
     """out = K b; K has its diagonal, and the strict upper triangle of M."""
-    multiply_upper(M, diagonal, b, out)
+    rows = M.shape[0]
+    for i in range(rows):
+        out[i] = diagonal[i] * b[i]
+    for i in range(rows):
+        s = splat(0.0)
+        k = i + 1
+        while k + WIDTH <= rows:
+            x = load_at(M, i, k)
+            s = s + x * load(b, k)
+            store(load(out, k) + b[i] * x, out, k)
+            k += WIDTH
+        if k < rows:
+            x = load_some_at(M, i, k, rows - k)
+            s = s + x * load_some(b, k, rows - k)
+            store_some(load_some(out, k, rows - k) + b[i] * x, out, k, rows - k)
+        out[i] += total(s)
 
 
 @njit()

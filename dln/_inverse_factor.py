@@ -7,8 +7,19 @@ import numpy as np
 from numba import types
 
 from ._jit import DATA_MATRIX, MATRIX, REDUCTION, VECTOR, njit
-from ._linalg import cholesky, cholesky_solve
-from ._simd import WIDTH, four, load, load_at, load_some, splat, store, store_at, store_some, totals, transposed
+from ._linalg import cholesky, cholesky_solve, four_rows
+from ._simd import (
+    four,
+    load_four,
+    load_four_at,
+    load_some_four,
+    splat_four,
+    store,
+    store_at,
+    store_some,
+    totals,
+    transposed,
+)
 
 #: Sizes for which the inverse of the factor is worth its price; see `invert_factor`.
 INVERT_FROM, INVERT_UP_TO = 8, 64
@@ -54,9 +65,9 @@ def invert_factor(M, W, panel):
     """
     n, m = M.shape[0], W.shape[1]
     for i in range(n):
-        for j in range(0, i - 2, WIDTH):
-            store_at(load_at(M, i, j), W, i, j)
-        for j in range((i + 1) - (i + 1) % WIDTH, i + 1):
+        for j in range(0, i - 2, 4):
+            store_at(load_four_at(M, i, j), W, i, j)
+        for j in range((i + 1) - (i + 1) % 4, i + 1):
             W[i, j] = M[i, j]
     for i in range(n, m):  # rows of the identity, up to a multiple of four
         for j in range(i):
@@ -86,20 +97,19 @@ def invert_factor(M, W, panel):
             return False
         r3 = 1.0 / d3
         store_at(four(r0, r1, r2, r3), W, m, k)
-        m10, m20, m21 = splat(l10), splat(l20), splat(l21)
-        m30, m31, m32 = splat(l30), splat(l31), splat(l32)
         # The four pivot rows of (W, Schur complement), the latter taken from its columns: only lower triangles are kept.
-        for j in range(0, m, WIDTH):
+        for j in range(0, m, 4):
             if j < k:
-                p0, p1, p2, p3 = load_at(W, k, j), load_at(W, k + 1, j), load_at(W, k + 2, j), load_at(W, k + 3, j)
+                p0, p1, p2, p3 = four_rows(W, k, j)
             elif j == k:
                 p0, p1 = four(1.0, 0.0, 0.0, 0.0), four(0.0, 1.0, 0.0, 0.0)
                 p2, p3 = four(0.0, 0.0, 1.0, 0.0), four(0.0, 0.0, 0.0, 1.0)
             else:
-                p0, p1, p2, p3 = transposed(load_at(W, j, k), load_at(W, j + 1, k), load_at(W, j + 2, k), load_at(W, j + 3, k))
-            p1 = p1 - m10 * p0
-            p2 = p2 - (m20 * p0 + m21 * p1)
-            p3 = p3 - ((m30 * p0 + m31 * p1) + m32 * p2)
+                p0, p1, p2, p3 = four_rows(W, j, k)
+                p0, p1, p2, p3 = transposed(p0, p1, p2, p3)
+            p1 = p1 - l10 * p0
+            p2 = p2 - (l20 * p0 + l21 * p1)
+            p3 = p3 - ((l30 * p0 + l31 * p1) + l32 * p2)
             store(p0, panel, j)
             store(p1, panel, _STRIDE + j)
             store(p2, panel, 2 * _STRIDE + j)
@@ -111,17 +121,17 @@ def invert_factor(M, W, panel):
                 store_at(p3, W, k + 3, j)
             else:
                 for q in range(4):
-                    store_at(splat(0.0), W, j + q, k)
+                    store_at(splat_four(0.0), W, j + q, k)
         for i in range(k + 4, m, 2):  # two rows at a time
-            f0, f1 = splat(r0 * panel[i]), splat(r1 * panel[_STRIDE + i])
-            f2, f3 = splat(r2 * panel[2 * _STRIDE + i]), splat(r3 * panel[3 * _STRIDE + i])
-            g0, g1 = splat(r0 * panel[i + 1]), splat(r1 * panel[_STRIDE + i + 1])
-            g2, g3 = splat(r2 * panel[2 * _STRIDE + i + 1]), splat(r3 * panel[3 * _STRIDE + i + 1])
-            for j in range(0, i - i % 4 + 4, WIDTH):
-                p0, p1 = load(panel, j), load(panel, _STRIDE + j)
-                p2, p3 = load(panel, 2 * _STRIDE + j), load(panel, 3 * _STRIDE + j)
-                store_at(load_at(W, i, j) - ((f0 * p0 + f1 * p1) + (f2 * p2 + f3 * p3)), W, i, j)
-                store_at(load_at(W, i + 1, j) - ((g0 * p0 + g1 * p1) + (g2 * p2 + g3 * p3)), W, i + 1, j)
+            f0, f1 = r0 * panel[i], r1 * panel[_STRIDE + i]
+            f2, f3 = r2 * panel[2 * _STRIDE + i], r3 * panel[3 * _STRIDE + i]
+            g0, g1 = r0 * panel[i + 1], r1 * panel[_STRIDE + i + 1]
+            g2, g3 = r2 * panel[2 * _STRIDE + i + 1], r3 * panel[3 * _STRIDE + i + 1]
+            for j in range(0, i - i % 4 + 4, 4):
+                p0, p1 = load_four(panel, j), load_four(panel, _STRIDE + j)
+                p2, p3 = load_four(panel, 2 * _STRIDE + j), load_four(panel, 3 * _STRIDE + j)
+                store_at(load_four_at(W, i, j) - ((f0 * p0 + f1 * p1) + (f2 * p2 + f3 * p3)), W, i, j)
+                store_at(load_four_at(W, i + 1, j) - ((g0 * p0 + g1 * p1) + (g2 * p2 + g3 * p3)), W, i + 1, j)
     return True
 
 
@@ -130,28 +140,25 @@ def solve_with_inverse(W, b):
     """Solve M x = b in place, ``x = W^T D^-1 W b``; W as `invert_factor` leaves it."""
     n, m = b.shape[0], W.shape[1]
     pivots, given, scaled = m, m + 1, m + 2  # rows of W
-    for j in range(0, n - 3, WIDTH):
-        store_at(load(b, j), W, given, j)
+    for j in range(0, n - 3, 4):
+        store_at(load_four(b, j), W, given, j)
     if n < m:
-        store_at(load_some(b, m - WIDTH, n - m + WIDTH), W, given, m - WIDTH)
+        store_at(load_some_four(b, m - 4, n - m + 4), W, given, m - 4)
     for i in range(0, m, 4):
-        s0 = s1 = s2 = s3 = splat(0.0)
-        for j in range(0, i + 4, WIDTH):
-            x = load_at(W, given, j)
-            s0 = s0 + x * load_at(W, i, j)
-            s1 = s1 + x * load_at(W, i + 1, j)
-            s2 = s2 + x * load_at(W, i + 2, j)
-            s3 = s3 + x * load_at(W, i + 3, j)
-        store_at(load_at(W, pivots, i) * totals(s0, s1, s2, s3), W, scaled, i)
-    for j in range(0, m, WIDTH):
-        s0 = s1 = s2 = s3 = splat(0.0)
+        s0 = s1 = s2 = s3 = splat_four(0.0)
+        for j in range(0, i + 4, 4):
+            x = load_four_at(W, given, j)
+            p0, p1, p2, p3 = four_rows(W, i, j)
+            s0, s1, s2, s3 = s0 + x * p0, s1 + x * p1, s2 + x * p2, s3 + x * p3
+        store_at(load_four_at(W, pivots, i) * totals(s0, s1, s2, s3), W, scaled, i)
+    for j in range(0, m, 4):
+        s0 = s1 = s2 = s3 = splat_four(0.0)
         for i in range(j, m, 4):
-            s0 = s0 + splat(W[scaled, i]) * load_at(W, i, j)
-            s1 = s1 + splat(W[scaled, i + 1]) * load_at(W, i + 1, j)
-            s2 = s2 + splat(W[scaled, i + 2]) * load_at(W, i + 2, j)
-            s3 = s3 + splat(W[scaled, i + 3]) * load_at(W, i + 3, j)
+            p0, p1, p2, p3 = four_rows(W, i, j)
+            s0, s1 = s0 + W[scaled, i] * p0, s1 + W[scaled, i + 1] * p1
+            s2, s3 = s2 + W[scaled, i + 2] * p2, s3 + W[scaled, i + 3] * p3
         x = (s0 + s1) + (s2 + s3)
-        if j + WIDTH <= n:
+        if j + 4 <= n:
             store(x, b, j)
         else:
             store_some(x, b, j, n - j)

@@ -25,6 +25,8 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 from numba.core.typing import Signature
 
+from ._machine import VECTOR_WIDTH
+
 _PACKAGE = Path(__file__).resolve().parent
 _FOLDER_NAME = re.compile(r"kernels-[0-9a-f]{16}(-old-[0-9a-f]{32})?")
 _DAY = 86400.0
@@ -140,7 +142,7 @@ class KernelCache:
     def _path(self, signature, codegen):
         code = self._function.__code__
         key = repr((numba.__version__, np.__version__, self._function.__module__, self._function.__qualname__,
-                    code.co_firstlineno, signature, codegen.magic_tuple(), fingerprint(self._function)))
+                    code.co_firstlineno, signature, codegen.magic_tuple(), VECTOR_WIDTH, fingerprint(self._function)))
         name = re.sub(r"\W+", "-", self._function.__name__)
         return self._folder / f"{name}-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.kernel"
 

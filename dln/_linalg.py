@@ -10,6 +10,8 @@ from ._simd import (
     WIDTH,
     load,
     load_at,
+    load_four,
+    load_four_at,
     load_some,
     load_some_at,
     splat,
@@ -22,6 +24,8 @@ from ._streams import IN_CACHE, RESIDUAL_AND_PRODUCT, stream_residual_and_rmatve
 
 _PRODUCT = types.void(DATA_MATRIX, DATA_VECTOR, VECTOR)
 _BY_ROWS_FROM = 1 << 17  # entries of X above which X^T a goes row by row: columns lie too far apart in memory
+# Squares of norms that are neither too large nor, where terms underflow, wrong in their last digit.
+_LEAST_SQUARE, _LARGEST_SQUARE = 1e-280, 1e300
 _LAPACK_FROM = 300  # rows above which LAPACK's blocked Cholesky factorisation beats the loop
 _potrf = Blas("dpotrf", 5, "lapack")
 
@@ -29,27 +33,24 @@ _potrf = Blas("dpotrf", 5, "lapack")
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
 def residual(X, b, y, out):
     """out = X b - y, eight rows at a time."""
-    rows, columns = X.shape
+    rows = X.shape[0]
     for i in range(0, rows - 7, 8):
         first, second = _eight_sums(X, b, i)
-        store(first - load(y, i), out, i)
-        store(second - load(y, i + 4), out, i + 4)
+        store(first - load_four(y, i), out, i)
+        store(second - load_four(y, i + 4), out, i + 4)
     i = rows - rows % 8
     if i + 4 <= rows:
-        store(_four_sums(X, b, i) - load(y, i), out, i)
+        store(_four_sums(X, b, i) - load_four(y, i), out, i)
         i += 4
     while i < rows:
         out[i] = _one_sum(X, b, i) - y[i]
         i += 1
-    for j in range(columns - columns % WIDTH, columns):
-        for i in range(rows):
-            out[i] += X[i, j] * b[j]
 
 
 @njit(_PRODUCT, allocates=False)
 def matvec(X, b, out):
     """out = X b, eight rows at a time."""
-    rows, columns = X.shape
+    rows = X.shape[0]
     for i in range(0, rows - 7, 8):
         first, second = _eight_sums(X, b, i)
         store(first, out, i)
@@ -61,18 +62,16 @@ def matvec(X, b, out):
     while i < rows:
         out[i] = _one_sum(X, b, i)
         i += 1
-    for j in range(columns - columns % WIDTH, columns):
-        for i in range(rows):
-            out[i] += X[i, j] * b[j]
 
 
-# The sums of whole fours of columns: eight sums at a time, since a sum waits four cycles for the one before it.
+# Sums over the columns: eight at a time, since a sum waits four cycles for the one before it.
 
 
 @njit()
 def _eight_sums(X, b, i):
+    columns = X.shape[1]
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
-    for j in range(0, X.shape[1] - 3, WIDTH):
+    for j in range(0, columns - WIDTH + 1, WIDTH):
         x = load(b, j)
         s0 = s0 + x * load_at(X, i, j)
         s1 = s1 + x * load_at(X, i + 1, j)
@@ -82,6 +81,18 @@ def _eight_sums(X, b, i):
         s5 = s5 + x * load_at(X, i + 5, j)
         s6 = s6 + x * load_at(X, i + 6, j)
         s7 = s7 + x * load_at(X, i + 7, j)
+    j = columns - columns % WIDTH
+    if j < columns:
+        left = columns - j
+        x = load_some(b, j, left)
+        s0 = s0 + x * load_some_at(X, i, j, left)
+        s1 = s1 + x * load_some_at(X, i + 1, j, left)
+        s2 = s2 + x * load_some_at(X, i + 2, j, left)
+        s3 = s3 + x * load_some_at(X, i + 3, j, left)
+        s4 = s4 + x * load_some_at(X, i + 4, j, left)
+        s5 = s5 + x * load_some_at(X, i + 5, j, left)
+        s6 = s6 + x * load_some_at(X, i + 6, j, left)
+        s7 = s7 + x * load_some_at(X, i + 7, j, left)
     return totals(s0, s1, s2, s3), totals(s4, s5, s6, s7)
 
 
@@ -89,32 +100,36 @@ def _eight_sums(X, b, i):
 def _four_sums(X, b, i):
     columns = X.shape[1]
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
-    for j in range(0, columns - 7, 8):
+    for j in range(0, columns - 2 * WIDTH + 1, 2 * WIDTH):
         x = load(b, j)
         s0 = s0 + x * load_at(X, i, j)
         s1 = s1 + x * load_at(X, i + 1, j)
         s2 = s2 + x * load_at(X, i + 2, j)
         s3 = s3 + x * load_at(X, i + 3, j)
-        x = load(b, j + 4)
-        s4 = s4 + x * load_at(X, i, j + 4)
-        s5 = s5 + x * load_at(X, i + 1, j + 4)
-        s6 = s6 + x * load_at(X, i + 2, j + 4)
-        s7 = s7 + x * load_at(X, i + 3, j + 4)
-    if columns % 8 >= 4:
-        j = columns - columns % 8
-        x = load(b, j)
-        s0 = s0 + x * load_at(X, i, j)
-        s1 = s1 + x * load_at(X, i + 1, j)
-        s2 = s2 + x * load_at(X, i + 2, j)
-        s3 = s3 + x * load_at(X, i + 3, j)
+        x = load(b, j + WIDTH)
+        s4 = s4 + x * load_at(X, i, j + WIDTH)
+        s5 = s5 + x * load_at(X, i + 1, j + WIDTH)
+        s6 = s6 + x * load_at(X, i + 2, j + WIDTH)
+        s7 = s7 + x * load_at(X, i + 3, j + WIDTH)
+    for j in range(columns - columns % (2 * WIDTH), columns, WIDTH):
+        left = min(WIDTH, columns - j)
+        x = load_some(b, j, left)
+        s0 = s0 + x * load_some_at(X, i, j, left)
+        s1 = s1 + x * load_some_at(X, i + 1, j, left)
+        s2 = s2 + x * load_some_at(X, i + 2, j, left)
+        s3 = s3 + x * load_some_at(X, i + 3, j, left)
     return totals(s0 + s4, s1 + s5, s2 + s6, s3 + s7)
 
 
 @njit()
 def _one_sum(X, b, i):
+    columns = X.shape[1]
     s = splat(0.0)
-    for j in range(0, X.shape[1] - 3, WIDTH):
+    for j in range(0, columns - WIDTH + 1, WIDTH):
         s = s + load(b, j) * load_at(X, i, j)
+    j = columns - columns % WIDTH
+    if j < columns:
+        s = s + load_some(b, j, columns - j) * load_some_at(X, i, j, columns - j)
     return total(s)
 
 
@@ -125,28 +140,30 @@ def rmatvec(X, a, scale, out):
     if X.size > _BY_ROWS_FROM:
         stream_rmatvec(X, a, scale, out)
         return
-    factor = splat(scale)
-    wide = columns - columns % 32
-    for j in range(0, wide, 32):
-        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_32(X, a, j)
-        store(factor * s0, out, j)
-        store(factor * s1, out, j + 4)
-        store(factor * s2, out, j + 8)
-        store(factor * s3, out, j + 12)
-        store(factor * s4, out, j + 16)
-        store(factor * s5, out, j + 20)
-        store(factor * s6, out, j + 24)
-        store(factor * s7, out, j + 28)
-    for j in range(wide, columns - 7, 8):
-        s0, s1 = _sums_of_8(X, a, j)
-        store(factor * s0, out, j)
-        store(factor * s1, out, j + 4)
-    j = columns - columns % 8
-    if j + 4 <= columns:
-        store(factor * _sums_of_4(X, a, j), out, j)
-        j += 4
+    j = 0
+    while j + 8 * WIDTH <= columns:
+        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_eight(X, a, j)
+        store(scale * s0, out, j)
+        store(scale * s1, out, j + WIDTH)
+        store(scale * s2, out, j + 2 * WIDTH)
+        store(scale * s3, out, j + 3 * WIDTH)
+        store(scale * s4, out, j + 4 * WIDTH)
+        store(scale * s5, out, j + 5 * WIDTH)
+        store(scale * s6, out, j + 6 * WIDTH)
+        store(scale * s7, out, j + 7 * WIDTH)
+        j += 8 * WIDTH
+    if j + 4 * WIDTH <= columns:
+        s0, s1, s2, s3 = _sums_of_four(X, a, j)
+        store(scale * s0, out, j)
+        store(scale * s1, out, j + WIDTH)
+        store(scale * s2, out, j + 2 * WIDTH)
+        store(scale * s3, out, j + 3 * WIDTH)
+        j += 4 * WIDTH
+    while j + WIDTH <= columns:
+        store(scale * _sums_of_one(X, a, j), out, j)
+        j += WIDTH
     if j < columns:
-        store_some(factor * _sums_of_some(X, a, j), out, j, columns - j)
+        store_some(scale * _sums_of_some(X, a, j), out, j, columns - j)
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, VECTOR), allocates=False)
@@ -158,88 +175,102 @@ def add_rmatvec(X, a, scale, start, out):
         for j in range(columns):
             out[j] += start[j]
         return
-    factor = splat(scale)
-    wide = columns - columns % 32
-    for j in range(0, wide, 32):
-        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_32(X, a, j)
-        store(load(start, j) + factor * s0, out, j)
-        store(load(start, j + 4) + factor * s1, out, j + 4)
-        store(load(start, j + 8) + factor * s2, out, j + 8)
-        store(load(start, j + 12) + factor * s3, out, j + 12)
-        store(load(start, j + 16) + factor * s4, out, j + 16)
-        store(load(start, j + 20) + factor * s5, out, j + 20)
-        store(load(start, j + 24) + factor * s6, out, j + 24)
-        store(load(start, j + 28) + factor * s7, out, j + 28)
-    for j in range(wide, columns - 7, 8):
-        s0, s1 = _sums_of_8(X, a, j)
-        store(load(start, j) + factor * s0, out, j)
-        store(load(start, j + 4) + factor * s1, out, j + 4)
-    j = columns - columns % 8
-    if j + 4 <= columns:
-        store(load(start, j) + factor * _sums_of_4(X, a, j), out, j)
-        j += 4
+    j = 0
+    while j + 8 * WIDTH <= columns:
+        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_eight(X, a, j)
+        store(load(start, j) + scale * s0, out, j)
+        store(load(start, j + WIDTH) + scale * s1, out, j + WIDTH)
+        store(load(start, j + 2 * WIDTH) + scale * s2, out, j + 2 * WIDTH)
+        store(load(start, j + 3 * WIDTH) + scale * s3, out, j + 3 * WIDTH)
+        store(load(start, j + 4 * WIDTH) + scale * s4, out, j + 4 * WIDTH)
+        store(load(start, j + 5 * WIDTH) + scale * s5, out, j + 5 * WIDTH)
+        store(load(start, j + 6 * WIDTH) + scale * s6, out, j + 6 * WIDTH)
+        store(load(start, j + 7 * WIDTH) + scale * s7, out, j + 7 * WIDTH)
+        j += 8 * WIDTH
+    if j + 4 * WIDTH <= columns:
+        s0, s1, s2, s3 = _sums_of_four(X, a, j)
+        store(load(start, j) + scale * s0, out, j)
+        store(load(start, j + WIDTH) + scale * s1, out, j + WIDTH)
+        store(load(start, j + 2 * WIDTH) + scale * s2, out, j + 2 * WIDTH)
+        store(load(start, j + 3 * WIDTH) + scale * s3, out, j + 3 * WIDTH)
+        j += 4 * WIDTH
+    while j + WIDTH <= columns:
+        store(load(start, j) + scale * _sums_of_one(X, a, j), out, j)
+        j += WIDTH
     if j < columns:
         left = columns - j
-        store_some(load_some(start, j, left) + factor * _sums_of_some(X, a, j), out, j, left)
+        store_some(load_some(start, j, left) + scale * _sums_of_some(X, a, j), out, j, left)
 
 
-# The entries of X^T a from j on: 32, eight, four, or what is left.
+# The entries of X^T a from j on: eight vectors of them, four, one, or what is left.
 
 
 @njit()
-def _sums_of_32(X, a, j):
+def _sums_of_eight(X, a, j):
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
     for i in range(X.shape[0]):
         x = splat(a[i])
         s0 = s0 + x * load_at(X, i, j)
-        s1 = s1 + x * load_at(X, i, j + 4)
-        s2 = s2 + x * load_at(X, i, j + 8)
-        s3 = s3 + x * load_at(X, i, j + 12)
-        s4 = s4 + x * load_at(X, i, j + 16)
-        s5 = s5 + x * load_at(X, i, j + 20)
-        s6 = s6 + x * load_at(X, i, j + 24)
-        s7 = s7 + x * load_at(X, i, j + 28)
+        s1 = s1 + x * load_at(X, i, j + WIDTH)
+        s2 = s2 + x * load_at(X, i, j + 2 * WIDTH)
+        s3 = s3 + x * load_at(X, i, j + 3 * WIDTH)
+        s4 = s4 + x * load_at(X, i, j + 4 * WIDTH)
+        s5 = s5 + x * load_at(X, i, j + 5 * WIDTH)
+        s6 = s6 + x * load_at(X, i, j + 6 * WIDTH)
+        s7 = s7 + x * load_at(X, i, j + 7 * WIDTH)
     return s0, s1, s2, s3, s4, s5, s6, s7
 
 
 @njit()
-def _sums_of_8(X, a, j):
+def _sums_of_four(X, a, j):
     rows = X.shape[0]
-    s0 = s1 = s2 = s3 = splat(0.0)
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
     for i in range(0, rows - 1, 2):
         x = splat(a[i])
         s0 = s0 + x * load_at(X, i, j)
-        s1 = s1 + x * load_at(X, i, j + 4)
+        s1 = s1 + x * load_at(X, i, j + WIDTH)
+        s2 = s2 + x * load_at(X, i, j + 2 * WIDTH)
+        s3 = s3 + x * load_at(X, i, j + 3 * WIDTH)
         x = splat(a[i + 1])
-        s2 = s2 + x * load_at(X, i + 1, j)
-        s3 = s3 + x * load_at(X, i + 1, j + 4)
+        s4 = s4 + x * load_at(X, i + 1, j)
+        s5 = s5 + x * load_at(X, i + 1, j + WIDTH)
+        s6 = s6 + x * load_at(X, i + 1, j + 2 * WIDTH)
+        s7 = s7 + x * load_at(X, i + 1, j + 3 * WIDTH)
     if rows % 2:
         x = splat(a[rows - 1])
         s0 = s0 + x * load_at(X, rows - 1, j)
-        s1 = s1 + x * load_at(X, rows - 1, j + 4)
-    return s0 + s2, s1 + s3
+        s1 = s1 + x * load_at(X, rows - 1, j + WIDTH)
+        s2 = s2 + x * load_at(X, rows - 1, j + 2 * WIDTH)
+        s3 = s3 + x * load_at(X, rows - 1, j + 3 * WIDTH)
+    return s0 + s4, s1 + s5, s2 + s6, s3 + s7
 
 
 @njit()
-def _sums_of_4(X, a, j):
+def _sums_of_one(X, a, j):
     rows = X.shape[0]
     s0 = s1 = s2 = s3 = splat(0.0)
     for i in range(0, rows - 3, 4):
-        s0 = s0 + splat(a[i]) * load_at(X, i, j)
-        s1 = s1 + splat(a[i + 1]) * load_at(X, i + 1, j)
-        s2 = s2 + splat(a[i + 2]) * load_at(X, i + 2, j)
-        s3 = s3 + splat(a[i + 3]) * load_at(X, i + 3, j)
+        s0 = s0 + a[i] * load_at(X, i, j)
+        s1 = s1 + a[i + 1] * load_at(X, i + 1, j)
+        s2 = s2 + a[i + 2] * load_at(X, i + 2, j)
+        s3 = s3 + a[i + 3] * load_at(X, i + 3, j)
     for i in range(rows - rows % 4, rows):
-        s0 = s0 + splat(a[i]) * load_at(X, i, j)
+        s0 = s0 + a[i] * load_at(X, i, j)
     return (s0 + s1) + (s2 + s3)
 
 
 @njit()
 def _sums_of_some(X, a, j):
-    s = splat(0.0)
-    for i in range(X.shape[0]):
-        s = s + splat(a[i]) * load_some_at(X, i, j, X.shape[1] - j)
-    return s
+    rows, left = X.shape[0], X.shape[1] - j
+    s0 = s1 = s2 = s3 = splat(0.0)
+    for i in range(0, rows - 3, 4):
+        s0 = s0 + a[i] * load_some_at(X, i, j, left)
+        s1 = s1 + a[i + 1] * load_some_at(X, i + 1, j, left)
+        s2 = s2 + a[i + 2] * load_some_at(X, i + 2, j, left)
+        s3 = s3 + a[i + 3] * load_some_at(X, i + 3, j, left)
+    for i in range(rows - rows % 4, rows):
+        s0 = s0 + a[i] * load_some_at(X, i, j, left)
+    return (s0 + s1) + (s2 + s3)
 
 
 @njit(RESIDUAL_AND_PRODUCT, allocates=False)
@@ -255,14 +286,21 @@ def residual_and_rmatvec(X, b, y, scale, r, out):
     rmatvec(X, r, scale, out)
 
 
+@njit()
+def four_rows(M, i, j):
+    """Return four rows of the block of four by four whose first entry is M[i, j]."""
+    return load_four_at(M, i, j), load_four_at(M, i + 1, j), load_four_at(M, i + 2, j), load_four_at(M, i + 3, j)
+
+
 @njit(types.void(DATA_VECTOR, VECTOR), allocates=False)
 def copy(source, target):
     """Copy a vector: ``target[:] = source``, for which numba compiles seconds worth of a message about shapes."""
     size = target.shape[0]
-    for i in range(0, size - 3, WIDTH):
+    for i in range(0, size - WIDTH + 1, WIDTH):
         store(load(source, i), target, i)
-    for i in range(size - size % WIDTH, size):
-        target[i] = source[i]
+    i = size - size % WIDTH
+    if i < size:
+        store_some(load_some(source, i, size - i), target, i, size - i)
 
 
 @njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
@@ -276,16 +314,28 @@ def copy_rows(source, target):
 @njit(types.float64(DATA_VECTOR), fastmath=REDUCTION, allocates=False)
 def norm(a):
     """Euclidean norm, safe from overflow and underflow of the squares."""
+    size = a.shape[0]
+    squares = splat(0.0)
+    for i in range(0, size - WIDTH + 1, WIDTH):
+        x = load(a, i)
+        squares = squares + x * x
+    i = size - size % WIDTH
+    if i < size:
+        x = load_some(a, i, size - i)
+        squares = squares + x * x
+    square = total(squares)
+    if _LEAST_SQUARE < square < _LARGEST_SQUARE:
+        return math.sqrt(square)
     largest = 0.0
     for i in range(a.shape[0]):
         largest = max(largest, abs(a[i]))
     if largest == 0.0 or not math.isfinite(largest):
         return largest
-    total = 0.0
-    for i in range(a.shape[0]):
+    square = 0.0
+    for i in range(size):
         x = a[i] / largest
-        total += x * x
-    return largest * math.sqrt(total)
+        square += x * x
+    return largest * math.sqrt(square)
 
 
 @njit(types.boolean(MATRIX))

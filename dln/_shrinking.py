@@ -153,7 +153,7 @@ class LimitOfShrinking(Integration):
                       A, C, m, e, gamma, order, filtered, memory, _WEIGHTS, attempts)
 
     def _log_alpha_error(self):
-        return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.way)
+        return max(2.0 * float(self.clock[st.ERROR_OF_Q]), self.way)
 
     def least_error(self):
         """Return what no estimate of the error of beta may be below: logarithms of this size are known to their rounding."""

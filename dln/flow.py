@@ -155,17 +155,19 @@ class Integration:
         self.X, self.y = self.rows.X, self.rows.y
         n, d = self.X.shape
         self.c = 0.5 / problem.n_samples
-        self.state = aligned_zeros((st.ROWS, d))
-        self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
-        np.multiply(start.log_alpha, 2.0, out=self.log_product)
-        self.log_ratio[:] = start.log_ratio
         size = n + d if rule.shrinks else n
-        self.z, self.f, self.error = np.zeros((3, size))
-        self.r = np.zeros(n)
+        rows = st.ROWS * d
+        space = aligned_zeros((rows + 3 * size + n,))  # at once: a small run takes as long as a few dozen arrays
+        self.state = space[:rows].reshape(st.ROWS, d)
+        self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
+        np.add(start.log_alpha, start.log_alpha, out=self.log_product)
+        self.log_ratio[:] = start.log_ratio
+        self.z, self.f, self.error = space[rows:rows + 3 * size].reshape(3, size)
+        self.r = space[rows + 3 * size:]
         self.clock = np.zeros(st.CLOCK_SIZE)
         self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
         self.settings = np.zeros(stepping.SETTINGS_SIZE)
-        self.buffer = self.known = _NO_TIMES  # kernels get the buffer twice, once to read only
+        self.known = _NO_TIMES
         self.gram = _NO_MATRIX
         self.tally = np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
         self.clock[st.BEST_RESIDUAL] = np.inf
@@ -186,6 +188,7 @@ class Integration:
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
         if self.way != self.rtol:
             self.settings[stepping.RTOL] = self.way
+        self.settings[stepping.WIDENS] = float(self.rule.ignores_zero_columns)
         if self.rule.shrinks:
             self.settings[stepping.COUPLED] = float(self.rule.coupled(self.c * self.rows.largest_product))
 
@@ -220,8 +223,8 @@ class Integration:
                     entry_point(begin_kept)(
                         *self.rows.gram, self.log_product, self.log_ratio, self.c, self.rows.squared_norm,
                         float(self.settings[stepping.SHARE]), self.gram, self.known)
-        elif method == "rosenbrock" and not self.rule.shrinks and not self.buffer.size:
-            self.buffer = room_for_awake(self.X)
+        elif method == "rosenbrock":
+            self.settings[stepping.ROOM] = room_for_awake(self.rule, self.X)
         self.attempts = attempts_per_call(self.X, stages, method != "explicit")
 
     def _kernels(self):
@@ -290,8 +293,8 @@ class Integration:
                           self.count, self.settings, params[0], *self.journal, A, C, *self.tableau[2:4], gamma, order, memory,
                           attempts)
         return kernel(rule_kernel, curvature, large, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.state,
-                      self.z, self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.buffer,
-                      self.buffer, self.gram, self.known, *self.tableau, attempts)
+                      self.z, self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.gram, self.known,
+                      *self.tableau, attempts)
 
     def _to_stop(self, kernels, break_before):
         """Integrate to ``clock[STOP]``; return the kernel's reason, or RUNNING if a limit of this run is used up."""
@@ -343,19 +346,19 @@ class Integration:
             self.kept.append((self.clock[st.T], *self._weights(), self._loss()))
 
     def _log_alpha_error(self):
-        return max(2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()), self.rtol) if self.rule.shrinks else 0.0
+        return max(2.0 * float(self.clock[st.ERROR_OF_Q]), self.rtol) if self.rule.shrinks else 0.0
 
     def _error_estimate(self):
         error = float(self.clock[st.ERROR_OF_BETA])
         if self.rule.shrinks:
-            error = max(error, 2.0 * float(np.abs(self.error[self.X.shape[0]:]).max()))
+            error = max(error, 2.0 * float(self.clock[st.ERROR_OF_Q]))
         if not self.rule.exact_curvature:
             # Carried errors are damped a little too much: claim no more than was asked for.
             return max(error, self.rtol)
         if self.methods[-1] == "plateaus" and self.t_end is not None:
             error = max(error, self.rtol)  # a jump leaves a part of the tolerance
         # What is held during a step shows in no estimate.
-        held = self.buffer.size or self.methods[-1] == "plateaus"
+        held = self.settings[stepping.ROOM] > 0.0 or self.methods[-1] == "plateaus"
         return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), starting.HELD_BELOW * self.rtol if held else 0.0)
 
     def _result(self, reason, kind=FlowResult, **more):

@@ -165,7 +165,7 @@ def evaluate_weights(log_product, log_ratio, beta, size):
     """
     d = beta.shape[0]
     overflows = splat(0.0)  # counted, not left at the first: no branch
-    for j in range(0, d - 3, WIDTH):
+    for j in range(0, d - WIDTH + 1, WIDTH):
         ratio = load(log_ratio, j)
         larger_log, sizes, differences = _weights(load(log_product, j), ratio)
         overflows = overflows + where_less(larger_log, splat(_LARGEST_TOP), splat(0.0), splat(1.0))
@@ -183,7 +183,7 @@ def evaluate_weights(log_product, log_ratio, beta, size):
 
 @njit()
 def _weights(log_product, ratio):
-    # Return log max(u^2, v^2), u^2 + v^2 and u^2 - v^2 of four coordinates.
+    # Return log max(u^2, v^2), u^2 + v^2 and u^2 - v^2 of some coordinates.
     one, lowest = splat(1.0), splat(LOWEST_EXPONENT)
     s = modulus(ratio)
     top = log_product + s
@@ -208,7 +208,7 @@ def evaluate_weights_at(scale, log_ratio, beta, size):
     """
     d = beta.shape[0]
     overflows = splat(0.0)
-    for j in range(0, d - 3, WIDTH):
+    for j in range(0, d - WIDTH + 1, WIDTH):
         ratio = load(log_ratio, j)
         sizes, differences = _weights_at(load(scale, j), ratio)
         overflows = overflows + where_less(modulus(ratio), splat(_LARGEST_TOP), splat(0.0), splat(1.0))
@@ -227,7 +227,7 @@ def evaluate_weights_at(scale, log_ratio, beta, size):
 
 @njit()
 def _weights_at(scale, ratio):
-    # Return u^2 + v^2 and u^2 - v^2 of four coordinates.
+    # Return u^2 + v^2 and u^2 - v^2 of some coordinates.
     one = splat(1.0)
     k, f = reduce_exponent(smaller(modulus(ratio), splat(_LARGEST_TOP)))
     square, even, odd = expm1_series(f)

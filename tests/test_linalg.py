@@ -252,9 +252,12 @@ def test_one_factorization_for_all_sizes(n):
 @pytest.mark.interpreted
 def test_norm_is_safe_at_both_ends():
     # Reference: |(3, 4)| = 5 at every scale; the empty and the zero vector; what is not finite is not hidden.
-    for scale in (1e-320, 1e-300, 1e-160, 1.0, 1e160, 1e300):
-        vector = scale * np.array([3.0, -4.0])
-        assert norm(vector) == pytest.approx(5.0 * scale, rel=1e-3 if scale < 1e-310 else 1e-15)
+    for scale in (1e-320, 1e-300, 1e-160, 1e-140, 1e-139, 1.0, 1e149, 1e150, 1e160, 1e300):
+        for copies in (1, 7):
+            vector = scale * np.tile([3.0, -4.0], copies)
+            with np.errstate(over="ignore", under="ignore"):  # the compiler switched off, NumPy tells of the squares
+                found = norm(vector)
+            assert found == pytest.approx(5.0 * scale * np.sqrt(copies), rel=1e-3 if scale < 1e-310 else 1e-15)
     assert norm(np.empty(0)) == 0.0 and norm(np.zeros(3)) == 0.0
     assert norm(np.array([1.0, -np.inf])) == np.inf
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import dln
+from dln._simd import WIDTH
 from dln.integrate import state
 from dln.integrate.sleep import STARTLED, gather, hold_others, rouse, startle, threshold
 
@@ -31,12 +32,41 @@ def system(log_size, p):
 def test_awake_are_the_large_and_those_that_will_be():
     # Reference: log u^2 grows at a rate of at most 4 |p|.
     here = system(np.array([-1.0, -30.0, -30.0, -30.0, 2.0, -30.0, -12.0]), np.array([0.0, 1.0, -4.0, 4.0, 0.0, 0.0, 0.0]))
-    chosen = np.zeros(D, dtype=np.int64)
-    count = rouse(here, 1.5, -10.0, chosen, -1)
-    assert list(chosen[:count]) == [0, 2, 3, 4]
-    assert rouse(here, 1.5, -10.0, chosen, count) == -1  # the same again
-    assert rouse(here, 0.1, -10.0, chosen, count) == 2 and list(chosen[:2]) == [0, 4]
-    assert rouse(system(np.full(D, -50.0), np.zeros(D)), 1.0, -10.0, chosen, -1) == 0
+    chosen, marks = np.zeros(D, dtype=np.int64), np.zeros(D)
+    count = rouse(here, 1.5, -10.0, marks, chosen, -1)
+    assert {0, 2, 3, 4} <= set(chosen[:count].tolist()) and count in (4, D)  # whole vectors of four, or all
+    np.testing.assert_array_equal(np.flatnonzero(marks), chosen[:count])
+    assert rouse(here, 1.5, -10.0, marks, chosen, count) == -1  # the same again
+    assert rouse(here, 0.1, -10.0, marks, chosen, count) == -1  # fewer, but not many fewer
+    assert rouse(system(np.full(D, -50.0), np.zeros(D)), 1.0, -10.0, marks, chosen, -1) == 0
+    assert not marks.any()
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("d", [8, 37, 100])
+def test_a_choice_is_kept_while_it_holds_all_that_count_and_few_others(d):
+    # Reference: the sets themselves.
+    def chosen_of(n_large):
+        rows = np.zeros((state.ROWS, d))
+        rows[state.PRODUCT], rows[state.PRODUCT, :n_large] = -50.0, 0.0
+        X, y = np.zeros((1, d)), np.zeros(1)
+        for data in (X, y):
+            data.flags.writeable = False
+        found = rouse(state.System(X, y, rows[:, ::-1].copy()), 1.0, -10.0, marks, chosen, count)
+        return found if found < 0 else set(chosen[:found].tolist())
+
+    marks, chosen, count, before = np.zeros(d), np.zeros(d, dtype=np.int64), -1, set()
+    kept = 0
+    for n_large in (5, 5, 6, d, d, d - 3, d // 2, d // 2 - 1, 1, 0):
+        found, wanted = chosen_of(n_large), set(range(d - n_large, d))
+        if count >= 0 and wanted <= before and count < n_large + 2 * WIDTH:
+            assert found == -1
+            kept += 1
+        else:
+            assert wanted <= found and len(found) == min(d, n_large + -n_large % WIDTH)
+            before, count = found, len(found)
+        assert set(np.flatnonzero(marks).tolist()) == before
+    assert kept >= 3
 
 
 @pytest.mark.interpreted
@@ -45,21 +75,25 @@ def test_who_ends_a_step_too_large_was_left_out_wrongly():
     sizes = np.array([-30.0, -10.0 + 1.1 * STARTLED, -30.0, -10.0 + 0.9 * STARTLED, -30.0, 0.0, -30.0])
     here = system(sizes, np.zeros(D))
     chosen = np.array([0, 5, 0, 0, 0, 0, 0])
-    assert startle(here, -10.0, chosen, 2) == 3
+    marks = np.zeros(D)
+    marks[[0, 5]] = 1.0
+    assert startle(here, -10.0, marks, chosen, 2) == 3
     assert list(chosen[:3]) == [0, 1, 5]
-    assert startle(here, -10.0, chosen, 3) == 3
+    assert list(np.flatnonzero(marks)) == [0, 1, 5]
+    assert startle(here, -10.0, marks, chosen, 3) == 3
 
 
 @pytest.mark.interpreted
 def test_sleepers_are_held_at_their_value():
     # Reference: X beta - y of all coordinates equals X_A beta_A - y_A of those awake.
     here = system(np.zeros(D), np.zeros(D))
-    buffer = np.empty(N * (D + 1))
+    chosen = np.array([1, 2, 6])
+    buffer = np.empty(N * 4)
     read = buffer.view()
     read.flags.writeable = False
-    chosen = np.array([1, 2, 6])
+    awake = state.System(read[:-N].reshape(N, 3), read[-N:], np.empty((state.ROWS, 3)))
     r = here.X @ here.rows[state.BETA] - here.y
-    awake = gather(here, chosen, buffer, read, np.empty(state.ROWS * D))
+    gather(here, chosen, buffer, awake.rows)
     hold_others(awake, here, r, chosen, buffer)
     np.testing.assert_array_equal(awake.X, here.X[:, chosen])
     for row in (state.LOG_PRODUCT, state.LOG_RATIO, state.SCALE, state.BETA, state.SIZE):

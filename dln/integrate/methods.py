@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-from .._aligned import aligned_empty
 from .._large import keeps_gram
 from .tableaus import DOP853, RODAS4, RODAS5P, W6
 
@@ -56,7 +55,9 @@ def begins_stiff(rtol, X):
     return rtol >= 1e-5 and X.shape[0] <= 2000
 
 
-def room_for_awake(X):
-    """Return room for a part of X: if more are awake, leaving the others out saves little."""
+def room_for_awake(rule, X):
+    """Return how many numbers of X the coordinates that are awake may have: of more, leaving the others out saves little."""
+    if rule.shrinks or keeps_gram(X):
+        return 0  # their sleepers are wanted, too
     n, d = X.shape
-    return aligned_empty((n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1),))
+    return n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1)

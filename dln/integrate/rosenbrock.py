@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import types
 
-from .._gram import add_square_of_upper, gram, largest_row_sum, upper_matvec
+from .._gram import add_square_of_upper, gram_in, largest_row_sum, upper_matvec
 from .._inverse_factor import factorize, solve_factorized
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._large import (
@@ -28,7 +28,7 @@ from .._large import (
     call_solve_kept,
 )
 from .._linalg import copy, matvec
-from .._simd import WIDTH, load, load_at, splat, store, store_at
+from .._simd import WIDTH, load, load_at, load_four_at, load_some, load_some_at, splat, store, store_at, store_some
 from ..rules.base import call_curvature
 from .state import BETA, HELD, RATIO, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
@@ -37,14 +37,14 @@ _ROSENBROCK = types.UniTuple(types.float64, 2)(
     types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.boolean,
     VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, types.float64, types.float64,
-    VECTOR, MATRIX, MATRIX,
+    VECTOR, MATRIX, VECTOR, MATRIX,
 )
 
 
 @njit(_ROSENBROCK, allocates=False)
 def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma,
                        filtered, coupled, z_new, f_new, r, local, K, M, W, panel, diagonal, known, share, squared_norm,
-                       row_scale, work_n, trace):
+                       row_scale, work_n, room, trace):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
     The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
@@ -55,7 +55,7 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
 
     Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``, and M and `diagonal` are what
     `dln._large` says, `large` its kernels.  `squared_norm` is about ``|X|^2``.  Returns NaN, twice, where single precision does
-    not do any more.
+    not do any more.  `room` is work, of `gram_room` numbers.
 
     Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
     stage i; those of stage 0 are the caller's.
@@ -77,19 +77,18 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
         if outcome == TOO_STIFF:
             return np.nan, np.nan
     else:
-        gram(X, work_d, M)
+        gram_in(X, work_d, room, M)
         # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
         largest_row = largest_row_sum(M)
-        factor = splat(tau)
         for i in range(n):
             diagonal[i] = M[i, i]
-            for k in range(0, i - 3, WIDTH):
-                store_at(factor * load_at(M, i, k), M, i, k)
-            for k in range(i - i % WIDTH, i):
+            for k in range(0, i - 3, 4):
+                store_at(tau * load_four_at(M, i, k), M, i, k)
+            for k in range(i - i % 4, i):
                 M[i, k] *= tau
             M[i, i] = tau * diagonal[i] + row_scale[i]
         if kappa != 0.0:
-            add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa))
+            add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa), room)
         factored = factorize(M, W, panel)
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not factored:
@@ -139,53 +138,54 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
 def combine(z, K, count, a, e, scale, z_new, other):
     """Fill ``z_new = z + sum a_i K_i`` and ``other = scale sum e_i K_i``, sums over the first `count` rows, in one pass."""
     size = z.shape[0]
-    factor = splat(scale)
-    for k in range(0, size - 11, 12):
-        s0, s1, s2 = load(z, k), load(z, k + 4), load(z, k + 8)
+    block = 3 * WIDTH
+    for k in range(0, size - block + 1, block):
+        s0, s1, s2 = load(z, k), load(z, k + WIDTH), load(z, k + 2 * WIDTH)
         t0 = t1 = t2 = splat(0.0)
         for i in range(count):
-            weight, other_weight = splat(a[i]), splat(e[i])
             x = load_at(K, i, k)
-            s0 = s0 + weight * x
-            t0 = t0 + other_weight * x
-            x = load_at(K, i, k + 4)
-            s1 = s1 + weight * x
-            t1 = t1 + other_weight * x
-            x = load_at(K, i, k + 8)
-            s2 = s2 + weight * x
-            t2 = t2 + other_weight * x
+            s0 = s0 + a[i] * x
+            t0 = t0 + e[i] * x
+            x = load_at(K, i, k + WIDTH)
+            s1 = s1 + a[i] * x
+            t1 = t1 + e[i] * x
+            x = load_at(K, i, k + 2 * WIDTH)
+            s2 = s2 + a[i] * x
+            t2 = t2 + e[i] * x
         store(s0, z_new, k)
-        store(s1, z_new, k + 4)
-        store(s2, z_new, k + 8)
-        store(factor * t0, other, k)
-        store(factor * t1, other, k + 4)
-        store(factor * t2, other, k + 8)
-    for k in range(size - size % 12, size - 3, WIDTH):
+        store(s1, z_new, k + WIDTH)
+        store(s2, z_new, k + 2 * WIDTH)
+        store(scale * t0, other, k)
+        store(scale * t1, other, k + WIDTH)
+        store(scale * t2, other, k + 2 * WIDTH)
+    for k in range(size - size % block, size - WIDTH + 1, WIDTH):
         s0, t0 = load(z, k), splat(0.0)
         for i in range(count):
             x = load_at(K, i, k)
-            s0 = s0 + splat(a[i]) * x
-            t0 = t0 + splat(e[i]) * x
+            s0 = s0 + a[i] * x
+            t0 = t0 + e[i] * x
         store(s0, z_new, k)
-        store(factor * t0, other, k)
-    for k in range(size - size % WIDTH, size):
-        s, t = z[k], 0.0
+        store(scale * t0, other, k)
+    k = size - size % WIDTH
+    if k < size:
+        s0, t0 = load_some(z, k, size - k), splat(0.0)
         for i in range(count):
-            s += a[i] * K[i, k]
-            t += e[i] * K[i, k]
-        z_new[k] = s
-        other[k] = scale * t
+            x = load_some_at(K, i, k, size - k)
+            s0 = s0 + a[i] * x
+            t0 = t0 + e[i] * x
+        store_some(s0, z_new, k, size - k)
+        store_some(scale * t0, other, k, size - k)
 
 
 @njit()
 def add_scaled(other, tau, k_i):
     """Let ``k_i = tau (k_i + other)``."""
     size = k_i.shape[0]
-    factor = splat(tau)
-    for k in range(0, size - 3, WIDTH):
-        store(factor * (load(k_i, k) + load(other, k)), k_i, k)
-    for k in range(size - size % WIDTH, size):
-        k_i[k] = tau * (k_i[k] + other[k])
+    for k in range(0, size - WIDTH + 1, WIDTH):
+        store(tau * (load(k_i, k) + load(other, k)), k_i, k)
+    k = size - size % WIDTH
+    if k < size:
+        store_some(tau * (load_some(k_i, k, size - k) + load_some(other, k, size - k)), k_i, k, size - k)
 
 
 @njit()

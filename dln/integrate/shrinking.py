@@ -19,6 +19,7 @@ import math
 import numpy as np
 from numba import types
 
+from .._gram import gram_room
 from .._inverse_factor import FACTOR_ROOM, INVERT_UP_TO, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._large import NO_KERNELS
@@ -102,6 +103,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     states = np.empty((5, n + d))
     vectors = np.empty((5, n))
     flat_K, flat_M, flat_diagonal = np.empty((stages + 1) * (n + d)), np.empty(n * n), np.empty(n)
+    part_room = np.empty(gram_room(n, d))
     most, panel, no_weights = inverse_shape(min(n, INVERT_UP_TO)), np.empty(FACTOR_ROOM), np.empty(0)
     flat_W = np.empty(most[0] * most[1])
     flat_trace = np.empty(2 * stages * n)
@@ -215,7 +217,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         scaled, _ = rosenbrock_attempt(
             rule, curvature, NO_KERNELS, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
             settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, no_weights, 0.0, 0.0, row_scale,
-            part_work, trace)
+            part_work, part_room, trace)
         count[RHS] += stages
         count[FACTORIZATIONS] += 1
         if scaled <= 1.0:

@@ -8,11 +8,13 @@ import math
 
 from numba import types
 
-from .._jit import DATA_VECTOR, INTEGERS, VECTOR, njit
+from .._jit import INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import matvec
-from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, ROWS, SCALE, SIZE, SYSTEM, WORK, WORK_RULE, System
+from .._simd import WIDTH, larger, largest_lane, load, load_at, modulus, splat, total, where_less
+from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, SCALE, SIZE, SYSTEM, WORK_RULE
 
 _MARGIN = 1.0  # rates of growth may rise during a step: a coordinate is awake this far below the threshold in log u^2
+_TOO_MANY = 2  # vectors of coordinates that are chosen and count no more
 STARTLED = 1.0  # one that was left out may end the step this far above it; else the step is done again
 
 
@@ -29,68 +31,86 @@ def threshold(h, asleep, coupling, rtol):
     return min(asleep, math.log(_UNNOTICED * rtol / (h * coupling))) if h * coupling > 0.0 else asleep
 
 
-@njit(types.int64(SYSTEM, types.float64, types.float64, INTEGERS, types.int64), allocates=False)
-def rouse(here, h, asleep, chosen, n_chosen):
-    """Fill `chosen` with the coordinates that count in a step of size h; return how many, or -1 if they are the same.
+@njit(types.int64(SYSTEM, types.float64, types.float64, VECTOR, INTEGERS, types.int64), allocates=False)
+def rouse(here, h, asleep, marks, chosen, n_chosen):
+    """Choose the coordinates that count in a step of size h, and a few others; return how many, or -1 to keep the old ones.
 
-    Reads log(uv), log(u/v) and p as `plan` left them.
+    Where those have all that count, and not many more, to keep them costs less than to gather others.  A new choice is filled
+    up to whole vectors.  `marks` (d,) is 1 for those that are chosen, else 0; n_chosen is -1 before the first choice.  Reads
+    log(uv), log(u/v) and p as `plan` left them.
     """
     rows = here.rows
-    count = 0
-    same = True
-    for j in range(rows.shape[1]):
-        if rows[PRODUCT, j] + abs(rows[RATIO, j]) + 4.0 * h * abs(rows[WORK_RULE, j]) > asleep - _MARGIN:
-            same = same and count < n_chosen and chosen[count] == j
-            chosen[count] = j
+    d = rows.shape[1]
+    level = asleep - _MARGIN
+    counts = missing = splat(0.0)
+    for j in range(0, d - WIDTH + 1, WIDTH):
+        highest = load_at(rows, PRODUCT, j) + modulus(load_at(rows, RATIO, j)) + 4.0 * h * modulus(load_at(rows, WORK_RULE, j))
+        here_counts = where_less(level, highest, 1.0, 0.0)
+        counts = counts + here_counts
+        missing = larger(here_counts - load(marks, j), missing)
+    count, fits = int(total(counts)), largest_lane(missing) == 0.0
+    for j in range(d - d % WIDTH, d):
+        if _highest(rows, h, j) > level:
             count += 1
-    return -1 if same and count == n_chosen else count
+            fits &= marks[j] > 0.0
+    if fits and 0 <= n_chosen < count + _TOO_MANY * WIDTH:
+        return -1
+    others = min(-count % WIDTH, d - count)
+    k = 0
+    for j in range(d):
+        marks[j] = 0.0
+        asks = _highest(rows, h, j) > level
+        if asks or others > 0:
+            others -= 0 if asks else 1
+            marks[j] = 1.0
+            chosen[k] = j
+            k += 1
+    return k
 
 
-@njit(types.int64(SYSTEM, types.float64, INTEGERS, types.int64), allocates=False)
-def startle(end, asleep, chosen, n_chosen):
+@njit()
+def _highest(rows, h, j):
+    return rows[PRODUCT, j] + abs(rows[RATIO, j]) + 4.0 * h * abs(rows[WORK_RULE, j])
+
+
+@njit(types.int64(SYSTEM, types.float64, VECTOR, INTEGERS, types.int64), allocates=False)
+def startle(end, asleep, marks, chosen, n_chosen):
     """Add to `chosen` the coordinates that a step left out and that ended it too large; return how many there are now.
 
     `end` is the system at the end of the step.
     """
     rows = end.rows
     d = rows.shape[1]
-    startled = False
+    level = asleep + STARTLED
+    missing = splat(0.0)
+    for j in range(0, d - WIDTH + 1, WIDTH):
+        top = load_at(rows, PRODUCT, j) + modulus(load_at(rows, RATIO, j))
+        missing = larger(where_less(level, top, 1.0, 0.0) - load(marks, j), missing)
+    fits = largest_lane(missing) == 0.0
+    for j in range(d - d % WIDTH, d):
+        fits &= marks[j] > 0.0 or not rows[PRODUCT, j] + abs(rows[RATIO, j]) > level
+    if fits:
+        return n_chosen
     k = 0
     for j in range(d):
-        if k < n_chosen and chosen[k] == j:
+        if marks[j] > 0.0 or rows[PRODUCT, j] + abs(rows[RATIO, j]) > level:
+            marks[j] = 1.0
+            chosen[k] = j
             k += 1
-        elif rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep + STARTLED:
-            startled = True
-    if not startled:
-        return n_chosen
-    # From the end backwards, so that nothing is overwritten before it is moved.
-    marked = rows[WORK]
-    for j in range(d):
-        marked[j] = 1.0 if rows[PRODUCT, j] + abs(rows[RATIO, j]) > asleep + STARTLED else 0.0
-    for k in range(n_chosen):
-        marked[chosen[k]] = 1.0
-    count = 0
-    for j in range(d):
-        if marked[j] > 0.0:
-            chosen[count] = j
-            count += 1
-    return count
+    return k
 
 
-@njit(SYSTEM(SYSTEM, INTEGERS, VECTOR, DATA_VECTOR, VECTOR))
-def gather(here, chosen, buffer, buffer_read, space):
-    """Return the system of the chosen coordinates; its data lie in `buffer`, its rows in `space` (ROWS d,)."""
-    n = here.X.shape[0]
+@njit(types.void(SYSTEM, INTEGERS, VECTOR, MATRIX), allocates=False)
+def gather(here, chosen, data, rows):
+    """Fill `data`, (n size,), and `rows`, (ROWS, size), with what the system of the `size` chosen coordinates is made of."""
     size = chosen.shape[0]
-    for i in range(n):
+    for i in range(here.X.shape[0]):
         for k in range(size):
-            buffer[i * size + k] = here.X[i, chosen[k]]
-    rows = space[:ROWS * size].reshape((ROWS, size))
+            data[i * size + k] = here.X[i, chosen[k]]
     for k in range(size):
         rows[LOG_PRODUCT, k] = here.rows[LOG_PRODUCT, chosen[k]]
         rows[LOG_RATIO, k] = here.rows[LOG_RATIO, chosen[k]]
         rows[SCALE, k] = here.rows[SCALE, chosen[k]]
-    return System(buffer_read[:n * size].reshape((n, size)), buffer_read[buffer.shape[0] - n:], rows)
 
 
 @njit(types.void(SYSTEM, SYSTEM, VECTOR, INTEGERS, VECTOR), allocates=False)

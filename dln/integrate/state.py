@@ -15,13 +15,13 @@ from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import add_rmatvec, copy, rmatvec
-from .._simd import WIDTH, lane, larger, load, modulus, splat, store, total
+from .._simd import WIDTH, larger, largest_lane, load, load_some, modulus, splat, store, store_some, total
 from ..network import evaluate_weights, evaluate_weights_at
 from ..rules.base import call_rule
 
 # Slots of the float array `clock`.
 (T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, REACH, LANDING_CAP, STARTED, RATIO_SCALE, RESIDUAL, ERROR_OF_BETA,
- CLOCK_SIZE) = range(13)
+ ERROR_OF_Q, CLOCK_SIZE) = range(14)
 # Slots of the integer array `count`.
 ACCEPTED, REJECTED, RHS, FACTORIZATIONS, BEST_AT, STIFF, CALM, COUNT_SIZE = range(8)
 # What `advance` reports.
@@ -85,10 +85,11 @@ def evaluate(rule, system, c, z, params, r, f, work_n):
 @njit()
 def _shrink(log_product, z, n, product):
     d = product.shape[0]
-    for j in range(0, d - 3, WIDTH):
-        store(load(log_product, j) - splat(4.0) * load(z, n + j), product, j)
-    for j in range(d - d % WIDTH, d):
-        product[j] = log_product[j] - 4.0 * z[n + j]
+    for j in range(0, d - WIDTH + 1, WIDTH):
+        store(load(log_product, j) - 4.0 * load(z, n + j), product, j)
+    j = d - d % WIDTH
+    if j < d:
+        store_some(load_some(log_product, j, d - j) - 4.0 * load_some(z, n + j, d - j), product, j, d - j)
 
 
 @njit(types.float64(DATA_MATRIX, VECTOR, types.float64, VECTOR), allocates=False)
@@ -101,20 +102,19 @@ def log_weight_error(X, error, ratio_scale, work):
     n, d = X.shape
     rmatvec(X, error[:n], 2.0 / ratio_scale, work)
     shrinks = error.shape[0] > n
-    largest, sums, two = splat(0.0), splat(0.0), splat(2.0)
-    for j in range(0, d - 3, WIDTH):
+    largest = sums = splat(0.0)
+    for j in range(0, d - WIDTH + 1, WIDTH):
         e = modulus(load(work, j))
         if shrinks:
-            e = e + two * modulus(load(error, n + j))
-        largest = larger(largest, e)
+            e = e + 2.0 * modulus(load(error, n + j))
+        largest = larger(e, largest)
         sums = sums + e
-    found = max(max(lane(largest, 0), lane(largest, 1)), max(lane(largest, 2), lane(largest, 3)))
-    whole = total(sums)
-    for j in range(d - d % WIDTH, d):
-        e = abs(work[j])
+    j = d - d % WIDTH
+    if j < d:
+        e = modulus(load_some(work, j, d - j))
         if shrinks:
-            e += 2.0 * abs(error[n + j])
-        found = max(found, e)
-        whole += e
-    # A NaN must win: `max` would drop it.
-    return found if whole >= 0.0 else np.nan
+            e = e + 2.0 * modulus(load_some(error, n + j, d - j))
+        largest = larger(e, largest)
+        sums = sums + e
+    # A NaN must win: `larger` drops it.
+    return largest_lane(largest) if total(sums) >= 0.0 else np.nan

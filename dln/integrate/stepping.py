@@ -6,10 +6,11 @@ from collections import namedtuple
 import numpy as np
 from numba import types
 
-from .._inverse_factor import FACTOR_ROOM, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._large import KEPT_KERNELS, double_kept
 from .._linalg import copy, copy_rows, norm, rmatvec
+from .._simd import WIDTH
+from .._streams import IN_CACHE
 from .explicit import explicit_attempt
 from .rosenbrock import contract, multiply_gram, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
@@ -23,6 +24,7 @@ from .state import (
     CONVERGED,
     DIVERGED,
     ERROR_OF_BETA,
+    ERROR_OF_Q,
     ERROR_OLD,
     FACTORIZATIONS,
     FOUND_CALM,
@@ -57,10 +59,12 @@ from .state import (
     fix_scale,
 )
 from .survey import next_landing, survey
+from .work import WORK_ARRAYS, aligned, widened, widened_data, widened_rows, work_of
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
- KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SHARE, SQUARED_NORM, SETTINGS_SIZE) = range(16)
+ KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SHARE, SQUARED_NORM, ROOM, WIDENS,
+ SETTINGS_SIZE) = range(18)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
 # While all weights are small beta is 0 and every rate a constant: a stiff step is exact, up to a part of rtol times the scale
@@ -84,7 +88,6 @@ _EDGE = 5.0  # and where it stays
 ADVANCE = types.int64(
     types.intp, types.intp, KEPT_KERNELS, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
     MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
-    VECTOR, DATA_VECTOR,
     MATRIX, VECTOR, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
     types.float64, types.int64,
 )
@@ -92,8 +95,7 @@ ADVANCE = types.int64(
 
 @njit(ADVANCE)
 def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params,
-            buffer, buffer_read, kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory,
-            attempts):
+            kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts):
     """Advance the state in place by at most `attempts` attempted steps; return the reason for stopping.
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
@@ -101,37 +103,69 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
     `rule` and `curvature` are addresses, `large` those of `_large.kept_kernels`.  The state is (rows, z, f, r, error); `error`
     is the propagated estimate of the global error of z.  On return the report (rows of log u and log v, the clock's residual
     and error of beta) is of that state.  `params` has one row, or one per stage (and one for the end of the step) for rules
-    that depend on time: then `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `buffer` and
-    its read-only view have room for the data of the coordinates that are awake; where they do not fit in, all are.  `kept` and
-    `known`, unless they are empty, keep the Gram matrix, and what it knows, from call to call (`_large.kept_arrays`);
-    WANTS_DOUBLE asks for larger ones.
+    that depend on time: then `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `kept`
+    and `known`, unless they are empty, keep the Gram matrix, and what it knows, from call to call (`_large.kept_arrays`);
+    WANTS_DOUBLE asks for larger ones.  ``settings[ROOM]`` is how many numbers the data of the coordinates that are awake may
+    have; where they have more, or with no room, all are.  ``settings[WIDENS]`` says that columns of zeros may be added.
     `memory` is the weight of the last error in the choice of the next step.
+    """
+    n, d = X.shape
+    more = -d % WIDTH
+    may = settings[WIDENS] > 0.0 and known.shape[0] == 0 and not per_stage(params)
+    if not may or more == 0 or d < WIDTH or X.size > IN_CACHE:
+        return _in_work(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params,
+                        kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts)
+    # Columns of zeros, whose weights never move, make whole vectors of the last ones, and let each row begin at one.
+    wide_X, wide_rows = widened_data(X, more), widened_rows(rows, more)
+    wide_z, wide_f, wide_error = z, f, error
+    if z.shape[0] > n:
+        wide_z, wide_f, wide_error = widened(z, more), widened(f, more), widened(error, more)
+    reason = _in_work(
+        rule, curvature, large, stiff_method, wide_X, y, c, wide_rows, wide_z, wide_f, r, wide_error, clock, count, settings,
+        params, kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts)
+    for i in range(BETA, ROWS):
+        copy(wide_rows[i, :d], rows[i])
+    if z.shape[0] > n:
+        copy(wide_z[:n + d], z)
+        copy(wide_f[:n + d], f)
+        copy(wide_error[:n + d], error)
+    return reason
+
+
+@njit(ADVANCE)
+def _in_work(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params,
+             kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts):
+    """Do what `advance` does, with the columns that there are."""
+    fix_scale(rows, z.shape[0] > X.shape[0])  # before the rows are copied: the copy has to know it, too
+    sleepers = stiff_method and settings[ROOM] > 0.0
+    work = work_of(X, rows, z.shape[0], A.shape[0], stiff_method, sleepers, kept, known)
+    buffer = aligned(int(settings[ROOM]) if sleepers else 0)
+    return _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params, buffer,
+                    buffer, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts, work)
+
+
+@njit(types.int64(
+    types.intp, types.intp, KEPT_KERNELS, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
+    MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
+    VECTOR, DATA_VECTOR, VECTOR, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,
+    types.boolean, types.float64, types.int64, WORK_ARRAYS,
+), allocates=False)
+def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params, buffer,
+             buffer_read, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts, work):
+    """Do what `advance` does, in arrays that are there: without any of its own it counts no references.
+
+    `buffer` has room for the data of the coordinates that are awake; it comes twice, once to read only, as data do.
     """
     n, d = X.shape
     total = z.shape[0]
     stages = A.shape[0]
-    z_new = np.empty(total)
-    f_new = np.empty(total)
-    local = np.empty(total)
-    r_new = np.empty(n)
-    K = np.empty((stages + 1, total))
+    z_new, f_new, local, r_new, K, M, W = work.z_new, work.f_new, work.local, work.r_new, work.K, work.M, work.W
+    before, chosen, work_n = work.before, work.chosen, work.work_n
     keeps = known.shape[0] > 0
-    dual = n if stiff_method and not keeps else 0
-    M = kept if keeps else np.empty((dual, dual))
-    diagonal = known[d:] if keeps else np.empty(dual)
-    W, panel = np.empty(inverse_shape(dual)), np.empty(FACTOR_ROOM)
-    row_scale = np.ones(n)
-    work_n = np.empty((2, n))
-    no_trace = np.empty((0, n))
-    fix_scale(rows, total > n)  # before the rows are copied: the copy has to know it, too
+    sleepers = chosen.shape[0] > 0
     here = System(X, y, rows)
-    sleepers = stiff_method and buffer.shape[0] > 0
-    # An attempt takes the place of the state, of which four rows are kept; where some coordinates sleep it has its own.
-    trial = System(X, y, rows.copy() if sleepers else rows)
-    before = np.empty((0 if sleepers else RATIO + 1 - BETA, d))
+    trial = System(X, y, work.rows)
     awake = trial
-    chosen = np.empty(d if sleepers else 0, dtype=np.int64)
-    space = np.empty(ROWS * d if sleepers else 0)
     reason = RUNNING
     if clock[STARTED] == 0.0:
         count[RHS] += 1
@@ -140,7 +174,7 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
             reason = DIVERGED
     if reason == RUNNING:
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
-    fresh = True
+    fresh, changed = True, False
     n_awake = -1  # not chosen yet
     asleep = -np.inf
     while reason == RUNNING and attempts > 0:
@@ -159,28 +193,35 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
             if sleepers:
                 if fresh:
                     asleep = threshold(h, settings[ASLEEP], settings[COUPLING], settings[RTOL])
-                    found = rouse(here, h, asleep, chosen, n_awake)
+                    found = rouse(here, h, asleep, work.marks, chosen, n_awake)
                     if found >= 0:
                         n_awake = found
                         if n * (n_awake + 1) > buffer.shape[0]:
                             n_awake = d
-                        awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, space)
+                        changed = True
                     fresh = False
+                if changed:
+                    changed = False
+                    awake = trial
+                    if n_awake < d:
+                        awake = System(buffer_read[:n * n_awake].reshape((n, n_awake)), buffer_read[buffer.shape[0] - n:],
+                                       work.space[:ROWS * n_awake].reshape((ROWS, n_awake)))
+                        gather(here, chosen[:n_awake], buffer, awake.rows)
                 if n_awake < d:
                     hold_others(awake, here, r, chosen[:n_awake], buffer)
             if n_awake == d:
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             scaled, stiffness = rosenbrock_attempt(
                 rule, curvature, large, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
-                filtered, settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, known[:d],
-                settings[SHARE], settings[SQUARED_NORM], row_scale, work_n, no_trace)
+                filtered, settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, work.panel, work.diagonal, known[:d],
+                settings[SHARE], settings[SQUARED_NORM], work.row_scale, work_n, work.room, work.no_trace)
             count[FACTORIZATIONS] += 1
             if keeps and math.isnan(stiffness):
-                reason = go_on_in_double(M, known[:d], diagonal)
+                reason = go_on_in_double(M, known[:d], work.diagonal)
                 continue
             if scaled <= 1.0 and clock[STOP] < np.inf:
                 # The error of nu makes one of ``K e / c`` in the residual.
-                multiply_gram(large, M, diagonal, local[:n], work_n[0])
+                multiply_gram(large, M, work.diagonal, local[:n], work_n[0])
                 scaled = with_loss(scaled, tolerance, norm(work_n[0]) / c, norm(r_new))
         else:
             scaled, stiffness = explicit_attempt(
@@ -193,10 +234,10 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
             reason = reject(h, scaled, order, clock, count)
             continue
         if sleepers and n_awake < d:
-            startled = startle(trial, asleep, chosen, n_awake)
+            startled = startle(trial, asleep, work.marks, chosen, n_awake)
             if startled > n_awake:
                 n_awake = startled if n * (startled + 1) <= buffer.shape[0] else d
-                awake = trial if n_awake == d else gather(here, chosen[:n_awake], buffer, buffer_read, space)
+                changed = True
                 count[REJECTED] += 1
                 continue
         at_stop = h >= clock[STOP] - clock[T]
@@ -210,7 +251,7 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
         for k in range(total):
             error[k] += local[k]
         if stiff_method:
-            contract(large, M, W, diagonal, row_scale, error)
+            contract(large, M, W, work.diagonal, work.row_scale, error)
         control(h, scaled, stiffness, stiff_method, order, memory, clock)
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
         fresh = True
@@ -246,7 +287,7 @@ def per_stage(params):
 
 @njit(types.void(SYSTEM, VECTOR, VECTOR, VECTOR, VECTOR), allocates=False)
 def report(here, z, error, r, clock):
-    """Report the logarithms of the weights, the norm of the residual and the estimated relative error of beta."""
+    """Report the logarithms of the weights, the norm of the residual and the estimated errors: of beta, relative, and of Q."""
     n, d = here.X.shape
     rows, moved = here.rows, here.rows[WORK]
     rmatvec(here.X, error[:n], 4.0, moved)
@@ -259,6 +300,13 @@ def report(here, z, error, r, clock):
     clock[RESIDUAL] = norm(r)
     length = norm(rows[BETA])
     clock[ERROR_OF_BETA] = norm(moved) / length if length > 0.0 else 0.0
+    largest = 0.0
+    for k in range(n, error.shape[0]):
+        if not abs(error[k]) <= largest:  # a NaN must win: `max` would drop it
+            largest = abs(error[k])
+        if largest != largest:
+            break
+    clock[ERROR_OF_Q] = largest
 
 
 @njit(types.int64(types.float64, types.float64, types.int64, VECTOR, INTEGERS), allocates=False)

@@ -8,7 +8,6 @@ from numba import types
 from .._jit import MATRIX, VECTOR, njit
 from .._simd import (
     WIDTH,
-    lane,
     larger,
     largest_lane,
     load,
@@ -17,6 +16,7 @@ from .._simd import (
     load_last_at,
     modulus,
     smaller,
+    smallest_lane,
     splat,
     where_less,
 )
@@ -28,7 +28,7 @@ AWAKE = math.log(1e4)  # a weight this far above the threshold is awake
 
 @njit()
 def _coordinates(rows, p, q, j):
-    """Return log(uv), log(u/v), p and q (0 for rules without) of four coordinates from j on.
+    """Return log(uv), log(u/v), p and q (0 for rules without) of `WIDTH` coordinates from j on.
 
     Where there are not as many the last one comes more than once, which changes no extreme.
     """
@@ -48,9 +48,8 @@ def survey(rows, p, q, dormant):
     of log u^2 and log v^2; the largest modulus of a rate of theirs, a quarter of the largest rate of those that are dormant,
     and the largest of those that are awake; the largest |q|, and |log(u/v)|.  Rates count from 0 on.
     """
-    zero = splat(0.0)
-    reach = active_reach = fastest = growing = growth = largest_q = largest_ratio = zero
-    top, level, awake = splat(-np.inf), splat(dormant), splat(dormant + AWAKE)
+    reach = active_reach = fastest = growing = growth = largest_q = largest_ratio = splat(0.0)
+    top, awake = splat(-np.inf), dormant + AWAKE
     for j in range(0, p.shape[0], WIDTH):
         product, ratio, slope, shrinkage = _coordinates(rows, p, q, j)
         size = modulus(ratio)
@@ -58,15 +57,15 @@ def survey(rows, p, q, dormant):
         largest_ratio = larger(size, largest_ratio)
         largest_q = larger(modulus(shrinkage), largest_q)
         reach = larger(modulus(product) + size, reach)
-        active_reach = larger(where_less(level, higher, modulus(product) + size, zero), active_reach)
+        active_reach = larger(where_less(dormant, higher, modulus(product) + size, 0.0), active_reach)
         top = larger(higher, top)
         fastest = larger(modulus(shrinkage) + modulus(slope), fastest)
         up, down = product + ratio, product - ratio
-        rate_up, rate_down = zero - (shrinkage + slope), slope - shrinkage
-        growing = larger(where_less(level, up, zero, rate_up), growing)
-        growing = larger(where_less(level, down, zero, rate_down), growing)
-        growth = larger(where_less(awake, up, rate_up, zero), growth)
-        growth = larger(where_less(awake, down, rate_down, zero), growth)
+        rate_up, rate_down = 0.0 - (shrinkage + slope), slope - shrinkage
+        growing = larger(where_less(dormant, up, 0.0, rate_up), growing)
+        growing = larger(where_less(dormant, down, 0.0, rate_down), growing)
+        growth = larger(where_less(awake, up, rate_up, 0.0), growth)
+        growth = larger(where_less(awake, down, rate_down, 0.0), growth)
     return (largest_lane(reach), largest_lane(active_reach), largest_lane(top), 4.0 * largest_lane(fastest),
             largest_lane(growing), 4.0 * largest_lane(growth), largest_lane(largest_q), largest_lane(largest_ratio))
 
@@ -74,22 +73,17 @@ def survey(rows, p, q, dormant):
 @njit(types.UniTuple(types.float64, 2)(MATRIX, VECTOR, VECTOR, types.float64), allocates=False)
 def next_landing(rows, p, q, dormant):
     """Return how long it takes until a dormant weight is `LANDING` above the threshold, and `LANDING` over its rate."""
-    far, zero, level, goal = splat(np.inf), splat(0.0), splat(dormant), splat(dormant + LANDING)
-    landing, its_rate = far, zero
+    landing, its_rate = splat(np.inf), splat(0.0)
     for j in range(0, p.shape[0], WIDTH):
         product, ratio, slope, shrinkage = _coordinates(rows, p, q, j)
         for sign in (1.0, -1.0):
-            turned = splat(sign)
-            top, rate = product + turned * ratio, splat(-4.0) * (shrinkage + turned * slope)
-            arrival = where_less(zero, rate, (goal - top) / rate, far)
-            arrival = where_less(level, top, far, arrival)
+            top, rate = product + sign * ratio, -4.0 * (shrinkage + sign * slope)
+            arrival = where_less(0.0, rate, (dormant + LANDING - top) / rate, np.inf)
+            arrival = where_less(dormant, top, np.inf, arrival)
             its_rate = where_less(arrival, landing, rate, its_rate)
             landing = smaller(arrival, landing)
-    first, rate = lane(landing, 0), lane(its_rate, 0)
-    if lane(landing, 1) < first:
-        first, rate = lane(landing, 1), lane(its_rate, 1)
-    if lane(landing, 2) < first:
-        first, rate = lane(landing, 2), lane(its_rate, 2)
-    if lane(landing, 3) < first:
-        first, rate = lane(landing, 3), lane(its_rate, 3)
-    return first, LANDING / rate if first < np.inf else np.inf
+    first = smallest_lane(landing)
+    if not first < np.inf:
+        return first, np.inf
+    # Of those that arrive first, should there be several, the fastest.
+    return first, LANDING / largest_lane(where_less(first, landing, 0.0, its_rate))

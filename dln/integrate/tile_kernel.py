@@ -34,11 +34,13 @@ from .stepping import (
     DORMANT,
     ERROR_GOAL,
     RESIDUAL_SCALE,
+    ROOM,
     RTOL,
     SHARE,
     SQUARED_NORM,
     STATIONARY_TOL,
     SWITCHING,
+    WIDENS,
 )
 
 call_advance = caller(stepping.ADVANCE)
@@ -49,7 +51,7 @@ EXPLICIT, ROSENBROCK, PLATEAUS = range(3)  # methods
 ANY, ONLY_EXPLICIT, ONLY_ROSENBROCK = range(3)  # those that were asked for
 
 # What is the same for all cells: floats, and integers.
-TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, OPTIONS_SIZE = range(5)
+TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, TILE_ROOM, TILE_WIDENS, OPTIONS_SIZE = range(7)
 (WISH, MAX_STEPS, EXPLICIT_SHARE, STIFF_SHARE, LOOSE, PLAIN, SHRINKS, SETTLES, FACTS_SIZE) = range(9)
 # Where the loop is: the place in the order of cells, the cell, whether its run has begun, its method, and whether coordinates
 # may have been held.
@@ -62,10 +64,10 @@ TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_
                        types.boolean, types.float64))
 #: ``log_alphas, log_ratios, params, t_ends, coupled`` of the cells: (C or 1, d or 1), twice, (C or 1, k), (C or 1, 1), twice.
 CELLS = types.UniTuple(DATA_MATRIX, 5)
-#: The state of one run: ``rows, work_d, params; z, f, r, error, settings, buffer; buffer_read; plateau, notes, peak;
+#: The state of one run: ``rows, work_d, params; z, f, r, error, settings; plateau, notes, peak;
 #: kept, known; triangle, row_factors``, the latter of `RowSpace.gram`.
-STATE = types.Tuple((MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, DATA_VECTOR, MATRIX, VECTOR,
-                     VECTOR, MATRIX, VECTOR, TRIANGLE, DATA_VECTOR))
+STATE = types.Tuple((MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR, MATRIX, VECTOR,
+                     TRIANGLE, DATA_VECTOR))
 #: ``betas (C, d), log_effective_alphas, shrinkage_errors (C, d or 0), nus (C, N), clocks, scales (C,)``, and integers
 #: ``counts, tallies, ends (C, 3)``: the reason, the last method, and whether coordinates may have been held.
 ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
@@ -73,8 +75,7 @@ ENDS = types.Tuple((MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, VECTOR,
 REASON, LAST_METHOD, WAS_HELD, ENDS_SIZE = range(4)
 
 Cells = namedtuple("Cells", "log_alphas log_ratios params t_ends coupled")
-State = namedtuple("State", "rows work_d params z f r error settings buffer buffer_read plateau notes peak kept known "
-                   "triangle row_factors")
+State = namedtuple("State", "rows work_d params z f r error settings plateau notes peak kept known triangle row_factors")
 Ends = namedtuple("Ends", "betas log_effective_alphas shrinkage_errors nus clocks scales counts tallies ends")
 
 RUN_TILE = types.void(KERNELS, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, INTEGERS, TABLEAU, TABLEAU,
@@ -163,6 +164,8 @@ def begin(kernels, X, y, c, data, options, facts, cells_given, state_given, ends
     settings[COUPLED] = cells.coupled[_row(cells.coupled, i), 0]
     settings[SHARE] = options[TILE_SHARE]
     settings[SQUARED_NORM] = options[TILE_SQUARED_NORM]
+    settings[ROOM] = options[TILE_ROOM]
+    settings[WIDENS] = options[TILE_WIDENS]
     state.kept[:] = 0.0
     state.known[:] = 0.0
     if state.known.shape[0] > 0:
@@ -196,7 +199,7 @@ def _use(method, free, options, facts, state, cursor):
         state.plateau[:] = 0.0
         state.notes[:] = 0.0
         state.peak[:] = 0.0
-    elif method == ROSENBROCK and state.buffer.shape[0] > 0:
+    elif method == ROSENBROCK and settings[ROOM] > 0.0:
         cursor[HELD] = 1
 
 
@@ -214,7 +217,7 @@ def _call(kernels, X, y, c, explicit, stiff, cells, state, ends, cursor, attempt
     A, C, b, high, low, gamma, order, filtered, memory = stiff if is_stiff else explicit
     return call_advance(kernels[0], (
         kernels[3], kernels[4], kernels[5:], is_stiff, X, y, c, state.rows, state.z, state.f, state.r, state.error, clock,
-        count, state.settings, state.params, state.buffer, state.buffer_read, state.kept, state.known, A, C, b,
+        count, state.settings, state.params, state.kept, state.known, A, C, b,
         high, low, gamma, order, filtered, memory, attempts))
 
 

@@ -239,12 +239,10 @@ class Tile:
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
         keeps = keeps_gram(self.rows.X)
-        all_awake = keeps or rule.shrinks
-        buffer = room_for_awake(self.rows.X[:0] if all_awake else self.rows.X)
         kept, known = kept_arrays(self.rows.X, 0.0) if keeps else (np.empty((0, 0)), np.empty(0))
         self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
-                      np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE), buffer,
-                      buffer, np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), kept, known,
+                      np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE),
+                      np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), kept, known,
                       *self.rows.gram)
         self.betas, self.nus = np.empty((size, d)), np.zeros((size, n))
         self.scales, self.shrinkage_errors = np.zeros((2, size if rule.shrinks else 0, d))
@@ -301,7 +299,8 @@ class Tile:
         facts = np.array([METHODS.index(self.method), self.max_steps, *shares, loose, isinstance(rule, GradientFlow),
                           rule.shrinks, rule.settles], dtype=np.int64)
         options = np.array([self.rtol, self.residual_tol, inexactness(rule, self.rtol),
-                            self.rows.squared_norm if keeps_gram(X) else 0.0])
+                            self.rows.squared_norm if keeps_gram(X) else 0.0, room_for_awake(rule, X),
+                            float(rule.ignores_zero_columns)])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
                    address(rule.curvature), *kept_kernels(X))
         c = 0.5 / self.problem.n_samples

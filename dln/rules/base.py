@@ -78,6 +78,8 @@ class Rule(ABC):
         Whether q can differ from 0.
     uses_samples : bool
         Whether the rule sees single samples; otherwise (X, y) may be reduced to the row space.
+    ignores_zero_columns : bool
+        Whether columns of zeros in X, more or fewer, change nothing for other coordinates: then they may be added.
     settles : bool
         Whether a small residual means convergence: not for a rule that keeps moving the weights on an interpolator.
     dormant_pair : (float, float) or None
@@ -99,6 +101,7 @@ class Rule(ABC):
     exact_curvature: bool = False
     shrinks: bool = True
     uses_samples: bool = False
+    ignores_zero_columns: bool = False
     settles: bool = True
     deep_kernel: Any = None
     deep_curvature: Any = staticmethod(plain_deep_curvature)

@@ -39,6 +39,7 @@ class GradientFlow(Rule):
     deep_kernel = staticmethod(_deep_kernel)
     deep_law = True
     exact_curvature = True
+    ignores_zero_columns = True
     shrinks = False
 
     def parameters(self, n_features, t=0.0):

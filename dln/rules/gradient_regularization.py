@@ -12,14 +12,15 @@ import numpy as np
 
 from .._jit import njit
 from .._linalg import matvec, residual, residual_and_rmatvec, rmatvec
-from .._simd import WIDTH, load, splat, store
+from .._simd import WIDTH, load, load_some, store, store_some
 from .._suggest import unknown
 from .base import BETA, CURVATURE, DEEP_CURVATURE, DEEP_RULE, RULE, Rule, number
 from .deep import add_penalty, descend
 from .deep import gradient_norm as deep_gradient_norm
 
-SCHEMES = ("forward", "backward", "centered", "exact")
 _ONE_SIDED, _CENTERED, _EXACT = 0.0, 1.0, 2.0
+_KINDS = {"forward": _ONE_SIDED, "backward": _ONE_SIDED, "centered": _CENTERED, "exact": _EXACT}
+SCHEMES = tuple(_KINDS)
 
 
 @njit()
@@ -64,24 +65,26 @@ def perturbed_pair(X, c, beta, size, strength, step, centered, r, g, coef, q, wo
 def _move(g, size, beta, step, w):
     # w = 4 g (size + step g beta)
     d = g.shape[0]
-    four, steps = splat(4.0), splat(step)
-    for j in range(0, d - 3, WIDTH):
+    for j in range(0, d - WIDTH + 1, WIDTH):
         x = load(g, j)
-        store((four * x) * (load(size, j) + (steps * x) * load(beta, j)), w, j)
-    for j in range(d - d % WIDTH, d):
-        w[j] = (4.0 * g[j]) * (size[j] + (step * g[j]) * beta[j])
+        store((4.0 * x) * (load(size, j) + (step * x) * load(beta, j)), w, j)
+    j = d - d % WIDTH
+    if j < d:
+        x = load_some(g, j, d - j)
+        store_some((4.0 * x) * (load_some(size, j, d - j) + (step * x) * load_some(beta, j, d - j)), w, j, d - j)
 
 
 @njit()
 def _shrinkage(g, change, factor, q):
     # q = factor g (g + change)
     d = g.shape[0]
-    factors = splat(factor)
-    for j in range(0, d - 3, WIDTH):
+    for j in range(0, d - WIDTH + 1, WIDTH):
         x = load(g, j)
-        store((factors * x) * (x + load(change, j)), q, j)
-    for j in range(d - d % WIDTH, d):
-        q[j] = (factor * g[j]) * (g[j] + change[j])
+        store((factor * x) * (x + load(change, j)), q, j)
+    j = d - d % WIDTH
+    if j < d:
+        x = load_some(g, j, d - j)
+        store_some((factor * x) * (x + load_some(change, j, d - j)), q, j, d - j)
 
 
 @njit(RULE, allocates=False)
@@ -180,6 +183,7 @@ class GradientRegularization(Rule):
     squared: bool = True
 
     name = "gr"
+    ignores_zero_columns = True
     kernel = staticmethod(_kernel)
     curvature = staticmethod(_curvature)
     deep_kernel = staticmethod(_deep_kernel)
@@ -200,11 +204,13 @@ class GradientRegularization(Rule):
     @property
     def dormant_pair(self):
         """(gamma, signed ascent step), or (gamma, 1) for the centred difference; None if the norm is not squared."""
-        gamma, step, kind, squared = self.parameters(1)
-        return (gamma, 1.0 if kind == _CENTERED else step) if squared else None
+        return (self.gamma, 1.0 if self.scheme == "centered" else self._signed_step) if self.squared else None
+
+    @property
+    def _signed_step(self):
+        step = 0.0 if self.epsilon is None else self.epsilon
+        return -step if self.scheme == "backward" else step
 
     def parameters(self, n_features, t=0.0):
         """Return (gamma, signed ascent step, kind of scheme, squared)."""
-        step = 0.0 if self.epsilon is None else self.epsilon
-        kind = {"centered": _CENTERED, "exact": _EXACT}.get(self.scheme, _ONE_SIDED)
-        return np.array([self.gamma, -step if self.scheme == "backward" else step, kind, float(self.squared)])
+        return np.array([self.gamma, self._signed_step, _KINDS[self.scheme], float(self.squared)])

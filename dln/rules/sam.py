@@ -178,6 +178,7 @@ class SAM(Rule):
     per_sample: bool = False
 
     name = "sam"
+    ignores_zero_columns = True
 
     def __post_init__(self):
         object.__setattr__(self, "rho", number("rho", self.rho, minimum=0.0))

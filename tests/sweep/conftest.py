@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from stores import tiles
 
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 ROOT = HELPERS.parents[1]
@@ -58,9 +59,3 @@ def wait_for_tiles():
             time.sleep(0.005)
 
     return call
-
-
-def tiles(store):
-    """List the files of the tiles of a store."""
-    files = (Path(store) / "values" / "c").rglob("*")
-    return sorted(file for file in files if file.is_file() and not file.name.endswith(".part"))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sweep_functions
+from stores import tiles
 
 import dln
 
@@ -28,10 +29,6 @@ def sweep(**change):
 @pytest.fixture(scope="module")
 def expected():
     return sweep(executor="serial")
-
-
-def tiles(store):
-    return [file for file in (store / "values" / "c").rglob("*") if file.is_file()]
 
 
 def test_spawned_processes(expected):

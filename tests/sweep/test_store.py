@@ -15,6 +15,7 @@ import pytest
 import sweep_functions
 import xarray
 import zarr
+from stores import tiles
 
 import dln
 from dln.sweep.identity import describe
@@ -22,10 +23,6 @@ from dln.sweep.store import Writer
 
 ALPHAS = [0.1 + 0.01 * k for k in range(6)]
 OPTIONS = {"function": sweep_functions.slow, "alpha": ALPHAS, "rtol": [1e-5, 1e-6], "tile": 1}
-
-
-def tiles(store):
-    return sorted(file for file in (Path(store) / "values" / "c").rglob("*") if file.is_file())
 
 
 def sweep(store, **change):

@@ -1,0 +1,87 @@
+"""The memory in which steps are made: lent to them once a call, so that they make no arrays and count no references."""
+
+from collections import namedtuple
+
+import numpy as np
+from numba import types
+
+from .._gram import gram_room
+from .._inverse_factor import FACTOR_ROOM, inverse_shape
+from .._jit import INTEGERS, MATRIX, VECTOR, njit
+from .._linalg import copy
+from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, ROWS
+
+#: The end of an attempt, its local error and its stages; the matrices of a stiff step, as `rosenbrock_attempt` has them; the
+#: rows of an attempt, and those of the state before it; the coordinates that are awake, by their numbers and by marks, and
+#: room for their rows.
+Work = namedtuple("Work", "z_new f_new local r_new K M W panel diagonal row_scale work_n room no_trace rows before chosen "
+                          "marks space")
+WORK_ARRAYS = types.NamedTuple((
+    *(VECTOR,) * 4, *(MATRIX,) * 3, *(VECTOR,) * 3, MATRIX, VECTOR, *(MATRIX,) * 3, INTEGERS, *(VECTOR,) * 2), Work)
+
+
+@njit()
+def work_of(X, rows, total, stages, stiff_method, sleepers, kept, known):
+    """Return what the steps of a run work in; `total` is the size of z, and with `sleepers` some coordinates may be left out.
+
+    A kept Gram matrix, and the marks in what is `known` of it, are part of it (`_large.kept_arrays`).
+    """
+    n, d = X.shape
+    keeps = known.shape[0] > 0
+    dual = n if stiff_method and not keeps else 0
+    # An attempt takes the place of the state, of which four rows are kept; where some coordinates sleep it has its own.
+    return Work(
+        np.empty(total), np.empty(total), np.empty(total), np.empty(n), np.empty((stages + 1, total)),
+        kept if keeps else np.empty((dual, dual)), np.empty(inverse_shape(dual)), np.empty(FACTOR_ROOM),
+        known[d:] if keeps else np.empty(dual), np.ones(n), np.empty((2, n)), np.empty(gram_room(dual, d)),
+        np.empty((0, n)), rows.copy() if sleepers else rows, np.empty((0 if sleepers else RATIO + 1 - BETA, d)),
+        np.empty(d if sleepers else 0, dtype=np.int64), np.zeros(d if sleepers else 0), aligned(ROWS * d if sleepers else 0))
+
+
+@njit()
+def aligned(size):
+    """Return a new vector that starts at a cache line."""
+    room = np.empty(size + 7)
+    first = -(room.ctypes.data // 8) % 8
+    return room[first:first + size]
+
+
+# With more columns, of zeros.  Their weights are those of the smallest coordinate, with u = v, and never move.
+
+
+@njit()
+def widened_data(X, more):
+    """Return X with so many columns of zeros more."""
+    n, d = X.shape
+    wide = aligned(n * (d + more)).reshape((n, d + more))
+    for i in range(n):
+        copy(X[i], wide[i, :d])
+        for j in range(d, d + more):
+            wide[i, j] = 0.0
+    return wide
+
+
+@njit()
+def widened_rows(rows, more):
+    """Return the rows of a state with so many coordinates more."""
+    d = rows.shape[1]
+    lowest = np.inf
+    for j in range(d):
+        lowest = min(lowest, rows[LOG_PRODUCT, j])
+    wide = aligned(ROWS * (d + more)).reshape((ROWS, d + more))
+    for i in range(ROWS):
+        copy(rows[i], wide[i, :d])
+        for j in range(d, d + more):
+            wide[i, j] = lowest if i == LOG_PRODUCT or i == PRODUCT else 0.0
+    return wide
+
+
+@njit()
+def widened(vector, more):
+    """Return z, or a vector like it, with so many coordinates more."""
+    size = vector.shape[0]
+    wide = np.empty(size + more)
+    copy(vector, wide[:size])
+    for k in range(size, size + more):
+        wide[k] = 0.0
+    return wide
