@@ -51,11 +51,11 @@ def explicit_attempt(rule, system, c, z, f, h, tolerance, ratio_scale, params, A
         local[k] = K[stages, k] - K[stages - 1, k]
     stiffness = h * (norm(local[: X.shape[0]]) / bottom) if bottom > 0.0 else 0.0
     low = weighted(K, error_low, h, local)
-    low_size = log_weight_error(X, local, ratio_scale, work_d)
+    low_size = log_weight_error(X, local, ratio_scale, 1.0, work_d)
     high_size = low_size
     if low_size > 0.0:
         weighted(K, error_high, h, local)
-        high_size = log_weight_error(X, local, ratio_scale, work_d)
+        high_size = log_weight_error(X, local, ratio_scale, 1.0, work_d)
         if not math.isfinite(low + high_size):
             return np.inf, stiffness
         # The estimate of order 5 is corrected by that of order 3, as in DOP853; the vector is scaled alike.

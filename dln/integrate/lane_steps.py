@@ -25,14 +25,14 @@ from .lane_kernels import (
 from .survey import LANDING
 
 # Rows of `numbers`: what each lane has one number of.  Strength of the penalty and its ascent step.  For the next step: its
-# size, and that times gamma; the scale of log(u/v); the weight of K in the square that is its part of the matrix; 1 where it
+# size, and that times gamma; the scale of log(u/v); how strictly Q is held; the weight of K in the square that is its part of the matrix; 1 where it
 # went wrong; the error in the logarithms of the weights; that of the residual; 1 where the step is accepted.
-(STRENGTH, ASCENT, H, TAU, RATIO_SCALE, ROOT, FAILED, ERROR, WRONG, ACCEPTED,
+(STRENGTH, ASCENT, H, TAU, RATIO_SCALE, STRICT, ROOT, FAILED, ERROR, WRONG, ACCEPTED,
  # Of the settings, see `stepping`; SMALLEST is e^DORMANT.
  DORMANT, KERNEL_RATIO, STATIONARY_TOL, SMALLEST,
  # What `survey` finds: the norm of the residual, and the fields of `stepping.Survey`.
  RESIDUAL, REACH, ACTIVE_REACH, LARGEST_RATE, LARGEST_Q, LARGEST_TOP, LARGEST_RATIO, GROWING, LANDS, LANDING_CAP, SETTLED,
- NUMBERS) = range(26)
+ NUMBERS) = range(27)
 
 #: Of the data: X, its transpose, and its pairs of rows, ``X_ij X_kj`` in row ``i (i + 1)/2 + k``, of which the Gram matrix is
 #: made; y, and zeros.
@@ -133,11 +133,11 @@ def attempt(kind, data, c, runs, step, A, C, ends, gamma, filtered):
         solve(n, step.matrix, step.pivots, step.local)
     # The error in the logarithms of the weights, as `state.log_weight_error`.
     product(data.transposed, step.local, step.w)
-    worst, unit = splat(0.0), 2.0 / load(numbers, RATIO_SCALE)
+    worst, unit, strict = splat(0.0), 2.0 / load(numbers, RATIO_SCALE), 2.0 * load(numbers, STRICT)
     for j in range(d):
         e = unit * magnitude(load(step.w, j))
         if kind.shrinks:
-            e = fused(2.0, magnitude(load(step.local, n + j)), e)
+            e = fused(strict, magnitude(load(step.local, n + j)), e)
         worst = where_less(e, worst, worst, e)  # a NaN is worse
     store(numbers, ERROR, worst)
     symmetric_product(n, step.gram, step.local, step.panel)

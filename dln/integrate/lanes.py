@@ -97,6 +97,7 @@ def run_lanes(kernels, X, y, c, facts_of_data, options, facts, tableau, penaltie
             busy |= i >= 0
             numbers[ls.H, lane] = clocks[i, st.H] if i >= 0 else 0.0
             numbers[ls.RATIO_SCALE, lane] = clocks[i, st.RATIO_SCALE] if i >= 0 else 1.0
+            numbers[ls.STRICT, lane] = st.strictness(_tolerance(settings[lane], clocks[i])) if i >= 0 else 1.0
         if not busy:
             return
         ls.attempt(kind, data, c, runs, step, A, C, weights, gamma, filtered)
@@ -109,7 +110,7 @@ def run_lanes(kernels, X, y, c, facts_of_data, options, facts, tableau, penaltie
                 clock, count = clocks[i], counts[i]
                 count[FACTORIZATIONS] += 1
                 count[RHS] += stages
-                tolerance = settings[lane, stepping.RTOL] + min(1e-6, stepping.ROUNDING * clock[st.REACH])
+                tolerance = _tolerance(settings[lane], clock)
                 # Until its fate is decided the row has the error, in tolerances.
                 numbers[ls.ERROR, lane] = np.inf if numbers[ls.FAILED, lane] > 0.0 else numbers[ls.ERROR, lane] / tolerance
                 if numbers[ls.ERROR, lane] <= 1.0 and clock[st.STOP] < np.inf:
@@ -126,6 +127,11 @@ def run_lanes(kernels, X, y, c, facts_of_data, options, facts, tableau, penaltie
                                facts[MAX_STEPS], free)
                 if reason != RUNNING:
                     _finish(max(reason, RUNNING), lane, X, y, facts, cells, state, ends, cursor, runs, places)
+
+
+@njit()
+def _tolerance(settings, clock):
+    return settings[stepping.RTOL] + min(1e-6, stepping.ROUNDING * clock[st.REACH])
 
 
 ORDINARY = 100.0  # of log(u v); beyond, gradient flow is not run in lanes

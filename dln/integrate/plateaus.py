@@ -214,7 +214,7 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
             rmatvec(basis.rows, step_error, 1.0, local)
             for i in range(n):
                 z_new[i] += z[i] + h * c * across[i]
-            scaled = log_weight_error(X, local, 1.0, trial.rows[WORK]) / (
+            scaled = log_weight_error(X, local, 1.0, 1.0, trial.rows[WORK]) / (
                 used[RTOL] + min(1e-6, ROUNDING * clock[REACH]))
             if scaled <= 1.0 and not evaluate(rule, trial, c, z_new, params, r_new, f_new, work_n):
                 scaled = np.inf

@@ -30,7 +30,7 @@ from .._large import (
 from .._linalg import copy, matvec
 from .._simd import WIDTH, load, load_at, load_four_at, load_some, load_some_at, splat, store, store_at, store_some
 from ..rules.base import call_curvature
-from .state import BETA, HELD, RATIO, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
+from .state import BETA, HELD, RATIO, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error, strictness
 
 _ROSENBROCK = types.UniTuple(types.float64, 2)(
     types.intp, types.intp, KEPT_KERNELS, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR,
@@ -131,7 +131,7 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
         return 0.5 * largest_difference(system.rows[RATIO], rows[HELD]) / (ratio_scale * tolerance), stiffness
     if filtered:
         contract(large, M, W, diagonal, row_scale, local)
-    return log_weight_error(system.X, local, ratio_scale, system.rows[WORK]) / tolerance, stiffness
+    return log_weight_error(system.X, local, ratio_scale, strictness(tolerance), system.rows[WORK]) / tolerance, stiffness
 
 
 @njit(types.void(DATA_VECTOR, MATRIX, types.intp, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR, VECTOR), allocates=False)

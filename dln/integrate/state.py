@@ -38,6 +38,8 @@ LOG_PRODUCT, LOG_RATIO, SCALE, BETA, SIZE, PRODUCT, RATIO, LOG_U, LOG_V, HELD, W
 WORK_RULE = WORK + 5
 ROWS = WORK_RULE + 4
 
+_STRICT, _STRICTEST = 1e-5, 1e-2
+
 # Products u0 v0 within e^-100 and e^100 are no extreme numbers: times e^600 they do not overflow.
 _LARGEST_LOG = 100.0
 
@@ -92,9 +94,19 @@ def _shrink(log_product, z, n, product):
         store_some(load_some(log_product, j, d - j) - 4.0 * load_some(z, n + j, d - j), product, j, d - j)
 
 
-@njit(types.float64(DATA_MATRIX, VECTOR, types.float64, VECTOR), allocates=False)
-def log_weight_error(X, error, ratio_scale, work):
-    """Return the largest ``2 |X^T e_nu|_j / ratio_scale + 2 |e_Q|_j``, an error of log weights; `work` is (d,).
+@njit()
+def strictness(tolerance):
+    """Return how many times more strictly than nu a stiff step holds Q: to a hundredth of a loose tolerance, or to 1e-5.
+
+    A flow forgets errors of nu as it converges, and remembers those of Q.  Measured, with what one costs in steps and the other
+    saves: `docs/performance.md`.
+    """
+    return tolerance / max(min(tolerance, _STRICT), _STRICTEST * tolerance)
+
+
+@njit(types.float64(DATA_MATRIX, VECTOR, types.float64, types.float64, VECTOR), allocates=False)
+def log_weight_error(X, error, ratio_scale, strict, work):
+    """Return the largest ``2 |X^T e_nu|_j / ratio_scale + 2 strict |e_Q|_j``, an error of log weights; `work` is (d,).
 
     Where all of ``log(u/v)`` is small (the kernel regime), ``beta = 2 u v sinh(log(u/v))`` is only as accurate as that is
     relative to itself: hence `ratio_scale`, at most 1.
@@ -106,14 +118,14 @@ def log_weight_error(X, error, ratio_scale, work):
     for j in range(0, d - WIDTH + 1, WIDTH):
         e = modulus(load(work, j))
         if shrinks:
-            e = e + 2.0 * modulus(load(error, n + j))
+            e = e + 2.0 * strict * modulus(load(error, n + j))
         largest = larger(e, largest)
         sums = sums + e
     j = d - d % WIDTH
     if j < d:
         e = modulus(load_some(work, j, d - j))
         if shrinks:
-            e = e + 2.0 * modulus(load_some(error, n + j, d - j))
+            e = e + 2.0 * strict * modulus(load_some(error, n + j, d - j))
         largest = larger(e, largest)
         sums = sums + e
     # A NaN must win: `larger` drops it.
