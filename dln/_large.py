@@ -35,9 +35,9 @@ UNIT, DOUBLE, MARKS = range(3)
 FACTORED, FAILED, TOO_STIFF = range(3)
 
 
-def keeps_gram(X):
-    """Whether the data are so large that the Gram matrix is kept."""
-    return X.shape[0] > _KEPT_FROM
+def keeps_gram(shape):
+    """Whether the data, of this shape, are so large that the Gram matrix is kept."""
+    return shape[0] > _KEPT_FROM
 
 
 def kept_arrays(X, share):
@@ -366,6 +366,6 @@ call_multiply_kept, call_begin_kept = caller(_MULTIPLY), caller(_BEGIN)
 
 def kept_kernels(X):
     """Return the addresses of the kernels that handle a kept matrix, or zeros where none is kept."""
-    if not keeps_gram(X):
+    if not keeps_gram(X.shape):
         return NO_KERNELS
     return address(factorize_kept), address(solve_kept), address(multiply_kept), address(begin_kept)

@@ -14,7 +14,9 @@ from ._simd import (
     load_four_at,
     load_some,
     load_some_at,
+    load_some_four,
     splat,
+    splat_four,
     store,
     store_some,
     total,
@@ -315,15 +317,14 @@ def copy_rows(source, target):
 def norm(a):
     """Euclidean norm, safe from overflow and underflow of the squares."""
     size = a.shape[0]
-    squares = splat(0.0)
-    for i in range(0, size - WIDTH + 1, WIDTH):
-        x = load(a, i)
-        squares = squares + x * x
-    i = size - size % WIDTH
-    if i < size:
-        x = load_some(a, i, size - i)
-        squares = squares + x * x
-    square = total(squares)
+    s0 = s1 = splat_four(0.0)  # not wider: short vectors were written in fours just now, and wider loads would wait for that
+    for i in range(0, size - 7, 8):
+        x, y = load_four(a, i), load_four(a, i + 4)
+        s0, s1 = s0 + x * x, s1 + y * y
+    for i in range(size - size % 8, size, 4):
+        x = load_some_four(a, i, min(4, size - i))
+        s0 = s0 + x * x
+    square = total(s0 + s1)
     if _LEAST_SQUARE < square < _LARGEST_SQUARE:
         return math.sqrt(square)
     largest = 0.0

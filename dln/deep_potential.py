@@ -27,6 +27,8 @@ _ITERATIONS = 60
 
 def checked_depth(depth):
     """Return `depth` as a float, at least 2; else a one-line error."""
+    if type(depth) in (int, float) and 2.0 <= depth < math.inf:
+        return float(depth)  # the common case, at once
     if isinstance(depth, (bool, np.bool_)) or not isinstance(depth, (int, float, np.integer, np.floating)):
         raise TypeError(f"depth must be a number, got {depth!r}; give 2 or any larger real number")
     value = float(depth)

@@ -1,5 +1,6 @@
 """Flows: `flow` integrates a training rule in continuous time, at any initial scale, and returns a `FlowResult`."""
 
+import functools
 import math
 
 import numpy as np
@@ -143,6 +144,12 @@ def largest_error(rtol, reach):
     return min(1e3 * rtol, max(rtol, 1e-2)) + 1e2 * _EPS * reach
 
 
+@functools.lru_cache
+def _nothing_kept(n_features):
+    none = np.empty((0, n_features))
+    return _NO_TIMES, none, none, none, _NO_TIMES
+
+
 class Integration:
     """One run: the compiled kernel's arrays, the stops, and the choice of method."""
 
@@ -157,19 +164,19 @@ class Integration:
         self.c = 0.5 / problem.n_samples
         size = n + d if rule.shrinks else n
         rows = st.ROWS * d
-        space = aligned_zeros((rows + 3 * size + n,))  # at once: a small run takes as long as a few dozen arrays
+        # At once: a small run takes as long as a few dozen arrays.
+        space = aligned_zeros((rows + 3 * size + n + stepping.SETTINGS_SIZE,))
         self.state = space[:rows].reshape(st.ROWS, d)
         self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
         np.add(start.log_alpha, start.log_alpha, out=self.log_product)
         self.log_ratio[:] = start.log_ratio
         self.z, self.f, self.error = space[rows:rows + 3 * size].reshape(3, size)
-        self.r = space[rows + 3 * size:]
+        self.r, self.settings = space[rows + 3 * size:-stepping.SETTINGS_SIZE], space[-stepping.SETTINGS_SIZE:]
         self.clock = np.zeros(st.CLOCK_SIZE)
-        self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
-        self.settings = np.zeros(stepping.SETTINGS_SIZE)
+        counts = np.zeros(st.COUNT_SIZE + plateaus.TALLY_SIZE, dtype=np.int64)
+        self.count, self.tally = counts[:st.COUNT_SIZE], counts[st.COUNT_SIZE:]
         self.known = _NO_TIMES
         self.gram = _NO_MATRIX
-        self.tally = np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
         self.residual_tol = residual_tol
@@ -214,7 +221,7 @@ class Integration:
             self._cross_plateaus()
         self.tableau, self.nodes, stages = (
             EXPLICIT if method == "explicit" else rosenbrock_method(self.rule, self.rtol))
-        if method == "rosenbrock" and keeps_gram(self.X):
+        if method == "rosenbrock" and keeps_gram(self.X.shape):
             if not self.known.size:
                 self.settings[stepping.SHARE] = inexactness(self.rule, self.way)
                 self.gram, self.known = kept_arrays(self.X, self.settings[stepping.SHARE])
@@ -224,8 +231,8 @@ class Integration:
                         *self.rows.gram, self.log_product, self.log_ratio, self.c, self.rows.squared_norm,
                         float(self.settings[stepping.SHARE]), self.gram, self.known)
         elif method == "rosenbrock":
-            self.settings[stepping.ROOM] = room_for_awake(self.rule, self.X)
-        self.attempts = attempts_per_call(self.X, stages, method != "explicit")
+            self.settings[stepping.ROOM] = room_for_awake(self.rule, self.X.shape)
+        self.attempts = attempts_per_call(self.X.shape, stages, method != "explicit")
 
     def _kernels(self):
         kernel = plateaus.cross if self.methods[-1] == "plateaus" else stepping.advance
@@ -246,7 +253,7 @@ class Integration:
         """Return the method to begin with, and whether to stay with it because the way is loose."""
         if self.method_asked != "auto":
             return self.method_asked, False
-        loose = begins_stiff(self.way, self.X)
+        loose = begins_stiff(self.way, len(self.X))
         if self._sleeps_at_first():
             return "plateaus", loose
         return "rosenbrock" if loose else "explicit", loose
@@ -384,8 +391,7 @@ class Integration:
 
     def _trajectory(self):
         if not self.kept:
-            none = np.empty((0, self.X.shape[1]))
-            return _NO_TIMES, none, none, none, _NO_TIMES
+            return _nothing_kept(self.X.shape[1])
         return tuple(np.array(column) for column in zip(*self.kept, strict=True))
 
     def _methods(self):

@@ -425,7 +425,7 @@ def _has_full_row_rank(X: Array) -> tuple[bool, tuple[NDArray[np.float32], Array
         panel = np.ldexp(X[:, first:first + width], exponents)
         gram = blas.dsyrk(1.0, panel.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)
     kept = _NO_GRAM
-    if keeps_gram(X):
+    if keeps_gram(X.shape):
         # Of rows divided by half as much, since twice the largest power of two is infinite.
         triangle = np.concatenate([4.0 * gram[i:, i] for i in range(n_samples)], dtype=np.float32, casting="same_kind")
         kept = triangle, np.ldexp(0.5, -exponents[:, 0])

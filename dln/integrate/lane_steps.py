@@ -25,8 +25,9 @@ from .lane_kernels import (
 from .survey import LANDING
 
 # Rows of `numbers`: what each lane has one number of.  Strength of the penalty and its ascent step.  For the next step: its
-# size, and that times gamma; the scale of log(u/v); how strictly Q is held; the weight of K in the square that is its part of the matrix; 1 where it
-# went wrong; the error in the logarithms of the weights; that of the residual; 1 where the step is accepted.
+# size, and that times gamma; the scale of log(u/v); how strictly Q is held; the weight of K in the square that is its part of
+# the matrix; 1 where it went wrong; the error in the logarithms of the weights; that of the residual; 1 where the step is
+# accepted.
 (STRENGTH, ASCENT, H, TAU, RATIO_SCALE, STRICT, ROOT, FAILED, ERROR, WRONG, ACCEPTED,
  # Of the settings, see `stepping`; SMALLEST is e^DORMANT.
  DORMANT, KERNEL_RATIO, STATIONARY_TOL, SMALLEST,

@@ -1,5 +1,6 @@
 """Which method, with which arguments of the kernel, and what it is given: decided alike for single runs and for tiles."""
 
+import functools
 import math
 
 import numpy as np
@@ -40,24 +41,28 @@ def rosenbrock_method(rule, rtol):
     return _EXACT_LOOSE if rtol >= _LOOSE else _EXACT
 
 
-def attempts_per_call(X, stages, stiff_method):
-    """Return how many steps a call to the kernel may attempt: it lasts a fraction of a second, so that Ctrl-C is heard."""
-    anew = 0.125 if keeps_gram(X) else 1.0  # the part of a Gram matrix that a step sums up
-    products = anew * X.shape[0] if stiff_method else 0.0
-    return min(2000, max(1, int(6e9 // ((4.0 * stages + products) * X.size + 1000.0))))
+@functools.lru_cache
+def attempts_per_call(shape, stages, stiff_method):
+    """Return how many steps a call to the kernel may attempt, for X of this shape.
+
+    It lasts a fraction of a second, so that Ctrl-C is heard.
+    """
+    anew = 0.125 if keeps_gram(shape) else 1.0  # the part of a Gram matrix that a step sums up
+    products = anew * shape[0] if stiff_method else 0.0
+    return min(2000, max(1, int(6e9 // ((4.0 * stages + products) * math.prod(shape) + 1000.0))))
 
 
-def begins_stiff(rtol, X):
+def begins_stiff(rtol, n_rows):
     """Whether to begin with the stiff method, and to stay with it: at loose tolerances order 8 is wasted.
 
     Unless a factorisation of order N^3 is what costs.
     """
-    return rtol >= 1e-5 and X.shape[0] <= 2000
+    return rtol >= 1e-5 and n_rows <= 2000
 
 
-def room_for_awake(rule, X):
+def room_for_awake(rule, shape):
     """Return how many numbers of X the coordinates that are awake may have: of more, leaving the others out saves little."""
-    if rule.shrinks or keeps_gram(X):
+    if rule.shrinks or keeps_gram(shape):
         return 0  # their sleepers are wanted, too
-    n, d = X.shape
+    n, d = shape
     return n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1)

@@ -238,7 +238,7 @@ class Tile:
         self.cells = self.log_alphas, self.log_ratios, params, self.t_ends, coupled
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
-        keeps = keeps_gram(self.rows.X)
+        keeps = keeps_gram(self.rows.X.shape)
         kept, known = kept_arrays(self.rows.X, 0.0) if keeps else (np.empty((0, 0)), np.empty(0))
         self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
                       np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE),
@@ -294,12 +294,12 @@ class Tile:
 
         rule, X = self.rule, self.rows.X
         explicit, stiff = EXPLICIT[0], rosenbrock_method(rule, self.rtol)[0]
-        loose = self.method == "auto" and begins_stiff(self.rtol, X)
-        shares = attempts_per_call(X, len(explicit[2]), False), attempts_per_call(X, len(stiff[2]), True)
+        loose = self.method == "auto" and begins_stiff(self.rtol, len(X))
+        shares = attempts_per_call(X.shape, len(explicit[2]), False), attempts_per_call(X.shape, len(stiff[2]), True)
         facts = np.array([METHODS.index(self.method), self.max_steps, *shares, loose, isinstance(rule, GradientFlow),
                           rule.shrinks, rule.settles], dtype=np.int64)
         options = np.array([self.rtol, self.residual_tol, inexactness(rule, self.rtol),
-                            self.rows.squared_norm if keeps_gram(X) else 0.0, room_for_awake(rule, X),
+                            self.rows.squared_norm if keeps_gram(X.shape) else 0.0, room_for_awake(rule, X.shape),
                             float(rule.ignores_zero_columns)])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
                    address(rule.curvature), *kept_kernels(X))
