@@ -39,6 +39,11 @@ def splat_four(x):
     return np.full(4, float(x))
 
 
+def splat_eight(x):
+    """Return x in each of eight lanes."""
+    return np.full(8, float(x))
+
+
 def four(a, b, c, d):
     """Return four numbers side by side."""
     return np.array([a, b, c, d], dtype=float)
@@ -113,6 +118,16 @@ def store_some(vector, x, i, left):
 def store_some_at(vector, X, i, j, left):
     """Write ``X[i, j : j + left]``, at least one number and at most as many as the vector has."""
     store_some(vector, X[i], j, left)
+
+
+def fused(a, b, c):
+    """Return ``a b + c``, rounded once (with the compiler switched off: twice)."""
+    return a * b + c
+
+
+def square_root(a):
+    """Return the square root of a."""
+    return np.sqrt(a)
 
 
 def modulus(a):
@@ -231,7 +246,8 @@ def _shuffle(builder, a, b, *lanes):
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
 
 
-def _spread(builder, number, width):
+def spread(builder, number, width):
+    """Return the code of a number in each lane."""
     none = ir.Constant(ir.VectorType(number.type, width), ir.Undefined)
     return _shuffle(builder, builder.insert_element(none, number, _index(0)), none, *[0] * width)
 
@@ -250,7 +266,7 @@ def _generator(generate):
         width = _common(given.args).width
 
         def vector(kind, value):
-            return value if isinstance(kind, Vector) else _spread(
+            return value if isinstance(kind, Vector) else spread(
                 builder, context.cast(builder, value, kind, types.float64), width)
 
         return generate(builder, *map(vector, given.args, values))
@@ -293,11 +309,11 @@ def _on_values(generate):
     return lambda context, builder, given, values: generate(builder, *values)
 
 
-def _llvm(name, count):
+def _llvm(name):
     def generate(builder, *vectors):
         kind = vectors[0].type
         function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(kind, [kind] * count), f"llvm.{name}.v{kind.count}f64")
+            builder.module, ir.FunctionType(kind, [kind] * len(vectors)), f"llvm.{name}.v{kind.count}f64")
         return builder.call(function, vectors)
     return generate
 
@@ -372,15 +388,18 @@ _operator(operator.add, _add)
 _operator(operator.sub, lambda builder, a, b: builder.fsub(a, b, flags=_CONTRACT))
 _operator(operator.mul, lambda builder, a, b: builder.fmul(a, b, flags=_CONTRACT))
 _operator(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
-_lane_by_lane(modulus, 1, _llvm("fabs", 1))
+_lane_by_lane(fused, 3, _llvm("fma"))
+_lane_by_lane(square_root, 1, _llvm("sqrt"))
+_lane_by_lane(modulus, 1, _llvm("fabs"))
 _lane_by_lane(larger, 2, _compare(">"))
 _lane_by_lane(smaller, 2, _compare("<"))
 _lane_by_lane(where_less, 4, _where_less)
 _lane_by_lane(power_of_two, 1, _power(1))
 _lane_by_lane(power_of_half, 1, _power(-1))
 _number, _any = types.float64, (FOUR, EIGHT)
-_exactly(splat, _on_values(lambda builder, x: _spread(builder, x, WIDTH)), signature(WIDE, _number))
-_exactly(splat_four, _on_values(lambda builder, x: _spread(builder, x, 4)), signature(FOUR, _number))
+_exactly(splat, _on_values(lambda builder, x: spread(builder, x, WIDTH)), signature(WIDE, _number))
+_exactly(splat_four, _on_values(lambda builder, x: spread(builder, x, 4)), signature(FOUR, _number))
+_exactly(splat_eight, _on_values(lambda builder, x: spread(builder, x, 8)), signature(EIGHT, _number))
 _exactly(four, _on_values(_four), signature(FOUR, *(_number,) * 4))
 _exactly(transposed, _transposed, signature(types.UniTuple(FOUR, 4), *(FOUR,) * 4))
 _exactly(total, _on_values(_over_lanes(_add)), *(signature(_number, kind) for kind in _any))
@@ -414,7 +433,7 @@ def _store(context, builder, given, values):
 
 def _inside(builder, left, width):
     """Return which lanes are among the first `left`."""
-    return builder.icmp_signed("<", _constant(_bits(width), *range(width)), _spread(builder, left, width))
+    return builder.icmp_signed("<", _constant(_bits(width), *range(width)), spread(builder, left, width))
 
 
 def _load_masked(builder, place, left, others):
@@ -435,7 +454,7 @@ def _load_some(context, builder, given, values):
 def _load_last(context, builder, given, values):
     place, left, width = _place(context, builder, given.args[0], values[0], values[1:-1]), values[-1], given.return_type.width
     last = builder.load(builder.gep(place, [builder.sub(left, left.type(1))]))
-    return _load_masked(builder, place, left, _spread(builder, last, width))
+    return _load_masked(builder, place, left, spread(builder, last, width))
 
 
 def _store_some(context, builder, given, values):

@@ -11,18 +11,8 @@ from numba import types
 
 from .._exponentials import LOWEST_EXPONENT
 from .._jit import DATA_MATRIX, MATRIX, njit
-from .._lanes import (
-    entry,
-    fused,
-    inverse_power_of_low_bits,
-    larger,
-    load,
-    magnitude,
-    power_of_low_bits,
-    splat,
-    store,
-    where_less,
-)
+from .._lanes import entry, load, store
+from .._simd import fused, larger, modulus, power_of_half, power_of_two, splat_eight, where_less
 
 _HIGHEST = 600.0  # of log u^2 and log v^2
 _LARGEST = np.finfo(float).max
@@ -36,7 +26,7 @@ def product(A, b, out):
     """out = A b."""
     at = 0
     for i in range(0, 4 * A.shape[0], 4):
-        s0, s1, s2, s3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        s0, s1, s2, s3 = splat_eight(0.0), splat_eight(0.0), splat_eight(0.0), splat_eight(0.0)
         for k in range(A.shape[1]):
             v = load(b, k)
             s0 = fused(entry(A, at), v, s0)
@@ -89,7 +79,7 @@ def weights_at(scale, log_ratio, pull, beta, size, failed):
     bad = load(failed, 0)
     for j in range(beta.shape[0]):
         x = fused(-4.0, load(pull, j), load(log_ratio, j))
-        bad = where_less(magnitude(x), _HIGHEST, bad, 1.0)  # also where x is NaN
+        bad = where_less(modulus(x), _HIGHEST, bad, 1.0)  # also where x is NaN
         bits, f = _reduced(x)
         s = f * f
         square = s * s
@@ -98,7 +88,7 @@ def weights_at(scale, log_ratio, pull, beta, size, failed):
         odd = fused(f * s, odd, f)
         even = s * even
         # e^x = 2^k + rise and e^-x = 2^-k - fall; in their difference nothing cancels, since there k f >= 0.
-        power, inverse = power_of_low_bits(bits), inverse_power_of_low_bits(bits)
+        power, inverse = power_of_two(bits), power_of_half(bits)
         rise, fall = power * (odd + even), inverse * (odd - even)
         uv = load(scale, j)
         store(size, j, uv * ((rise - fall) + (power + inverse)))
@@ -121,14 +111,14 @@ def weights(log_product, log_ratio, Q, pull, beta, size, failed):
     bad = load(failed, 0)
     for j in range(beta.shape[0]):
         x = fused(-4.0, load(pull, j), load(log_ratio, j))
-        s = magnitude(x)
+        s = modulus(x)
         top = fused(-4.0, load(Q, j), load(log_product, j)) + s
         bad = where_less(top, _HIGHEST, bad, 1.0)
-        bits, f = _reduced(larger(top, LOWEST_EXPONENT))
-        power = power_of_low_bits(bits)
+        bits, f = _reduced(larger(LOWEST_EXPONENT, top))
+        power = power_of_two(bits)
         whole = where_less(LOWEST_EXPONENT, top, fused(power, _expm1(f), power), 0.0)
-        bits, f = _reduced(larger(-2.0 * s, LOWEST_EXPONENT))
-        power = power_of_low_bits(bits)
+        bits, f = _reduced(larger(LOWEST_EXPONENT, -2.0 * s))
+        power = power_of_two(bits)
         less = fused(power, _expm1(f), power - 1.0)
         store(size, j, fused(whole, less, 2.0 * whole))
         difference = whole * less
@@ -257,7 +247,7 @@ def square_of_symmetric(n, K, root, full, out):
     for i in range(0, n, 2):
         row, below = i * (i + 1) // 2, (i + 1) * (i + 2) // 2
         for k in range(0, i + 2, 2):
-            s00, s01, s10, s11 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+            s00, s01, s10, s11 = splat_eight(0.0), splat_eight(0.0), splat_eight(0.0), splat_eight(0.0)
             for j in range(n):
                 a, b = load(full, i * n + j), load(full, (i + 1) * n + j)
                 x, y = load(full, k * n + j), load(full, (k + 1) * n + j)
@@ -292,7 +282,7 @@ def symmetric_product(n, K, b, out):
 
 @njit()
 def _sums(count, coefficients, row, stages, total, k):
-    s0, s1, s2, s3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    s0, s1, s2, s3 = splat_eight(0.0), splat_eight(0.0), splat_eight(0.0), splat_eight(0.0)
     for j in range(count):
         a = coefficients[row, j]
         at = j * total + k

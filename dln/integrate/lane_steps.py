@@ -9,7 +9,8 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, MATRIX, njit
-from .._lanes import fused, larger, load, magnitude, splat, square_root, store, where_less
+from .._lanes import load, store
+from .._simd import fused, larger, modulus, splat_eight, square_root, where_less
 from .lane_kernels import (
     PANELS,
     combine,
@@ -91,7 +92,7 @@ def _add_penalty(kind, data, c, strength, ascent, n, d, step):
         store(f, i, c * fused(strength, load(step.panel, i), load(step.r, i)))
     ahead = c * ascent
     if kind.centered:
-        ahead = splat(c)
+        ahead = splat_eight(c)
         for j in range(d):
             moved = ascent * load(g, j)
             store(w, j, 4.0 * moved * moved * load(step.beta, j))
@@ -134,11 +135,11 @@ def attempt(kind, data, c, runs, step, A, C, ends, gamma, filtered):
         solve(n, step.matrix, step.pivots, step.local)
     # The error in the logarithms of the weights, as `state.log_weight_error`.
     product(data.transposed, step.local, step.w)
-    worst, unit, strict = splat(0.0), 2.0 / load(numbers, RATIO_SCALE), 2.0 * load(numbers, STRICT)
+    worst, unit, strict = splat_eight(0.0), 2.0 / load(numbers, RATIO_SCALE), 2.0 * load(numbers, STRICT)
     for j in range(d):
-        e = unit * magnitude(load(step.w, j))
+        e = unit * modulus(load(step.w, j))
         if kind.shrinks:
-            e = fused(strict, magnitude(load(step.local, n + j)), e)
+            e = fused(strict, modulus(load(step.local, n + j)), e)
         worst = where_less(e, worst, worst, e)  # a NaN is worse
     store(numbers, ERROR, worst)
     symmetric_product(n, step.gram, step.local, step.panel)
@@ -195,24 +196,24 @@ def survey(kind, n_features, data, c, runs, step):
         product(data.transposed, f, p)
     dormant = load(numbers, DORMANT)
     # Of the dormant weight that is first to arrive: how far it has to go, and how fast it grows.
-    way, speed = splat(1.0), splat(0.0)
-    reach, active_reach, largest_rate = splat(0.0), splat(0.0), splat(0.0)
-    largest_q, growing = splat(0.0), splat(0.0)
-    largest_top, largest_ratio = splat(-np.inf), load(numbers, KERNEL_RATIO)
+    way, speed = splat_eight(1.0), splat_eight(0.0)
+    reach, active_reach, largest_rate = splat_eight(0.0), splat_eight(0.0), splat_eight(0.0)
+    largest_q, growing = splat_eight(0.0), splat_eight(0.0)
+    largest_top, largest_ratio = splat_eight(-np.inf), load(numbers, KERNEL_RATIO)
     for j in range(n_features):
-        log_product, q = load(runs.log_product, j), splat(0.0)
+        log_product, q = load(runs.log_product, j), splat_eight(0.0)
         if kind.shrinks:
             log_product = fused(-4.0, load(step.z, n + j), log_product)
             q = load(f, n + j)
         log_ratio, push = fused(-4.0, load(step.pull, j), load(runs.log_ratio, j)), load(p, j)
-        apart = magnitude(log_ratio)
-        far, top = magnitude(log_product) + apart, log_product + apart
-        reach = larger(reach, far)
-        active_reach = where_less(dormant, top, larger(active_reach, far), active_reach)
-        largest_ratio = larger(largest_ratio, apart)
-        largest_top = larger(largest_top, top)
-        largest_q = larger(largest_q, magnitude(q))
-        largest_rate = larger(largest_rate, 4.0 * (magnitude(q) + magnitude(push)))
+        apart = modulus(log_ratio)
+        far, top = modulus(log_product) + apart, log_product + apart
+        reach = larger(far, reach)
+        active_reach = where_less(dormant, top, larger(far, active_reach), active_reach)
+        largest_ratio = larger(apart, largest_ratio)
+        largest_top = larger(top, largest_top)
+        largest_q = larger(modulus(q), largest_q)
+        largest_rate = larger(4.0 * (modulus(q) + modulus(push)), largest_rate)
         ahead, rate = dormant - (log_product + log_ratio), -4.0 * (q + push)
         growing, way, speed = _land(ahead, rate, growing, way, speed)
         ahead, rate = dormant - (log_product - log_ratio), -4.0 * (q - push)
@@ -234,38 +235,38 @@ def survey(kind, n_features, data, c, runs, step):
 @njit()
 def _land(ahead, rate, growing, way, speed):
     """Take account of a weight `ahead` of its threshold, dormant unless that is negative, that grows at this rate."""
-    rate = where_less(ahead, 0.0, 0.0, larger(rate, 0.0))
-    ahead = larger(ahead, 0.0) + LANDING
+    rate = where_less(ahead, 0.0, 0.0, larger(0.0, rate))
+    ahead = larger(0.0, ahead) + LANDING
     sooner, slower = ahead * speed, way * rate  # ahead / rate < way / speed
-    return larger(growing, rate), where_less(sooner, slower, ahead, way), where_less(sooner, slower, rate, speed)
+    return larger(rate, growing), where_less(sooner, slower, ahead, way), where_less(sooner, slower, rate, speed)
 
 
 @njit()
 def _norm(n, r):
     """Return the norm of the first n entries of r, NaN where one of them is no finite number."""
-    greatest, total = splat(0.0), splat(0.0)
+    greatest, total = splat_eight(0.0), splat_eight(0.0)
     for i in range(n):
         total = total + load(r, i)  # infinite or NaN if one of them is: `larger` would drop a NaN
-        greatest = larger(greatest, magnitude(load(r, i)))
+        greatest = larger(modulus(load(r, i)), greatest)
     unit = where_less(0.0, greatest, greatest, 1.0)
-    squares = splat(0.0)
+    squares = splat_eight(0.0)
     for i in range(n):
         x = load(r, i) / unit
         squares = fused(x, x, squares)
-    return where_less(magnitude(total), np.inf, greatest * square_root(squares), np.nan)
+    return where_less(modulus(total), np.inf, greatest * square_root(squares), np.nan)
 
 
 @njit()
 def _find_settled(n_features, n, f, p, step, numbers):
-    biggest, moving = splat(0.0), splat(0.0)
+    biggest, moving = splat_eight(0.0), splat_eight(0.0)
     for j in range(n_features):
         q, push, beta, size = load(f, n + j), load(p, j), load(step.beta, j), load(step.size, j)
-        biggest = larger(biggest, size)
-        moving = larger(moving, magnitude(0.5 * (size + beta) * (q + push)) + magnitude(0.5 * (size - beta) * (q - push)))
+        biggest = larger(size, biggest)
+        moving = larger(modulus(0.5 * (size + beta) * (q + push)) + modulus(0.5 * (size - beta) * (q - push)), moving)
     tol, largest_q = load(numbers, STATIONARY_TOL), load(numbers, LARGEST_Q)
     slowly = where_less(tol * largest_q, load(numbers, GROWING), 0.0, 1.0)
     floor = load(numbers, SMALLEST)
-    settled = where_less(tol * largest_q * larger(biggest, floor), moving, 0.0, slowly)
+    settled = where_less(tol * largest_q * larger(floor, biggest), moving, 0.0, slowly)
     store(numbers, SETTLED, where_less(0.0, largest_q, settled, 0.0))
 
 
