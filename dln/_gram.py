@@ -14,7 +14,6 @@ from ._simd import (
     WIDTH,
     load,
     load_at,
-    load_four_at,
     load_some,
     load_some_at,
     modulus,
@@ -48,7 +47,7 @@ def gram_room(rows, columns):
 
 @njit()
 def _room(rows, columns):
-    return 7 + 2 * _stride(columns) + 2 * rows * rows + rows
+    return 7 + max(2 * _stride(columns), _stride(rows) * _stride(rows))
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, VECTOR, MATRIX), allocates=False)
@@ -216,17 +215,43 @@ def add_square_of_upper(M, diagonal, root_weight, room):
     if rows * rows * rows > _BLAS_FROM or room.shape[0] < _room(rows, rows):
         _add_square_by_blas(M, diagonal, root_weight)
         return
-    first = room.shape[0] - 2 * rows * rows - rows
-    ones = room[first:first + rows]
-    first += rows
-    K = room[first:first + rows * rows].reshape((rows, rows))
-    first += rows * rows
-    square = room[first:first + rows * rows].reshape((rows, rows))
+    side = rows + -rows % 8  # filled up with zeros: every row begins at a cache line, and ends with a whole vector
+    first = -(room.ctypes.data // 8) % 8
+    K = room[first:first + side * side].reshape((side, side))
+    for i in range(rows, side):
+        for k in range(0, side, WIDTH):
+            store_at(splat(0.0), K, i, k)
     for i in range(rows):
-        ones[i] = 1.0
-    _whole_of_upper(M, diagonal, root_weight, K)
-    _gram_blocked(K, ones, room, square)
-    _add_lower(square, M)
+        for k in range(i - i % WIDTH, side, WIDTH):
+            left = rows - k
+            x = load_at(M, i, k) if left >= WIDTH else load_some_at(M, i, k, max(1, left))
+            store_at(root_weight * x, K, i, k)
+        for k in range(rows, side):
+            K[i, k] = 0.0
+        K[i, i] = root_weight * diagonal[i]
+    _mirror(K, False)
+    # Four rows at a time; each vector of their entries is a sum of rows of K, four sums at once.
+    for i in range(0, rows, 4):
+        for k in range(0, i + 4, WIDTH):
+            s0 = s1 = s2 = s3 = splat(0.0)
+            for j in range(rows):
+                x = load_at(K, j, k)
+                s0 = s0 + K[i, j] * x
+                s1 = s1 + K[i + 1, j] * x
+                s2 = s2 + K[i + 2, j] * x
+                s3 = s3 + K[i + 3, j] * x
+            _add_lower(s0, i, k, M)
+            _add_lower(s1, i + 1, k, M)
+            _add_lower(s2, i + 2, k, M)
+            _add_lower(s3, i + 3, k, M)
+
+
+@njit()
+def _add_lower(entries, i, k, M):
+    # To M[i, k] and what follows it, up to the diagonal.
+    left = min(WIDTH, i + 1 - k)
+    if i < M.shape[0] and left > 0:
+        store_some_at(load_some_at(M, i, k, left) + entries, M, i, k, left)
 
 
 @njit(types.void(MATRIX, DATA_VECTOR, types.float64))
@@ -240,31 +265,9 @@ def _add_square_by_blas(M, diagonal, root_weight):
         add_product(panel, True, 1.0, 1.0, M)
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, MATRIX), allocates=False)
-def _whole_of_upper(M, diagonal, factor, out):
-    # As `_columns_of_upper`, of all columns: the upper triangle by rows, the lower one from it.
-    rows = M.shape[0]
-    whole = rows - rows % 4
-    for i in range(rows):
-        for k in range(i - i % 4, whole, 4):
-            store_at(factor * load_four_at(M, i, k), out, i, k)
-        for k in range(whole, rows):
-            out[i, k] = factor * M[i, k]
-        out[i, i] = factor * diagonal[i]
-    _mirror(out, False)
-
-
-@njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
-def _add_lower(square, M):
-    for i in range(M.shape[0]):
-        for k in range(0, i - 2, 4):
-            store_at(load_four_at(M, i, k) + load_four_at(square, i, k), M, i, k)
-        for k in range((i + 1) - (i + 1) % 4, i + 1):
-            M[i, k] += square[i, k]
-
-
 @njit()
 def _columns_of_upper(M, diagonal, factor, first, out):
+    # Columns of `factor` K from `first` on.
     for j in range(out.shape[1]):
         column = first + j
         for i in range(column):
