@@ -29,7 +29,7 @@ from ._simd import (
 )
 
 _LARGEST_EXPONENT = 709.0
-_LARGEST_TOP = 600.0  # of log u^2 and log v^2: beyond, sums of weights may overflow
+LARGEST_TOP = 600.0  # of log u^2 and log v^2: beyond, sums of weights may overflow
 
 
 @dataclass(frozen=True)
@@ -167,36 +167,35 @@ def evaluate_weights(log_product, log_ratio, beta, size):
     overflows = splat(0.0)  # counted, not left at the first: no branch
     for j in range(0, d - WIDTH + 1, WIDTH):
         ratio = load(log_ratio, j)
-        larger_log, sizes, differences = _weights(load(log_product, j), ratio)
-        overflows = overflows + where_less(larger_log, splat(_LARGEST_TOP), splat(0.0), splat(1.0))
+        larger_log, sizes, differences = vector_weights(load(log_product, j), ratio)
+        overflows = overflows + where_less(larger_log, LARGEST_TOP, 0.0, 1.0)
         store(sizes, size, j)
         store(differences, beta, j)
     j = d - d % WIDTH
     if j < d:
         left = d - j
-        larger_log, sizes, differences = _weights(load_some(log_product, j, left), load_some(log_ratio, j, left))
-        overflows = overflows + where_less(larger_log, splat(_LARGEST_TOP), splat(0.0), splat(1.0))
+        larger_log, sizes, differences = vector_weights(load_some(log_product, j, left), load_some(log_ratio, j, left))
+        overflows = overflows + where_less(larger_log, LARGEST_TOP, 0.0, 1.0)
         store_some(sizes, size, j, left)
         store_some(differences, beta, j, left)
     return total(overflows) == 0.0
 
 
 @njit()
-def _weights(log_product, ratio):
-    # Return log max(u^2, v^2), u^2 + v^2 and u^2 - v^2 of some coordinates.
-    one, lowest = splat(1.0), splat(LOWEST_EXPONENT)
+def vector_weights(log_product, ratio):
+    """Return log max(u^2, v^2), u^2 + v^2 and u^2 - v^2 from vectors log(uv) and log(u/v)."""
     s = modulus(ratio)
     top = log_product + s
-    k, f = reduce_exponent(smaller(larger(top, lowest), splat(_LARGEST_TOP)))
+    k, f = reduce_exponent(smaller(larger(LOWEST_EXPONENT, top), LARGEST_TOP))
     square, even, odd = expm1_series(f)
     power = power_of_two(k)
-    most = where_less(lowest, top, power + power * (f + square * (even + f * odd)), splat(0.0))
-    k, f = reduce_exponent(larger(splat(-2.0) * s, lowest))
+    most = where_less(LOWEST_EXPONENT, top, power + power * (f + square * (even + f * odd)), 0.0)
+    k, f = reduce_exponent(larger(LOWEST_EXPONENT, -2.0 * s))
     square, even, odd = expm1_series(f)
     power = power_of_two(k)
-    less = (power - one) + power * (f + square * (even + f * odd))
+    less = (power - 1.0) + power * (f + square * (even + f * odd))
     difference = most * less
-    return top, most * (splat(2.0) + less), where_less(ratio, splat(0.0), difference, splat(0.0) - difference)
+    return top, most * (2.0 + less), where_less(ratio, 0.0, difference, 0.0 - difference)
 
 
 @njit(_EVALUATE_WEIGHTS, allocates=False)
@@ -210,30 +209,29 @@ def evaluate_weights_at(scale, log_ratio, beta, size):
     overflows = splat(0.0)
     for j in range(0, d - WIDTH + 1, WIDTH):
         ratio = load(log_ratio, j)
-        sizes, differences = _weights_at(load(scale, j), ratio)
-        overflows = overflows + where_less(modulus(ratio), splat(_LARGEST_TOP), splat(0.0), splat(1.0))
+        sizes, differences = vector_weights_at(load(scale, j), ratio)
+        overflows = overflows + where_less(modulus(ratio), LARGEST_TOP, 0.0, 1.0)
         store(sizes, size, j)
         store(differences, beta, j)
     j = d - d % WIDTH
     if j < d:
         left = d - j
         ratio = load_some(log_ratio, j, left)
-        sizes, differences = _weights_at(load_some(scale, j, left), ratio)
-        overflows = overflows + where_less(modulus(ratio), splat(_LARGEST_TOP), splat(0.0), splat(1.0))
+        sizes, differences = vector_weights_at(load_some(scale, j, left), ratio)
+        overflows = overflows + where_less(modulus(ratio), LARGEST_TOP, 0.0, 1.0)
         store_some(sizes, size, j, left)
         store_some(differences, beta, j, left)
     return total(overflows) == 0.0
 
 
 @njit()
-def _weights_at(scale, ratio):
-    # Return u^2 + v^2 and u^2 - v^2 of some coordinates.
-    one = splat(1.0)
-    k, f = reduce_exponent(smaller(modulus(ratio), splat(_LARGEST_TOP)))
+def vector_weights_at(scale, ratio):
+    """Return u^2 + v^2 and u^2 - v^2 from vectors u v and log(u/v)."""
+    k, f = reduce_exponent(smaller(modulus(ratio), LARGEST_TOP))
     square, even, odd = expm1_series(f)
     power, inverse = power_of_two(k), power_of_half(k)
     rise = f + square * (even + f * odd)  # e^f - 1
     fall = square * (even - f * odd) - f  # e^-f - 1
     size = scale * ((power + power * rise) + (inverse + inverse * fall))
-    difference = scale * (((power - one) + power * rise) - ((inverse - one) + inverse * fall))
-    return size, where_less(ratio, splat(0.0), splat(0.0) - difference, difference)
+    difference = scale * (((power - 1.0) + power * rise) - ((inverse - 1.0) + inverse * fall))
+    return size, where_less(ratio, 0.0, 0.0 - difference, difference)

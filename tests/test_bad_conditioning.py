@@ -86,8 +86,8 @@ def test_least_l1_norm_to_the_last_digit(name):
     assert best.success and best.duality_gap <= 1e-12, best.message
     assert best.residual <= 1e-12 or best.backward_error <= 1e-15
     support = np.flatnonzero(best.beta)
-    if name == "near copies, sparse" and len(support) == 3:
-        # The truth, which fits y to rounding; in arithmetic without any, entries of 1e-16 would account for that as well.
+    if name == "near copies, sparse" and len(support) < problem.n_samples:
+        # The truth fits y to rounding; in arithmetic without any, more entries of 1e-16 would account for that as well.
         assert least_gap(problem, best) <= Fraction(1, 10**12)
         return
     assert len(support) == problem.n_samples

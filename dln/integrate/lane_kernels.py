@@ -4,17 +4,14 @@ Sizes are filled up with zeros to multiples of four, so that all loops go in who
 lower triangle, packed by rows: entry (i, k) is in row ``i (i + 1)/2 + k``.
 """
 
-import math
-
 import numpy as np
 from numba import types
 
-from .._exponentials import LOWEST_EXPONENT
 from .._jit import DATA_MATRIX, MATRIX, njit
 from .._lanes import entry, load, store
-from .._simd import fused, larger, modulus, power_of_half, power_of_two, splat_eight, where_less
+from .._simd import fused, modulus, splat_eight, where_less
+from ..network import LARGEST_TOP, vector_weights, vector_weights_at
 
-_HIGHEST = 600.0  # of log u^2 and log v^2
 _LARGEST = np.finfo(float).max
 
 #: A matrix that all lanes share, (rows/4, columns, 4): four rows at a time, column by column, as `product` reads them.
@@ -41,33 +38,7 @@ def product(A, b, out):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Weights.  As in `dln._exponentials`, but with polynomials of a lower degree, in Estrin's order: what limits these loops is the
-# length of their chains.  ln 2 is one float: k times its error is a third of the rounding error of an argument near k ln 2.
-
-
-def _economised(coefficients, domain):
-    """Return a polynomial of one degree less that is as near as can be: a Chebyshev polynomial is taken away (Lanczos)."""
-    degree = len(coefficients) - 1
-    chebyshev = np.polynomial.Chebyshev.basis(degree, domain=domain).convert(kind=np.polynomial.Polynomial).coef
-    return [float(x) for x in (coefficients - coefficients[-1] / chebyshev[-1] * chebyshev)[:-1]]
-
-
-_LOG2E, _LN2 = math.log2(math.e), math.log(2.0)
-_MAGIC = 1.5 * 2.0**52
-_HALF = 0.5001 * _LN2  # the largest |f|
-_SQUARES = [0.0, _HALF * _HALF]
-# cosh f = 1 + s P(s) and sinh f = f + f s P(s), with s = f^2; e^f = 1 + f + s P(f).  They leave 3e-18.
-_C0, _C1, _C2, _C3, _C4 = _economised([1.0 / math.factorial(2 * k + 2) for k in range(6)], _SQUARES)
-_S0, _S1, _S2, _S3, _S4 = _economised([1.0 / math.factorial(2 * k + 3) for k in range(6)], _SQUARES)
-_E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9 = _economised(
-    [1.0 / math.factorial(k + 2) for k in range(11)], [-_HALF, _HALF])
-
-
-@njit()
-def _reduced(x):
-    """Return k in the low bits of a number, and f with ``x = k ln 2 + f``."""
-    bits = fused(x, _LOG2E, _MAGIC)
-    return bits, fused(bits - _MAGIC, -_LN2, x)
+# Weights.
 
 
 @njit(types.void(MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, MATRIX))
@@ -78,31 +49,12 @@ def weights_at(scale, log_ratio, pull, beta, size, failed):
     """
     bad = load(failed, 0)
     for j in range(beta.shape[0]):
-        x = fused(-4.0, load(pull, j), load(log_ratio, j))
-        bad = where_less(modulus(x), _HIGHEST, bad, 1.0)  # also where x is NaN
-        bits, f = _reduced(x)
-        s = f * f
-        square = s * s
-        even = fused(fused(square, _C4, fused(_C3, s, _C2)), square, fused(_C1, s, _C0))
-        odd = fused(fused(square, _S4, fused(_S3, s, _S2)), square, fused(_S1, s, _S0))
-        odd = fused(f * s, odd, f)
-        even = s * even
-        # e^x = 2^k + rise and e^-x = 2^-k - fall; in their difference nothing cancels, since there k f >= 0.
-        power, inverse = power_of_two(bits), power_of_half(bits)
-        rise, fall = power * (odd + even), inverse * (odd - even)
-        uv = load(scale, j)
-        store(size, j, uv * ((rise - fall) + (power + inverse)))
-        store(beta, j, uv * ((rise + fall) + (power - inverse)))
+        ratio = fused(-4.0, load(pull, j), load(log_ratio, j))
+        bad = where_less(modulus(ratio), LARGEST_TOP, bad, 1.0)  # also where it is NaN
+        sizes, differences = vector_weights_at(load(scale, j), ratio)
+        store(size, j, sizes)
+        store(beta, j, differences)
     store(failed, 0, bad)
-
-
-@njit()
-def _expm1(f):
-    s = f * f
-    square = s * s
-    low = fused(fused(_E3, f, _E2), s, fused(_E1, f, _E0))
-    high = fused(fused(_E9, f, _E8), square, fused(fused(_E7, f, _E6), s, fused(_E5, f, _E4)))
-    return fused(fused(high, square, low), s, f)
 
 
 @njit(types.void(MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, MATRIX, MATRIX))
@@ -110,19 +62,11 @@ def weights(log_product, log_ratio, Q, pull, beta, size, failed):
     """Fill beta and size as `network.evaluate_weights`, at log(uv) = log_product - 4 Q and log(u/v) = log_ratio - 4 pull."""
     bad = load(failed, 0)
     for j in range(beta.shape[0]):
-        x = fused(-4.0, load(pull, j), load(log_ratio, j))
-        s = modulus(x)
-        top = fused(-4.0, load(Q, j), load(log_product, j)) + s
-        bad = where_less(top, _HIGHEST, bad, 1.0)
-        bits, f = _reduced(larger(LOWEST_EXPONENT, top))
-        power = power_of_two(bits)
-        whole = where_less(LOWEST_EXPONENT, top, fused(power, _expm1(f), power), 0.0)
-        bits, f = _reduced(larger(LOWEST_EXPONENT, -2.0 * s))
-        power = power_of_two(bits)
-        less = fused(power, _expm1(f), power - 1.0)
-        store(size, j, fused(whole, less, 2.0 * whole))
-        difference = whole * less
-        store(beta, j, where_less(x, 0.0, difference, 0.0 - difference))
+        ratio = fused(-4.0, load(pull, j), load(log_ratio, j))
+        top, sizes, differences = vector_weights(fused(-4.0, load(Q, j), load(log_product, j)), ratio)
+        bad = where_less(top, LARGEST_TOP, bad, 1.0)
+        store(size, j, sizes)
+        store(beta, j, differences)
     store(failed, 0, bad)
 
 

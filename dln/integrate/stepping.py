@@ -78,7 +78,7 @@ _UNNOTICED = math.exp(-1.0)
 _GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights that are awake (`survey`)
 # Where the end of a run is a time, not the limit, its loss counts however small it is.  Estimates of the error are those of a
 # method of lower order, and several times too large.
-_ERROR_OF_RESIDUAL = 0.4
+_ERROR_OF_RESIDUAL = 0.3
 _UNSEEN = 1e-9  # but not what is smaller than this in the logarithms of the weights
 ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter

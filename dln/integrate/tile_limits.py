@@ -26,6 +26,7 @@ _LONG_PLATEAUS = -100.0  # log u0^2 from which on it is quicker to go from plate
 _STOP = 1e-3  # relative residual at which an integration is closed
 _TOL = 1e-9  # relative residual of a limit, from which one more step is made
 _LOOSEST = 1e-2  # tolerance of a way
+_STRICT = 10.0
 _RICH = 0.05  # u0^2 relative to the size of beta, up to which the regime is rich enough for loose ways
 _TRIES = 2  # of looser ways
 _TIGHTEN = 0.5  # of the tolerance that would do by the estimate
@@ -68,8 +69,9 @@ def _limits(tile, limit_tol, loosely):
 def _ways(tile, strengths):
     """Return the tolerance at which the way of each cell is first tried: one at which beta, which knows Q alone, is at rtol.
 
-    The error of Q on a way at a tolerance is about that times ``strength |g|``, g the gradient in beta at the start; beta feels
-    a part of it.  In the kernel regime it feels more, and ways are short.
+    The error of Q on a way at a tolerance is about that times ``strength |g|``, g the gradient in beta at the start, and at
+    most a tenth of it where stiff steps hold Q strictly (`state.strictness`); beta feels a part of that.  In the kernel regime
+    it feels more, and ways are short.
     """
     ways = np.full(tile.n_cells, tile.rtol)
     if tile.method != "auto" or _too_large(tile):
@@ -77,7 +79,7 @@ def _ways(tile, strengths):
     steepest = tile.rows.largest_product * 0.5 / tile.problem.n_samples
     tops = np.broadcast_to((2.0 * tile.log_alphas + np.abs(tile.log_ratios)).max(axis=1), tile.n_cells)
     with np.errstate(divide="ignore"):
-        loose = np.minimum(_LOOSEST, np.broadcast_to(tile.rtol / (strengths * steepest), tile.n_cells))
+        loose = np.minimum(_LOOSEST, np.broadcast_to(_STRICT * tile.rtol / (strengths * steepest), tile.n_cells))
         small = tops <= np.log(_RICH * tile.rows.coordinate_scale)
     return np.where(small, _one_of_few(loose, tile.rtol), ways)
 

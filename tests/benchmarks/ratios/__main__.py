@@ -34,7 +34,8 @@ def check_reference(task, tell):
     if task.family not in ("flow", "sweep") or np.prod(task.shape) > 10_000:
         return
     case = task.cases[0]
-    for cell, beta in list(zip(case.cells, case.reference, strict=True))[:3]:
+    for k in sorted({len(case.cells) // 2, 2 * len(case.cells) // 3, len(case.cells) - 1}):
+        cell, beta = case.cells[k], case.reference[k]
         found = tasks.independent_beta(case, cell)
         error = float(np.linalg.norm(found - beta) / np.linalg.norm(beta))
         if not error < 1e-9:
