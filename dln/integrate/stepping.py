@@ -59,7 +59,7 @@ from .state import (
     fix_scale,
 )
 from .survey import next_landing, survey
-from .work import WORK_ARRAYS, aligned, widened, widened_data, widened_rows, work_of
+from .work import WORK_ARRAYS, aligned, narrow_rows, widened, widened_data, widened_rows, work_of
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
@@ -123,8 +123,7 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
     reason = _in_work(
         rule, curvature, large, stiff_method, wide_X, y, c, wide_rows, wide_z, wide_f, r, wide_error, clock, count, settings,
         params, kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts)
-    for i in range(BETA, ROWS):
-        copy(wide_rows[i, :d], rows[i])
+    narrow_rows(wide_rows, rows)
     if z.shape[0] > n:
         copy(wide_z[:n + d], z)
         copy(wide_f[:n + d], f)

@@ -7,7 +7,7 @@ from numba import types
 
 from .._gram import gram_room
 from .._inverse_factor import FACTOR_ROOM, inverse_shape
-from .._jit import INTEGERS, MATRIX, VECTOR, njit
+from .._jit import DATA_MATRIX, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import copy
 from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, ROWS
 
@@ -54,10 +54,7 @@ def widened_data(X, more):
     """Return X with so many columns of zeros more."""
     n, d = X.shape
     wide = aligned(n * (d + more)).reshape((n, d + more))
-    for i in range(n):
-        copy(X[i], wide[i, :d])
-        for j in range(d, d + more):
-            wide[i, j] = 0.0
+    _widen(X, wide)
     return wide
 
 
@@ -65,15 +62,31 @@ def widened_data(X, more):
 def widened_rows(rows, more):
     """Return the rows of a state with so many coordinates more."""
     d = rows.shape[1]
+    wide = aligned(ROWS * (d + more)).reshape((ROWS, d + more))
+    _widen(rows, wide)
     lowest = np.inf
     for j in range(d):
         lowest = min(lowest, rows[LOG_PRODUCT, j])
-    wide = aligned(ROWS * (d + more)).reshape((ROWS, d + more))
-    for i in range(ROWS):
-        copy(rows[i], wide[i, :d])
-        for j in range(d, d + more):
-            wide[i, j] = lowest if i == LOG_PRODUCT or i == PRODUCT else 0.0
+    for j in range(d, d + more):
+        wide[LOG_PRODUCT, j] = lowest
+        wide[PRODUCT, j] = lowest
     return wide
+
+
+@njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
+def _widen(narrow, wide):
+    d = narrow.shape[1]
+    for i in range(narrow.shape[0]):
+        copy(narrow[i], wide[i, :d])
+        for j in range(d, wide.shape[1]):
+            wide[i, j] = 0.0
+
+
+@njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
+def narrow_rows(wide, rows):
+    """Put what changes in the rows of a state back where they came from."""
+    for i in range(BETA, ROWS):
+        copy(wide[i, :rows.shape[1]], rows[i])
 
 
 @njit()
@@ -81,7 +94,8 @@ def widened(vector, more):
     """Return z, or a vector like it, with so many coordinates more."""
     size = vector.shape[0]
     wide = np.empty(size + more)
-    copy(vector, wide[:size])
+    for k in range(size):
+        wide[k] = vector[k]
     for k in range(size, size + more):
         wide[k] = 0.0
     return wide
