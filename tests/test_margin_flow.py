@@ -92,7 +92,8 @@ def test_margins_of_a_million_at_every_scale(scale, loss):
     difference = np.abs(run.beta - fine.beta).max() / np.abs(fine.beta).max()
     assert difference <= min(run.error_estimate + fine.error_estimate, 1e-7)
     assert run.n_steps + run.n_rejected < 5000
-    assert run.log_t == pytest.approx(fine.log_t, rel=1e-9)
+    # Logarithms of weights of 1e6 are known to rounding alone: at any tolerance log_t differs by a few 1e-10 of itself.
+    assert run.log_t == pytest.approx(fine.log_t, rel=1e-9 + 4e-15 * abs(scale.get("log_alpha", 0.0)))
     identity(run) if "log_alpha" not in scale or scale["log_alpha"] > -1000 else None
 
 
