@@ -24,21 +24,23 @@ from .stepping import (
 COORDINATE_SCALE, LARGEST_COLUMN, TARGET_NORM = range(3)
 
 HELD_BELOW = 1e-2  # coordinates below this times rtol, relative to the data's scale, may be held during a stiff step
-_UNFORGOTTEN = 3e-5  # largest tolerance of a step where weights do not grow; otherwise times their growth squared
+# Largest tolerance of a step where weights do not grow; otherwise times their growth squared.  For rules that shrink a tenth:
+# they remember errors of int q as well.
+_UNFORGOTTEN, _LESS_IF_SHRINKING = 3e-5, 0.1
 _FAR = 80.0  # in log u^2: for alpha = 1e-22 instead of 1e-4; measured, as late as ordinary steps are the faster ones
 LARGEST_TOP = 600.0  # of log u0^2 and log v0^2
 START_ROWS = 2  # of the work of `set_scales`
 
-SET_SCALES = types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64, types.float64,
+SET_SCALES = types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64, types.float64, types.boolean,
                            VECTOR, VECTOR, VECTOR, MATRIX, VECTOR)
 
 
 @njit(SET_SCALES)
-def set_scales(X, y, c, facts, rtol, residual_tol, log_product, log_ratio, settings, work_d, r):
+def set_scales(X, y, c, facts, rtol, residual_tol, shrinks, log_product, log_ratio, settings, work_d, r):
     """Fill the settings that depend on tolerances, data and start; return the scale of residuals, NaN where weights overflow.
 
     Everything is relative to the data's own scales, so that scaling X or y rescales the answer and nothing else.
-    `work_d` is (START_ROWS, d), r (N,).
+    `shrinks` says whether the rule does; `work_d` is (START_ROWS, d), r (N,).
     """
     beta_scale, scale = facts[COORDINATE_SCALE], facts[TARGET_NORM]
     top = -np.inf
@@ -56,7 +58,7 @@ def set_scales(X, y, c, facts, rtol, residual_tol, log_product, log_ratio, setti
     # While weights grow by orders of magnitude a flow forgets the errors it made before.  In the kernel regime nothing is
     # forgotten, and so few steps lead to the end that accurate ones cost little.
     growth = math.exp(min(100.0, max(0.0, log_scale - top)))
-    settings[RTOL] = min(rtol, _UNFORGOTTEN * growth * growth)
+    settings[RTOL] = min(rtol, (_LESS_IF_SHRINKING if shrinks else 1.0) * _UNFORGOTTEN * growth * growth)
     settings[RESIDUAL_TOL] = residual_tol
     settings[DORMANT] = log_scale + math.log(1e-8)
     settings[ASLEEP] = log_scale + math.log(HELD_BELOW * rtol)

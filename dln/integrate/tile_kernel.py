@@ -155,8 +155,9 @@ def begin(kernels, X, y, c, data, options, facts, cells_given, state_given, ends
         rows[LOG_PRODUCT, j] = 2.0 * scale[j if scale.shape[0] > 1 else 0]
         rows[LOG_RATIO, j] = ratio[j if ratio.shape[0] > 1 else 0]
     copy(cells.params[_row(cells.params, i)], state.params[0])
-    ends.scales[i] = call_set_scales(kernels[2], (X, y, c, data, options[TILE_RTOL], options[TILE_RESIDUAL_TOL],
-                                                  rows[LOG_PRODUCT], rows[LOG_RATIO], settings, state.work_d, state.r))
+    ends.scales[i] = call_set_scales(
+        kernels[2], (X, y, c, data, options[TILE_RTOL], options[TILE_RESIDUAL_TOL], facts[SHRINKS] != 0, rows[LOG_PRODUCT],
+                     rows[LOG_RATIO], settings, state.work_d, state.r))
     t_end = t_end_of(cells, i)
     free = t_end == np.inf
     settings[RESIDUAL_SCALE] = ends.scales[i] if free and facts[SETTLES] != 0 else -1.0
