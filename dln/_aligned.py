@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+from typing import Any
 
 import numpy as np
 
@@ -11,16 +12,7 @@ def aligned_zeros(shape):
 
     NumPy's own arrays start anywhere in it, those of some size always at its 16th byte: a run then takes a tenth longer.
     """
-    return _aligned(shape, np.zeros)
-
-
-def aligned_empty(shape):
-    """Return an array that starts at a cache line, whatever is in it."""
-    return _aligned(shape, np.empty)
-
-
-def _aligned(shape, make):
     size = math.prod(shape)
-    room = make(size + 7)
+    room: Any = np.zeros(size + 7)  # a buffer, which NumPy's types do not say
     first = -ctypes.addressof(ctypes.c_char.from_buffer(room)) // 8 % 8  # in a third of the time of room.ctypes.data
     return room[first:first + size].reshape(shape)

@@ -150,11 +150,6 @@ def where_less(a, b, x, y):
     return np.where(a < b, x, y)
 
 
-def lane(a, k):
-    """Return the number in lane k, a constant."""
-    return a[k]
-
-
 def total(a):
     """Return the sum of the lanes."""
     return _halved(a, operator.add)
@@ -406,8 +401,6 @@ _exactly(total, _on_values(_over_lanes(_add)), *(signature(_number, kind) for ki
 _exactly(largest_lane, _on_values(_over_lanes(_compare(">"))), *(signature(_number, kind) for kind in _any))
 _exactly(smallest_lane, _on_values(_over_lanes(_compare("<"))), *(signature(_number, kind) for kind in _any))
 _exactly(totals, _on_values(_totals), *(signature(FOUR, *(kind,) * 4) for kind in _any))
-_exactly(lane, _on_values(lambda builder, a, k: builder.extract_element(a, k)),
-         *(signature(_number, kind, types.intp) for kind in _any))
 
 
 def _place(context, builder, kind, array, indices):
