@@ -57,8 +57,8 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
     rtol : float
         Tolerance of a step, on the logarithms of the weights: a relative tolerance on the weights.  At most 1e-2, or 0.1
         for gradient flow; in the kernel regime, where no error is forgotten on the way, steps are held to 3e-5 or less, those
-        of rules that shrink to 3e-6.  Where it is above 1e-5, stiff steps of rules that shrink hold ``int q``, which a flow
-        remembers, to 1e-5 or a hundredth of it, whichever is more.
+        of rules that shrink to 3e-6.  Where it is above 1e-5, stiff steps of penalties that are not too strong hold
+        ``int q``, which a flow remembers, to 1e-5 or a hundredth of it, whichever is more.
         Stiff steps to a time (`t_end`, `save_at`) also hold the loss to a few tenths of its value, however small that is.
         Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to it: transitions on
         the way, which the limit forgets, are followed to 1 percent, and so are `t` and the logarithms of weights that stay

@@ -366,11 +366,12 @@ def test_a_new_rule_is_one_new_class():
 @pytest.mark.parametrize("gamma", [0.01, 0.3, 1.5, 3.0, 8.0])
 def test_the_part_of_the_jacobian_that_is_left_out_saves_few_steps(monkeypatch, gamma):
     # Reference: the same run with the whole Jacobian.  Left out always, the last one would take 2.6 times as many steps.
+    # At rtol 1e-5 and below Q is held alike by both.
     problem = dln.sparse_regression(20, 100, 5, rng=0)
     rule = GradientRegularization(gamma, 0.2)
-    run = dln.flow(problem, rule, alpha=1e-3, rtol=1e-4)
+    run = dln.flow(problem, rule, alpha=1e-3, rtol=1e-5)
     monkeypatch.setattr(GradientRegularization, "coupled", lambda self, steepest: True)
-    whole = dln.flow(problem, rule, alpha=1e-3, rtol=1e-4)
+    whole = dln.flow(problem, rule, alpha=1e-3, rtol=1e-5)
     assert run.success and whole.success
     assert run.n_steps <= 1.15 * whole.n_steps
-    np.testing.assert_allclose(run.beta, whole.beta, rtol=0.0, atol=3e-4 * np.abs(whole.beta).max())
+    np.testing.assert_allclose(run.beta, whole.beta, rtol=0.0, atol=3e-5 * np.abs(whole.beta).max())

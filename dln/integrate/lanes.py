@@ -97,7 +97,9 @@ def run_lanes(kernels, X, y, c, facts_of_data, options, facts, tableau, penaltie
             busy |= i >= 0
             numbers[ls.H, lane] = clocks[i, st.H] if i >= 0 else 0.0
             numbers[ls.RATIO_SCALE, lane] = clocks[i, st.RATIO_SCALE] if i >= 0 else 1.0
-            numbers[ls.STRICT, lane] = st.strictness(_tolerance(settings[lane], clocks[i])) if i >= 0 else 1.0
+            numbers[ls.STRICT, lane] = 1.0
+            if i >= 0 and not kind.coupled:
+                numbers[ls.STRICT, lane] = st.strictness(_tolerance(settings[lane], clocks[i]))
         if not busy:
             return
         ls.attempt(kind, data, c, runs, step, A, C, weights, gamma, filtered)

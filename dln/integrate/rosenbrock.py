@@ -131,7 +131,8 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
         return 0.5 * largest_difference(system.rows[RATIO], rows[HELD]) / (ratio_scale * tolerance), stiffness
     if filtered:
         contract(large, M, W, diagonal, row_scale, local)
-    return log_weight_error(system.X, local, ratio_scale, strictness(tolerance), system.rows[WORK]) / tolerance, stiffness
+    strict = 1.0 if coupled else strictness(tolerance)
+    return log_weight_error(system.X, local, ratio_scale, strict, system.rows[WORK]) / tolerance, stiffness
 
 
 @njit(types.void(DATA_VECTOR, MATRIX, types.intp, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR, VECTOR), allocates=False)

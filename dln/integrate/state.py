@@ -98,7 +98,8 @@ def _shrink(log_product, z, n, product):
 def strictness(tolerance):
     """Return how many times more strictly than nu a stiff step holds Q: to a hundredth of a loose tolerance, or to 1e-5.
 
-    A flow forgets errors of nu as it converges, and remembers those of Q.  Measured, with what one costs in steps and the other
+    A flow forgets errors of nu as it converges, and remembers those of Q.  Not where Q drifts as fast as nu (`Rule.coupled`),
+    by hundreds perhaps: there it would take too many steps.  Measured, with what one costs in steps and the other
     saves: `docs/performance.md`.
     """
     return tolerance / max(min(tolerance, _STRICT), _STRICTEST * tolerance)
