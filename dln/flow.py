@@ -200,6 +200,7 @@ class Integration:
         self.settings[stepping.WIDENS] = float(self.rule.ignores_zero_columns)
         if self.rule.shrinks:
             self.settings[stepping.COUPLED] = float(self.rule.coupled(self.c * self.rows.largest_product))
+            self.settings[stepping.STRENGTH:stepping.ASCENT + 1] = self.rule.dormant_pair or 0.0
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
@@ -233,7 +234,8 @@ class Integration:
                         *self.rows.gram, self.log_product, self.log_ratio, self.c, self.rows.squared_norm,
                         float(self.settings[stepping.SHARE]), self.gram, self.known)
         elif method == "rosenbrock":
-            self.settings[stepping.ROOM] = room_for_awake(self.rule, self.X.shape)
+            coupled = self.settings[stepping.COUPLED] > 0.0
+            self.settings[stepping.ROOM] = 0.0 if coupled else room_for_awake(self.rule, self.X.shape)
         self.attempts = attempts_per_call(self.X.shape, stages, method != "explicit")
 
     def _kernels(self):

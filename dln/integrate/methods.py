@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from .._large import keeps_gram
+from .stepping import PREDICTIVE
 from .tableaus import DOP853, RODAS4, RODAS5P, W6
 
 
@@ -23,9 +24,12 @@ EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.err
 _EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
 _EXACT_LOOSE = _rosenbrock_arguments(RODAS4, _LEAST_MEMORY)
 _INEXACT = _rosenbrock_arguments(W6, _MEMORY)
+_INEXACT_LOOSE = _rosenbrock_arguments(W6, PREDICTIVE)
 
 # From here on order 5 saves hardly any steps, and its two more stages cost.
 _LOOSE = 0.02
+# From here on steps with a prediction of their error are the more accurate ones for what they cost.
+_LOOSE_INEXACT = 2.5e-3
 _ROOM = 1 << 17  # numbers: 1 MB
 
 
@@ -37,7 +41,7 @@ def inexactness(rule, rtol):
 def rosenbrock_method(rule, rtol):
     """Return the Rosenbrock method for a rule at a tolerance: the kernel's arguments, the nodes, and the number of stages."""
     if not rule.exact_curvature:
-        return _INEXACT
+        return _INEXACT_LOOSE if rtol >= _LOOSE_INEXACT else _INEXACT
     return _EXACT_LOOSE if rtol >= _LOOSE else _EXACT
 
 
@@ -62,7 +66,8 @@ def begins_stiff(rtol, n_rows):
 
 def room_for_awake(rule, shape):
     """Return how many numbers of X the coordinates that are awake may have: of more, leaving the others out saves little."""
-    if rule.shrinks or keeps_gram(shape):
-        return 0  # their sleepers are wanted, too
+    if keeps_gram(shape) or (rule.shrinks and (rule.dormant_pair is None or rule.time_dependent)):
+        return 0  # then they are wanted, too
     n, d = shape
-    return n * (min(d, max(_ROOM // max(n, 1), d // 16)) + 1)
+    most = min(d, max(_ROOM // max(n, 1), d // 16))
+    return n * ((most // 2 if rule.shrinks else most) + 1)  # Q of those that sleep costs, too

@@ -32,6 +32,12 @@ from .._simd import WIDTH, load, load_at, load_four_at, load_some, load_some_at,
 from ..rules.base import call_curvature
 from .state import BETA, HELD, RATIO, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error, strictness
 
+_STAGES = types.Tuple((types.boolean, types.float64))(
+    types.intp, types.intp, KEPT_KERNELS, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, MATRIX,
+    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.boolean,
+    VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, types.float64, types.float64,
+    VECTOR, MATRIX, VECTOR, MATRIX,
+)
 _ROSENBROCK = types.UniTuple(types.float64, 2)(
     types.intp, types.intp, KEPT_KERNELS, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR,
     types.float64, types.float64, types.float64, MATRIX,
@@ -47,15 +53,42 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
                        row_scale, work_n, room, trace):
     """Attempt a step of size h from (z, f); return (error / tolerance, stiffness h |K|).
 
-    The stages see the coordinates that are `awake` (beta, size at z on entry), the end of the step all of `system`; r
-    holds the residual at z on entry and that at the new point on return.  M and W keep the factors of
-    ``S^-1 + h gamma (K + kappa K^2)``, see `factorize`.  The estimate of the local error of nu is `filtered` through it where
-    the method's own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8); `coupled` says whether the
-    Jacobian has its part in Q.  An attempt that overflows, or whose matrix does not factor, returns an infinite error.
+    The stages, `rosenbrock_stages`, see the coordinates that are `awake`, the end of the step all of `system`; r holds the
+    residual at z on entry and that at the new point on return.  The estimate of the local error of nu is `filtered` through
+    the matrix of the step where the method's own does not vanish for infinitely stiff components (Hairer & Wanner, IV.8).
+    An attempt that overflows, or whose matrix does not factor, returns an infinite error; NaN, twice, where single precision
+    does not do any more.
+    """
+    # Where the last stage is the solution of lower order, the error of log(u/v) is what they differ by: no product with X.
+    embedded = z.shape[0] == r.shape[0] and awake.rows.shape[1] == system.rows.shape[1] and ends_in_error(A, m, e)
+    fits, stiffness = rosenbrock_stages(
+        rule, curvature, large, awake, c, z, f, h, params, A, C, m, e, gamma, coupled, embedded, z_new, r, local, K, M, W, panel,
+        diagonal, known, share, squared_norm, row_scale, work_n, room, trace)
+    if math.isnan(stiffness):
+        return np.nan, np.nan
+    if not fits or not evaluate(rule, system, c, z_new, params[params.shape[0] - 1], r, f_new, work_n):
+        return np.inf, stiffness
+    if embedded:
+        return 0.5 * largest_difference(system.rows[RATIO], awake.rows[HELD]) / (ratio_scale * tolerance), stiffness
+    if filtered:
+        contract(large, M, W, diagonal, row_scale, local)
+    strict = 1.0 if coupled else strictness(tolerance)
+    return log_weight_error(system.X, local, ratio_scale, strict, system.rows[WORK]) / tolerance, stiffness
+
+
+@njit(_STAGES, allocates=False)
+def rosenbrock_stages(rule, curvature, large, awake, c, z, f, h, params, A, C, m, e, gamma, coupled, embedded, z_new, r, local,
+                      K, M, W, panel, diagonal, known, share, squared_norm, row_scale, work_n, room, trace):
+    """Fill `z_new` with the end of a step of size h from (z, f), and `local` with its error; return (whether, h |K|).
+
+    The coordinates that are `awake` have beta and size at z on entry; r is the residual there on entry, and work afterwards.
+    M and W keep the factors of ``S^-1 + h gamma (K + kappa K^2)``, see `factorize`; `coupled` says whether the Jacobian has
+    its part in Q.  False where a stage overflows or the matrix does not factor.  If `embedded`, log(u/v) of the last stage
+    is left in the row HELD.
 
     Unless `known` is empty, K is kept from step to step, off by at most `share` of ``I + h K``, and M and `diagonal` are what
-    `dln._large` says, `large` its kernels.  `squared_norm` is about ``|X|^2``.  Returns NaN, twice, where single precision does
-    not do any more.  `room` is work, of `gram_room` numbers.
+    `dln._large` says, `large` its kernels.  `squared_norm` is about ``|X|^2``.  Where single precision does not do any more
+    the stiffness is NaN.  `room` is work, of `gram_room` numbers.
 
     Rows 2 i and 2 i + 1 of `trace` (2 stages, n), unless it is empty, are filled with r and the rule's first vector of work at
     stage i; those of stage 0 are the caller's.
@@ -75,7 +108,7 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
             large[FACTORIZE], (X, work_d, share, squared_norm, h, gamma, kappa, row_scale, known, M, diagonal))
         factored = outcome == FACTORED
         if outcome == TOO_STIFF:
-            return np.nan, np.nan
+            return False, np.nan
     else:
         gram_in(X, work_d, room, M)
         # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
@@ -92,9 +125,7 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
         factored = factorize(M, W, panel)
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not factored:
-        return np.inf, stiffness
-    # Where the last stage is the solution of lower order, the error of log(u/v) is what they differ by: no product with X.
-    embedded = total == n and awake.rows.shape[1] == system.rows.shape[1] and ends_in_error(A, m, e)
+        return False, stiffness
     copy(beta, beta_start)
     for i in range(stages):
         k_i = K[i]
@@ -104,7 +135,7 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
         else:
             combine(z, K, i, A[i], C[i], 1.0 / h, z_new, local)
             if not evaluate(rule, awake, c, z_new, params[min(i, last)], r, k_i, work_n):
-                return np.inf, stiffness
+                return False, stiffness
             if embedded and i == stages - 1:
                 copy(rows[RATIO], rows[HELD])
             if trace.shape[0] > 0:
@@ -125,14 +156,7 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
                     k_i[k] += kappa * work_n[1, k]
         _solve(large, M, W, diagonal, k_i[:n])
     combine(z, K, stages, m, e, 1.0, z_new, local)
-    if not evaluate(rule, system, c, z_new, params[last], r, f_new, work_n):
-        return np.inf, stiffness
-    if embedded:
-        return 0.5 * largest_difference(system.rows[RATIO], rows[HELD]) / (ratio_scale * tolerance), stiffness
-    if filtered:
-        contract(large, M, W, diagonal, row_scale, local)
-    strict = 1.0 if coupled else strictness(tolerance)
-    return log_weight_error(system.X, local, ratio_scale, strict, system.rows[WORK]) / tolerance, stiffness
+    return True, stiffness
 
 
 @njit(types.void(DATA_VECTOR, MATRIX, types.intp, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR, VECTOR), allocates=False)

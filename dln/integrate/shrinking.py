@@ -55,7 +55,7 @@ from .state import (
     evaluate,
     fix_scale,
 )
-from .stepping import ASLEEP, COUPLED, COUPLING, DORMANT, RESIDUAL_TOL, ROUNDING, RTOL, plan, reject, report
+from .stepping import ASLEEP, COUPLED, COUPLING, DORMANT, RESIDUAL_TOL, ROUNDING, RTOL, plan, predicted_growth, reject, report
 from .stretch import add_up, carry, drifts, gather, largest, settle_up, spread
 from .survey import LANDING
 
@@ -67,7 +67,7 @@ _CLOSE = 0.25  # nor is one further than this from the plateau, in the logarithm
 _AFTER_FLIGHT = 2.5  # growth of who has become visible in the next step, in log u^2
 _SAFETY = 0.9
 _AFTER_LANDING = 0.75  # of the cap, since coordinates land where they are seen
-_LEAST_TREND, _MOST_TREND = 0.4, 1.7  # of the step size, that the controller believes in
+_MOST_TREND = 1.7  # of the step size, that the controller believes in
 _ALMOST = 1e-6  # a residual this small beside the targets, that wakes nobody, does not end a run
 _PART = 0.3  # of the tolerance, which a jump may leave in Q
 
@@ -298,16 +298,9 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
 
 @njit()
 def _control(h, scaled, order, clock, notes):
-    """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled`.
-
-    Where a coordinate grows up the coefficient of ``h^order`` in the error grows exponentially, and where it settles it falls
-    likewise: it is extrapolated (Gustafsson 1994).
-    """
-    scaled = max(scaled, 1e-8)
-    steepness = scaled ** (1.0 / order) / h
-    trend = notes[STEEPNESS] / steepness if notes[STEEPNESS] > 0.0 else 1.0
-    notes[STEEPNESS] = steepness
-    grown = h * min(10.0, max(0.2, _SAFETY * scaled ** (-1.0 / order) * min(_MOST_TREND, max(_LEAST_TREND, trend))))
+    """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled`; see `predicted_growth`."""
+    factor, notes[STEEPNESS] = predicted_growth(h, scaled, order, notes[STEEPNESS], _SAFETY, _MOST_TREND)
+    grown = h * min(10.0, max(0.2, factor))
     if notes[REFUSED] > 0.0:
         notes[REFUSED] = 0.0
         grown = min(grown, h)

@@ -21,7 +21,7 @@ from ..rules.base import call_rule
 
 # Slots of the float array `clock`.
 (T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, REACH, LANDING_CAP, STARTED, RATIO_SCALE, RESIDUAL, ERROR_OF_BETA,
- ERROR_OF_Q, CLOCK_SIZE) = range(14)
+ ERROR_OF_Q, STEEPNESS, CLOCK_SIZE) = range(15)
 # Slots of the integer array `count`.
 ACCEPTED, REJECTED, RHS, FACTORIZATIONS, BEST_AT, STIFF, CALM, COUNT_SIZE = range(8)
 # What `advance` reports.

@@ -11,6 +11,7 @@ from .._large import KEPT_KERNELS, double_kept
 from .._linalg import copy, copy_rows, norm, rmatvec
 from .._simd import WIDTH
 from .._streams import IN_CACHE
+from .awake_steps import awake_attempt, stage_weights
 from .explicit import explicit_attempt
 from .rosenbrock import contract, multiply_gram, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
@@ -45,6 +46,7 @@ from .state import (
     SIZE,
     STARTED,
     STATIONARY,
+    STEEPNESS,
     STEP_TOO_SMALL,
     STIFF,
     STOP,
@@ -63,8 +65,8 @@ from .work import WORK_ARRAYS, aligned, narrow_rows, widened, widened_data, wide
 
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
- KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SHARE, SQUARED_NORM, ROOM, WIDENS,
- SETTINGS_SIZE) = range(18)
+ KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SHARE, SQUARED_NORM, ROOM, WIDENS, STRENGTH, ASCENT,
+ SETTINGS_SIZE) = range(20)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
 # While all weights are small beta is 0 and every rate a constant: a stiff step is exact, up to a part of rtol times the scale
@@ -82,6 +84,9 @@ _ERROR_OF_RESIDUAL = 0.3
 _UNSEEN = 1e-9  # but not what is smaller than this in the logarithms of the weights
 ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
+# A memory of this says: the error of the next step is extrapolated.  Looser tolerances with more caution take the fewest steps.
+PREDICTIVE = -1.0
+_CAUTION, _LEAST_TREND, _MOST_TREND = 0.6, 0.4, 1.4
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
 _EDGE = 5.0  # and where it stays
 
@@ -106,8 +111,8 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
     that depend on time: then `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `kept`
     and `known`, unless they are empty, keep the Gram matrix, and what it knows, from call to call (`_large.kept_arrays`);
     WANTS_DOUBLE asks for larger ones.  ``settings[ROOM]`` is how many numbers the data of the coordinates that are awake may
-    have; where they have more, or with no room, all are.  ``settings[WIDENS]`` says that columns of zeros may be added.
-    `memory` is the weight of the last error in the choice of the next step.
+    have; where they have more, or with no room, all are; (STRENGTH, ASCENT) is the rule's `dormant_pair`, if it shrinks.  ``settings[WIDENS]`` says that columns of zeros may be added.
+    `memory` is the weight of the last error in the choice of the next step, or PREDICTIVE.
     """
     n, d = X.shape
     more = -d % WIDTH
@@ -162,6 +167,8 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
     before, chosen, work_n = work.before, work.chosen, work.work_n
     keeps = known.shape[0] > 0
     sleepers = chosen.shape[0] > 0
+    shrinks = total > n
+    trace = work.trace
     here = System(X, y, rows)
     trial = System(X, y, work.rows)
     awake = trial
@@ -171,6 +178,12 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
         clock[STARTED] = 1.0
         if not evaluate(rule, here, c, z, params[0], r, f, work_n):
             reason = DIVERGED
+    elif sleepers and shrinks:
+        evaluate(rule, here, c, z, params[0], r, f, work_n)  # for the rule's vector of work
+    if sleepers and shrinks:
+        copy(work_n[0], trace[1])
+        stage_weights(C, b, gamma, work.weights[0])
+        stage_weights(C, error_high, gamma, work.weights[1])
     if reason == RUNNING:
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
     fresh, changed = True, False
@@ -210,18 +223,25 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
                     hold_others(awake, here, r, chosen[:n_awake], buffer)
             if n_awake == d:
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
-            scaled, stiffness = rosenbrock_attempt(
-                rule, curvature, large, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
-                filtered, settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, work.panel, work.diagonal, known[:d],
-                settings[SHARE], settings[SQUARED_NORM], work.row_scale, work_n, work.room, work.no_trace)
+            if n_awake < d and shrinks:
+                copy(r, trace[0])
+                scaled, stiffness = awake_attempt(
+                    rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
+                    filtered, settings[STRENGTH], settings[ASCENT], work.weights, chosen[:n_awake], work.parts, z_new, f_new,
+                    r_new, local, K, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, trace)
+            else:
+                scaled, stiffness = rosenbrock_attempt(
+                    rule, curvature, large, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high,
+                    gamma, filtered, settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, work.panel, work.diagonal,
+                    known[:d], settings[SHARE], settings[SQUARED_NORM], work.row_scale, work_n, work.room, trace[:0])
             count[FACTORIZATIONS] += 1
             if keeps and math.isnan(stiffness):
                 reason = go_on_in_double(M, known[:d], work.diagonal)
                 continue
             if scaled <= 1.0 and clock[STOP] < np.inf:
                 # The error of nu makes one of ``K e / c`` in the residual.
-                multiply_gram(large, M, work.diagonal, local[:n], work_n[0])
-                scaled = with_loss(scaled, tolerance, norm(work_n[0]) / c, norm(r_new))
+                multiply_gram(large, M, work.diagonal, local[:n], work_n[1])
+                scaled = with_loss(scaled, tolerance, norm(work_n[1]) / c, norm(r_new))
         else:
             scaled, stiffness = explicit_attempt(
                 rule, trial, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
@@ -247,6 +267,8 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
         if sleepers:
             copy_rows(trial.rows[BETA:RATIO + 1], rows[BETA:RATIO + 1])
         copy(r_new, r)
+        if sleepers and shrinks:
+            copy(work_n[0], trace[1])
         for k in range(total):
             error[k] += local[k]
         if stiff_method:
@@ -323,8 +345,12 @@ def reject(h, scaled, order, clock, count):
 @njit(types.void(types.float64, types.float64, types.float64, types.boolean, types.int64, types.float64, VECTOR),
       allocates=False)
 def control(h, scaled, stiffness, stiff_method, order, memory, clock):
-    """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled` (Gustafsson 1991)."""
-    factor = 0.9 * max(scaled, 1e-10) ** (-0.7 / order) * clock[ERROR_OLD] ** (memory / order)
+    """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled` (Gustafsson 1991; PREDICTIVE: 1994)."""
+    scaled = max(scaled, 1e-10)
+    if memory == PREDICTIVE:
+        factor, clock[STEEPNESS] = predicted_growth(h, scaled, order, clock[STEEPNESS], _CAUTION, _MOST_TREND)
+    else:
+        factor = 0.9 * scaled ** (-0.7 / order) * clock[ERROR_OLD] ** (memory / order)
     clock[ERROR_OLD] = max(scaled, 1e-4)
     grown = h * min(10.0, max(0.2, factor))
     if not stiff_method and stiffness > 0.0:
@@ -337,6 +363,19 @@ def control(h, scaled, stiffness, stiff_method, order, memory, clock):
         clock[H_CONTROL] = max(min(grown, cap), min(clock[H_CONTROL], cap))
     else:
         clock[H_CONTROL] = grown
+
+
+@njit()
+def predicted_growth(h, scaled, order, last, caution, most):
+    """Return by what factor to lengthen a step of size h and error `scaled`, and its steepness; `last` is that of the one before.
+
+    Where a coordinate grows up the coefficient of ``h^order`` in the error grows exponentially, and where it settles it falls
+    likewise: it is extrapolated, by at most the factor `most` of a step size.
+    """
+    scaled = max(scaled, 1e-8)
+    steepness = scaled ** (1.0 / order) / h
+    trend = last / steepness if last > 0.0 else 1.0
+    return caution * scaled ** (-1.0 / order) * min(most, max(_LEAST_TREND, trend)), steepness
 
 
 @njit(types.int64(types.boolean, types.float64, VECTOR, INTEGERS, VECTOR), allocates=False)

@@ -28,6 +28,7 @@ from .state import (
     STOP,
 )
 from .stepping import (
+    ASCENT,
     ASLEEP,
     CALM_STRETCH,
     COUPLED,
@@ -39,6 +40,7 @@ from .stepping import (
     SHARE,
     SQUARED_NORM,
     STATIONARY_TOL,
+    STRENGTH,
     SWITCHING,
     WIDENS,
 )
@@ -62,7 +64,8 @@ KERNELS = types.UniTuple(types.intp, 9)
 #: ``A, C, b, error, second error, gamma, order, filtered, memory``: the arguments of `advance`.
 TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,
                        types.boolean, types.float64))
-#: ``log_alphas, log_ratios, params, t_ends, coupled`` of the cells: (C or 1, d or 1), twice, (C or 1, k), (C or 1, 1), twice.
+#: ``log_alphas, log_ratios, params, t_ends, coupled`` of the cells: (C or 1, d or 1), twice, (C or 1, k), (C or 1, 1), and
+#: (C or 1, 3): `Rule.coupled` and `Rule.dormant_pair`.
 CELLS = types.UniTuple(DATA_MATRIX, 5)
 #: The state of one run: ``rows, work_d, params; z, f, r, error, settings; plateau, notes, peak;
 #: kept, known; triangle, row_factors``, the latter of `RowSpace.gram`.
@@ -163,9 +166,11 @@ def begin(kernels, X, y, c, data, options, facts, cells_given, state_given, ends
     settings[RESIDUAL_SCALE] = ends.scales[i] if free and facts[SETTLES] != 0 else -1.0
     settings[STATIONARY_TOL] = 1e-6 if free else -1.0
     settings[COUPLED] = cells.coupled[_row(cells.coupled, i), 0]
+    settings[STRENGTH] = cells.coupled[_row(cells.coupled, i), 1]
+    settings[ASCENT] = cells.coupled[_row(cells.coupled, i), 2]
     settings[SHARE] = options[TILE_SHARE]
     settings[SQUARED_NORM] = options[TILE_SQUARED_NORM]
-    settings[ROOM] = options[TILE_ROOM]
+    settings[ROOM] = 0.0 if settings[COUPLED] > 0.0 else options[TILE_ROOM]
     settings[WIDENS] = options[TILE_WIDENS]
     state.kept[:] = 0.0
     state.known[:] = 0.0

@@ -234,7 +234,7 @@ class Tile:
         self.log_alphas, self.log_ratios = _shared(self.log_alphas), _shared(self.log_ratios)
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         steepest = 0.5 / problem.n_samples * self.rows.largest_product
-        coupled = np.array([[float(rule.coupled(steepest))] for rule in rules])
+        coupled = np.array([(float(rule.coupled(steepest)), *(rule.dormant_pair or (0.0, 0.0))) for rule in rules])
         self.cells = self.log_alphas, self.log_ratios, params, self.t_ends, coupled
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n

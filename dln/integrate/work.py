@@ -9,15 +9,16 @@ from .._gram import gram_room
 from .._inverse_factor import FACTOR_ROOM, inverse_shape
 from .._jit import DATA_MATRIX, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import copy
+from .awake_steps import PARTS
 from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, ROWS
 
 #: The end of an attempt, its local error and its stages; the matrices of a stiff step, as `rosenbrock_attempt` has them; the
 #: rows of an attempt, and those of the state before it; the coordinates that are awake, by their numbers and by marks, and
 #: room for their rows.
-Work = namedtuple("Work", "z_new f_new local r_new K M W panel diagonal row_scale work_n room no_trace rows before chosen "
-                          "marks space")
+Work = namedtuple("Work", "z_new f_new local r_new K M W panel diagonal row_scale work_n room trace weights parts rows before "
+                          "chosen marks space")
 WORK_ARRAYS = types.NamedTuple((
-    *(VECTOR,) * 4, *(MATRIX,) * 3, *(VECTOR,) * 3, MATRIX, VECTOR, *(MATRIX,) * 3, INTEGERS, *(VECTOR,) * 2), Work)
+    *(VECTOR,) * 4, *(MATRIX,) * 3, *(VECTOR,) * 3, MATRIX, VECTOR, *(MATRIX,) * 5, INTEGERS, *(VECTOR,) * 2), Work)
 
 
 @njit()
@@ -29,12 +30,14 @@ def work_of(X, rows, total, stages, stiff_method, sleepers, kept, known):
     n, d = X.shape
     keeps = known.shape[0] > 0
     dual = n if stiff_method and not keeps else 0
+    part = sleepers and total > n  # a state of its own for the coordinates that are awake
     # An attempt takes the place of the state, of which four rows are kept; where some coordinates sleep it has its own.
     return Work(
         np.empty(total), np.empty(total), np.empty(total), np.empty(n), np.empty((stages + 1, total)),
         kept if keeps else np.empty((dual, dual)), np.empty(inverse_shape(dual)), np.empty(FACTOR_ROOM),
         known[d:] if keeps else np.empty(dual), np.ones(n), np.empty((2, n)), np.empty(gram_room(dual, d)),
-        np.empty((0, n)), rows.copy() if sleepers else rows, np.empty((0 if sleepers else RATIO + 1 - BETA, d)),
+        np.empty((2 * stages if part else 0, n)), np.empty((2, stages if part else 0)), np.empty((PARTS if part else 0, total)),
+        rows.copy() if sleepers else rows, np.empty((0 if sleepers else RATIO + 1 - BETA, d)),
         np.empty(d if sleepers else 0, dtype=np.int64), np.zeros(d if sleepers else 0), aligned(ROWS * d if sleepers else 0))
 
 
