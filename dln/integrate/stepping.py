@@ -223,7 +223,7 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
                     hold_others(awake, here, r, chosen[:n_awake], buffer)
             if n_awake == d:
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
-            if n_awake < d and shrinks:
+            if sleepers and shrinks and n_awake < d:
                 copy(r, trace[0])
                 scaled, stiffness = awake_attempt(
                     rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
