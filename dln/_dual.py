@@ -25,6 +25,7 @@ _MAX_NEWTON = 200
 _MAX_TOTAL = 5000
 _COMPILED_UP_TO = 4_000_000  # N^2 d
 _ROUGH = 1e-3  # relative residual on the way
+_DOUBTS_TANGENT_FROM = 3  # failures in a row
 
 
 class DualProblem:
@@ -209,11 +210,15 @@ class DualProblem:
         """Follow the solution from a point near it down to ``raised = 0``; return it there and its relative residual."""
         dormant = 2.0 * self.top + math.log(1e-8)
         budget = self.n_iterations + _MAX_TOTAL
+        failures, doubted = 0, False
         while self.raised > 0.0 and self.n_iterations < budget:
             nu, w, correction = point
             log_sizes, _, _ = self.evaluate(w, correction)
             slope = -0.5 * self.speed * (np.tanh(w + correction) - self.shift())
-            tangent = self.tangent(slope, log_sizes)
+            # Columns that are dependent but for rounding can make it a tangent to nothing: then no step is short enough.
+            if failures == _DOUBTS_TANGENT_FROM:
+                failures, doubted = 0, not doubted
+            tangent = None if doubted else self.tangent(slope, log_sizes)
             if tangent is None:
                 tangent = self.solve(log_sizes, 4.0 * (self.X @ (np.exp(log_sizes) * slope)))
             before = self.raised
@@ -222,9 +227,11 @@ class DualProblem:
             trial, residual, used = self.newton(nu + (self.raised - before) * tangent, goal, 30)
             if not residual <= _ROUGH:
                 self.raised, self.step = before, 0.3 * (before - self.raised)
+                failures += 1
                 if self.step < 1e-3:
                     break
                 continue
+            failures = 0
             point = trial
             if self.raised > 0.0:  # a step that the end has cut short says nothing of longer ones
                 self.step = max(self.step, before - self.raised) * (4.0 if used <= 3 else 2.0 if used <= 8 else 0.7)

@@ -155,7 +155,7 @@ def gram_in(X, weight, room, out):
         _weighted_gram_by_blas(X, weight, out)
     else:
         _gram_blocked(X, weight, room, out)
-    _mirror(out, True)
+    mirror(out, True)
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, MATRIX))
@@ -164,7 +164,7 @@ def _weighted_gram_by_blas(X, weight, out):
 
 
 @njit(types.void(MATRIX, types.boolean), allocates=False)
-def _mirror(M, lower):
+def mirror(M, lower):
     """Copy the `lower` triangle of M, or the upper one, into the other."""
     rows = M.shape[0]
     whole = rows - rows % 4
@@ -229,7 +229,7 @@ def add_square_of_upper(M, diagonal, root_weight, room):
         for k in range(rows, side):
             K[i, k] = 0.0
         K[i, i] = root_weight * diagonal[i]
-    _mirror(K, False)
+    mirror(K, False)
     # Four rows at a time; each vector of their entries is a sum of rows of K, four sums at once.
     for i in range(0, rows, 4):
         for k in range(0, i + 4, WIDTH):

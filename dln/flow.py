@@ -5,14 +5,14 @@ import math
 
 import numpy as np
 
-from ._aligned import aligned_zeros
+from ._aligned import first_aligned
 from ._jit import address, entry_point
-from ._large import begin_kept, keeps_gram, kept_arrays, kept_kernels
+from ._large import NO_KERNELS, begin_kept, keeps_gram, kept_arrays, kept_kernels
 from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
 from .integrate import state as st
-from .integrate.methods import EXPLICIT, attempts_per_call, begins_stiff, inexactness, room_for_awake, rosenbrock_method
+from .integrate.methods import EXPLICIT, attempts_per_call, begins_stiff, inexactness, relaxes, room_for_awake, rosenbrock_method
 from .integrate.stops import checked_times
 from .network import difference_of_squares, initialize
 from .problem import Problem, RowSpace
@@ -162,45 +162,97 @@ class Integration:
         # Single samples are lost in the row space; every other rule sees the data only through it.
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         self.X, self.y = self.rows.X, self.rows.y
-        n, d = self.X.shape
         self.c = 0.5 / problem.n_samples
-        size = n + d if rule.shrinks else n
-        rows = st.ROWS * d
-        # At once: a small run takes as long as a few dozen arrays.
-        space = aligned_zeros((rows + 3 * size + n + stepping.SETTINGS_SIZE,))
-        self.state = space[:rows].reshape(st.ROWS, d)
-        self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
-        np.add(start.log_alpha, start.log_alpha, out=self.log_product)
-        self.log_ratio[:] = start.log_ratio
-        self.z, self.f, self.error = space[rows:rows + 3 * size].reshape(3, size)
-        self.r, self.settings = space[rows + 3 * size:-stepping.SETTINGS_SIZE], space[-stepping.SETTINGS_SIZE:]
+        # One vector: a small run takes as long as a few dozen arrays.
+        n, d = self.X.shape
+        self.space = np.zeros(st.ROWS * d + 3 * (n + d if rule.shrinks else n) + n + 7)
+        self.settings = np.zeros(stepping.SETTINGS_SIZE)
         self.clock = np.zeros(st.CLOCK_SIZE)
-        counts = np.zeros(st.COUNT_SIZE + plateaus.TALLY_SIZE, dtype=np.int64)
-        self.count, self.tally = counts[:st.COUNT_SIZE], counts[st.COUNT_SIZE:]
-        self.known = _NO_TIMES
-        self.gram = _NO_MATRIX
+        self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
         self.clock[st.BEST_RESIDUAL] = np.inf
         self.clock[st.ERROR_OLD] = 1.0
+        self.known = _NO_TIMES
+        self.gram = _NO_MATRIX
         self.residual_tol = residual_tol
         self.methods: list[str] = []
         self.tableau: tuple
         self.nodes: np.ndarray
         self.kept: list[tuple] = []
 
+    # --- the state, as views of what the kernels work on --------------------------------------------------------------
+
+    @functools.cached_property
+    def first(self):
+        """Where in its vector the state begins: at a cache line, as `starting.start_and_advance` has it."""
+        return first_aligned(self.space)
+
+    @functools.cached_property
+    def state(self):
+        """The rows of the state, (ROWS, d); see `state.py`."""
+        d = self.X.shape[1]
+        return self.space[self.first:self.first + st.ROWS * d].reshape(st.ROWS, d)
+
+    @functools.cached_property
+    def log_product(self):
+        """log(u0 v0), shape (d,)."""
+        return self.state[st.LOG_PRODUCT]
+
+    @functools.cached_property
+    def log_ratio(self):
+        """log(u0/v0), shape (d,)."""
+        return self.state[st.LOG_RATIO]
+
+    @functools.cached_property
+    def z(self):
+        """``(nu, Q)``, or nu alone."""
+        return self._part(0)
+
+    @functools.cached_property
+    def f(self):
+        """dz/dt."""
+        return self._part(1)
+
+    @functools.cached_property
+    def error(self):
+        """The estimated error of z."""
+        return self._part(2)
+
+    @functools.cached_property
+    def r(self):
+        """The residual, shape (n,)."""
+        return self._part(3)[:self.X.shape[0]]
+
+    def _part(self, k):
+        n, d = self.X.shape
+        size = n + d if self.rule.shrinks else n
+        start = self.first + st.ROWS * d + k * size
+        return self.space[start:start + size]
+
+    @functools.cached_property
+    def tally(self):
+        """What plateaus have been met."""
+        return np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
+
     # --- setting up ---------------------------------------------------------------------------------------------------
 
     def _scales(self):
-        self.scale = entry_point(starting.set_scales)(
-            self.X, self.y, self.c, self.rows.facts, self.rtol, self.residual_tol, self.rule.shrinks,
-            self.log_product, self.log_ratio, self.settings, self.state[st.WORK:st.WORK + starting.START_ROWS], self.r)
-        if math.isnan(self.scale):
+        self._take(entry_point(starting.begin)(
+            self.X, self.y, self.c, self.rows.facts, self.rtol, self.way, self.residual_tol, self.rule.shrinks,
+            self.start.log_alpha, self.start.log_ratio, self.state, self.r, self.settings))
+        self._describe_rule()
+
+    def _take(self, scale):
+        if math.isnan(scale):
             raise ValueError("the initial weights overflow: u0^2 or v0^2 is above 1e260; give a smaller alpha")
-        if self.way != self.rtol:
-            self.settings[stepping.RTOL] = self.way
-        self.settings[stepping.WIDENS] = float(self.rule.ignores_zero_columns)
-        if self.rule.shrinks:
-            self.settings[stepping.COUPLED] = float(self.rule.coupled(self.c * self.rows.largest_product))
-            self.settings[stepping.STRENGTH:stepping.ASCENT + 1] = self.rule.dormant_pair or 0.0
+        self.scale = scale
+
+    def _describe_rule(self):
+        rule, settings = self.rule, self.settings
+        settings[stepping.WIDENS] = rule.ignores_zero_columns
+        if rule.shrinks:
+            settings[stepping.COUPLED] = rule.coupled(self.c * self.rows.largest_product)
+            settings[stepping.STRENGTH:stepping.ASCENT + 1] = rule.dormant_pair or 0.0
+        settings[stepping.CLOSES] = relaxes(rule, settings[stepping.COUPLED])
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
@@ -233,9 +285,8 @@ class Integration:
                     entry_point(begin_kept)(
                         *self.rows.gram, self.log_product, self.log_ratio, self.c, self.rows.squared_norm,
                         float(self.settings[stepping.SHARE]), self.gram, self.known)
-        elif method == "rosenbrock":
-            coupled = self.settings[stepping.COUPLED] > 0.0
-            self.settings[stepping.ROOM] = 0.0 if coupled else room_for_awake(self.rule, self.X.shape)
+        elif method == "rosenbrock" and not self.settings[stepping.COUPLED]:
+            self.settings[stepping.ROOM] = room_for_awake(self.rule, self.X.shape)
         self.attempts = attempts_per_call(self.X.shape, stages, method != "explicit")
 
     def _kernels(self):
@@ -266,6 +317,8 @@ class Integration:
 
     def run(self):
         """Integrate to the end and return the result."""
+        if self._goes_at_once():
+            return self._result(self._at_once())
         self._scales()
         method, loose = self._first_method()
         self._use(method)
@@ -296,6 +349,36 @@ class Integration:
                 self._keep()
         return self._result(reason)
 
+    def _goes_at_once(self):
+        """Whether one call of a kernel may do all of the run: half of a short one would be calls."""
+        rule = self.rule
+        return type(self) is Integration and not (
+            self.saved.size or rule.breakpoints or rule.time_dependent or keeps_gram(self.X.shape))
+
+    def _at_once(self):
+        rule, settings, free = self.rule, self.settings, self.t_end is None
+        self._describe_rule()
+        loose = begins_stiff(self.rtol, len(self.X))
+        asks = self.method_asked == "auto"
+        self._use(self.method_asked if not asks else "rosenbrock" if loose else "explicit")
+        settings[stepping.SWITCHING] = asks and not loose
+        settings[stepping.RESIDUAL_SCALE] = 0.0 if free and rule.settles else -1.0  # the kernel knows the scale
+        settings[stepping.STATIONARY_TOL] = 1e-6 if free else -1.0
+        self.clock[st.STOP] = math.inf if free else self.t_end
+        reason, scale, self.first = entry_point(starting.start_and_advance)(
+            address(rule.kernel), address(rule.curvature), NO_KERNELS, self.methods[0] == "rosenbrock", self.X,
+            self.y, self.c, self.rows.facts, self.rtol, self.residual_tol, asks and isinstance(rule, GradientFlow), free,
+            self.start.log_alpha, self.start.log_ratio, self.space, self.clock, self.count, settings, self._parameters(-math.inf),
+            *self.tableau, min(self.attempts, self.max_steps))
+        self._take(scale)
+        if reason == st.NOT_STARTED:
+            self.methods.clear()
+            self._use("plateaus")
+            if free and rule.settles:
+                settings[stepping.RESIDUAL_SCALE] = scale
+            reason = st.RUNNING
+        return self._to_stop(None, -math.inf, reason)
+
     def _call(self, kernels, params, attempts):
         kernel, rule_kernel, curvature, large = kernels
         if self.methods[-1] == "plateaus":
@@ -307,12 +390,20 @@ class Integration:
                       self.z, self.f, self.r, self.error, self.clock, self.count, self.settings, params, self.gram, self.known,
                       *self.tableau, attempts)
 
-    def _to_stop(self, kernels, break_before):
+    def _to_stop(self, kernels, break_before, reason=st.RUNNING):
         """Integrate to ``clock[STOP]``; return the kernel's reason, or RUNNING if a limit of this run is used up."""
         while True:
+            if reason in (st.FOUND_STIFF, st.FOUND_CALM):
+                self._use("rosenbrock" if reason == st.FOUND_STIFF else "explicit")
+                self.settings[stepping.CALM_STRETCH] *= 2.0 if reason == st.FOUND_CALM else 1.0
+            elif reason == st.WANTS_DOUBLE:
+                self.gram, self.known = kept_arrays(self.X, 0.0)
+            elif reason != st.RUNNING:
+                return reason
             left = self.max_steps - int(self.count[st.ACCEPTED] + self.count[st.REJECTED])
             if left <= 0 or self._hovers():
                 return st.RUNNING
+            kernels = self._kernels() if kernels is None else kernels
             attempts = min(self.attempts, left)
             if self.rule.time_dependent:
                 # The step is planned first, since its parameters are evaluated at its stages; then it is attempted once.
@@ -321,13 +412,6 @@ class Integration:
                 if reason != st.RUNNING:
                     return reason
             reason = self._call(kernels, self._parameters(break_before), attempts)
-            if reason in (st.FOUND_STIFF, st.FOUND_CALM):
-                self._use("rosenbrock" if reason == st.FOUND_STIFF else "explicit")
-                self.settings[stepping.CALM_STRETCH] *= 2.0 if reason == st.FOUND_CALM else 1.0
-            elif reason == st.WANTS_DOUBLE:
-                self.gram, self.known = kept_arrays(self.X, 0.0)
-            elif reason != st.RUNNING:
-                return reason
 
     def _hovers(self):
         """Whether the residual has not fallen by a thousandth in the last half of a long run that is to converge."""
@@ -335,7 +419,8 @@ class Integration:
 
     def _weights(self):
         """Return (beta, log u, log v) of the state."""
-        return self.state[st.BETA].copy(), self.state[st.LOG_U].copy(), self.state[st.LOG_V].copy()
+        log_u, log_v, beta = self.state[st.LOG_U:st.BETA + 1].copy()
+        return beta, log_u, log_v
 
     def _integrals(self):
         """Return (nu, Q) of the state."""
@@ -388,7 +473,7 @@ class Integration:
             "n_factorizations": count[st.FACTORIZATIONS], "method": self._methods(), "times": times, "betas": betas,
             "log_us": log_us, "log_vs": log_vs, "losses": losses, "problem": self.problem, "rule": self.rule,
             "log_alpha": self.start.log_alpha, "log_ratio": self.start.log_ratio, "rtol": self.rtol, "depth": 2,
-            "exact_law": True, "n_jumps": int(self.tally[plateaus.JUMPS]),
+            "exact_law": True, "n_jumps": int(self.tally[plateaus.JUMPS]) if "plateaus" in self.methods else 0,
             "log_alpha_error": self._log_alpha_error() if kind is FlowResult else math.nan}
         fields.update(more)
         return kind._made_of(fields)

@@ -194,9 +194,7 @@ class InertialIntegration(Integration):
         super().__init__(problem, rule, start, *rest)
         n, d = self.X.shape
         self.inertia, self.through_zero = inertia, through_zero
-        log_product, log_ratio = self.log_product, self.log_ratio
         self.state = np.zeros((steps.ROWS, d))
-        self.state[steps.LOG_PRODUCT], self.state[steps.LOG_RATIO] = log_product, log_ratio
         self.state[[steps.SIGN_U, steps.SIGN_V]] = 1.0
         self.log_product, self.log_ratio = self.state[steps.LOG_PRODUCT], self.state[steps.LOG_RATIO]
         self.z, self.f = np.zeros((2, 4 * d + 2 * n))

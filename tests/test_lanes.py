@@ -1,4 +1,9 @@
-"""Runs of a tile in vector lanes: each is what `dln.flow` returns up to rounding, whatever runs beside it."""
+"""Runs of a tile in vector lanes: each makes the steps of `dln.flow`, up to rounding, whatever runs beside it.
+
+But for the last one to a stop, which `dln.flow` does at once (`closing.py`): here it does not, unless a test says so.
+"""
+
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +25,11 @@ ROUNDING = 1e-10  # relative, of beta at the end: rounding errors, amplified on 
 @pytest.fixture(autouse=True)
 def any_number(monkeypatch):
     monkeypatch.setattr(tile_lanes, "FEWEST", 1)
+
+
+@pytest.fixture(autouse=True)
+def step_by_step(monkeypatch):
+    monkeypatch.setattr(sys.modules["dln.flow"], "relaxes", lambda *_: False)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +75,21 @@ def test_trajectories(problem, rule, settings):
 
 @pytest.mark.parametrize("rule", [None, GR(0.05, 0.2)], ids=str)
 def test_small_scales(problem, rule):
-    # What `flow` holds while it sleeps is at most a part of the tolerance; rules that shrink hold nothing.
-    assert_as_flow(problem, rule, np.log([1e-8, 1e-3, 1e-5, 1e-6]), t_end=60.0, rtol=1e-3, tol=1e-5 if rule is None else 1e-8)
+    # What `flow` holds while it sleeps is at most a part of the tolerance.
+    assert_as_flow(problem, rule, np.log([1e-8, 1e-3, 1e-5, 1e-6]), t_end=60.0, rtol=1e-3, tol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [None, GR(0.05, 0.2), SAM(0.05)], ids=str)
+def test_runs_that_end_at_once_agree(problem, rule, monkeypatch):
+    # Reference: the same run by ordinary steps; both are as accurate.
+    monkeypatch.undo()
+    monkeypatch.setattr(tile_lanes, "FEWEST", 1)
+    scales = np.log([0.1, 0.03, 0.3])
+    tile = flow_tile(problem, rule, scales, rtol=1e-2, t_end=800.0)
+    for i, scale in enumerate(scales):
+        run = dln.flow(problem, rule, log_alpha=scale, rtol=1e-2, t_end=800.0)
+        assert run.n_steps < tile.n_steps[i]
+        assert relative_error(tile.betas[i], run.beta) <= 1e-6
 
 
 @pytest.mark.parametrize("rule", [None, GR(0.05, 0.2), SAM(0.05)], ids=str)

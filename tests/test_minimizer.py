@@ -5,6 +5,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
+from hostile_data import hostile
 from random_data import KINDS, data
 from scipy.linalg import null_space
 from scipy.optimize import minimize
@@ -392,3 +393,15 @@ def test_targets_whose_squares_leave_the_floats(exponent):
     np.testing.assert_allclose(other.beta / 10.0**exponent, one.beta, rtol=1e-11)
     np.testing.assert_allclose(other.dual, one.dual, rtol=1e-11)
     assert other.objective / 10.0**exponent == pytest.approx(one.objective, rel=1e-11)
+
+
+def test_ways_past_columns_that_are_dependent_but_for_rounding():
+    # Reference: the constraint, and the duality gap.  Columns of signs have ties, and where the scales have them, too, the
+    # tangent by least squares may point to nowhere: the way then ended there, for one in eight of these scales.
+    problem, _, _ = hostile(12, largest=(8, 24))
+    kinds = np.array([-35430.4532905, -39882.36989348, -38467.1945915, -35931.28280709, -35355.65120287, -36635.50124703,
+                      -36732.03935037, -36732.04061976, -35355.6512153, -36021.08377015])
+    scales = kinds[[0, 1, 2, 3, 4, 2, 5, 5, 3, 4, 6, 4, 4, 2, 7, 8, 0, 6, 9, 3]]
+    for seed in range(60):
+        found = dln.minimize_potential(problem, log_alpha=scales * (1.0 + 1e-9 * np.random.default_rng(seed).standard_normal(20)))
+        assert found.success, (seed, found.message)

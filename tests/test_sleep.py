@@ -1,12 +1,16 @@
 """Coordinates left out of a stiff step: which, how they are held, and that nothing is lost by it."""
 
+import sys
+
 import numpy as np
 import pytest
 
 import dln
 from dln._simd import WIDTH
 from dln.integrate import state
+from dln.integrate.awake_steps import _shrink_sleepers, stage_weights
 from dln.integrate.sleep import STARTLED, gather, hold_others, rouse, startle, threshold
+from dln.integrate.tableaus import RODAS5P, W6
 
 N, D = 3, 7
 
@@ -133,3 +137,53 @@ def test_what_is_held_shows_in_the_error_estimate():
     run = dln.flow(problem, rtol=1e-4, method="rosenbrock", **keywords)
     error = np.linalg.norm(run.beta - reference.beta) / np.linalg.norm(reference.beta)
     assert 0.0 < error <= run.error_estimate <= 1e-4
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("method", [W6, RODAS5P], ids=["W6", "Rodas5P"])
+def test_weights_of_stages(method):
+    # Reference: b^T (I/gamma - C)^-1, as a linear system.
+    out = np.empty(len(method.m))
+    stage_weights(method.C, method.m, method.gamma, out)
+    wanted = np.linalg.solve((np.eye(len(out)) / method.gamma - method.C).T, method.m)
+    np.testing.assert_allclose(out, wanted, rtol=1e-13, atol=1e-13)
+    assert abs(out.sum() - 1.0) <= 1e-9
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("d", [1, 4, 7, 16, 21])
+def test_what_sleepers_lose(d):
+    # Reference: the sum over stages, in NumPy.
+    rng = np.random.default_rng(d)
+    X, trace, weights, Q = (rng.standard_normal(shape) for shape in ((3, d), (12, 3), (2, 6), d))
+    new, wrong = np.empty((2, d))
+    _shrink_sleepers(X, trace, 0.7, 0.3, weights, Q, new, wrong)
+    rates = (trace[::2] @ X) * ((trace[::2] + 0.3 * trace[1::2]) @ X)
+    np.testing.assert_allclose(new, Q + 0.7 * weights[0] @ rates, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(wrong, 0.7 * weights[1] @ rates, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", [dln.GradientRegularization(0.02, 0.1), dln.GradientRegularization(0.02, 0.1, "backward"),
+                                  dln.GradientRegularization(0.02, 0.1, "centered"),
+                                  dln.GradientRegularization(0.02, scheme="exact"), dln.SAM(0.05)], ids=str)
+@pytest.mark.parametrize("rtol", [1e-2, 1e-4])
+def test_penalties_with_sleepers_agree_with_runs_in_all_coordinates(rule, rtol, monkeypatch):
+    # Reference: the same run with every coordinate awake; what is held is a small part of the tolerance.
+    problem = dln.sparse_regression(12, 60, 3, rng=3)
+    settings = {"alpha": 1e-6, "t_end": 3000.0, "save_at": [20.0, 60.0], "rtol": rtol}
+    partly = dln.flow(problem, rule, **settings)
+    monkeypatch.setattr(sys.modules["dln.flow"], "room_for_awake", lambda *_: 0)
+    wholly = dln.flow(problem, rule, **settings)
+    assert partly.success and wholly.success and abs(partly.n_steps - wholly.n_steps) <= 2 + wholly.n_steps // 20
+    np.testing.assert_allclose(partly.beta, wholly.beta, rtol=0, atol=1e-2 * rtol * np.abs(wholly.beta).max())
+    np.testing.assert_allclose(partly.log_effective_alpha, wholly.log_effective_alpha, rtol=0, atol=1e-3 * rtol)
+    np.testing.assert_allclose(partly.betas, wholly.betas, rtol=0, atol=0.2 * rtol * np.abs(wholly.beta).max())
+
+
+def test_no_coordinate_sleeps_where_penalties_are_coupled():
+    # Reference: a run with every coordinate awake, at a tight tolerance.
+    problem = dln.sparse_regression(8, 30, 3, rng=1)
+    rule = dln.GradientRegularization(8.0, 0.1)
+    run = dln.flow(problem, rule, alpha=1e-4, t_end=40.0, rtol=1e-3)
+    exact = dln.flow(problem, rule, alpha=1e-4, t_end=40.0, rtol=1e-9, method="explicit")
+    np.testing.assert_allclose(run.beta, exact.beta, rtol=0, atol=1e-2 * np.abs(exact.beta).max())

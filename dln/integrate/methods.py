@@ -71,3 +71,8 @@ def room_for_awake(rule, shape):
     n, d = shape
     most = min(d, max(_ROOM // max(n, 1), d // 16))
     return n * ((most // 2 if rule.shrinks else most) + 1)  # Q of those that sleep costs, too
+
+
+def relaxes(rule, coupled):
+    """Whether the flow of a rule ends in an exponential relaxation of nu, q being quadratic in the residual: see `closing.py`."""
+    return not rule.time_dependent and (rule.exact_curvature or (rule.dormant_pair is not None and not coupled))

@@ -111,18 +111,10 @@ def rosenbrock_stages(rule, curvature, large, awake, c, z, f, h, params, A, C, m
             return False, np.nan
     else:
         gram_in(X, work_d, room, M)
-        # K stays in the upper triangle of M and in `diagonal`; the matrix to be factored takes the lower one.
         largest_row = largest_row_sum(M)
         for i in range(n):
             diagonal[i] = M[i, i]
-            for k in range(0, i - 3, 4):
-                store_at(tau * load_four_at(M, i, k), M, i, k)
-            for k in range(i - i % 4, i):
-                M[i, k] *= tau
-            M[i, i] = tau * diagonal[i] + row_scale[i]
-        if kappa != 0.0:
-            add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa), room)
-        factored = factorize(M, W, panel)
+        factored = factorize_step(M, diagonal, tau, kappa, row_scale, W, panel, room)
     stiffness = h * largest_row * (1.0 + kappa * largest_row)
     if not factored:
         return False, stiffness
@@ -157,6 +149,20 @@ def rosenbrock_stages(rule, curvature, large, awake, c, z, f, h, params, A, C, m
         _solve(large, M, W, diagonal, k_i[:n])
     combine(z, K, stages, m, e, 1.0, z_new, local)
     return True, stiffness
+
+
+@njit(types.boolean(MATRIX, DATA_VECTOR, types.float64, types.float64, DATA_VECTOR, MATRIX, VECTOR, VECTOR), allocates=False)
+def factorize_step(M, diagonal, tau, kappa, row_scale, W, panel, room):
+    """Factor ``S^-1 + tau (K + kappa K^2)``, see `factorize`, where M is K; its upper triangle and `diagonal` stay K."""
+    for i in range(M.shape[0]):
+        for k in range(0, i - 3, 4):
+            store_at(tau * load_four_at(M, i, k), M, i, k)
+        for k in range(i - i % 4, i):
+            M[i, k] *= tau
+        M[i, i] = tau * diagonal[i] + row_scale[i]
+    if kappa != 0.0:
+        add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa), room)
+    return factorize(M, W, panel)
 
 
 @njit(types.void(DATA_VECTOR, MATRIX, types.intp, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR, VECTOR), allocates=False)

@@ -6,9 +6,10 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._large import KEPT_KERNELS
 from .._linalg import norm, residual
 from ..network import evaluate_weights
-from .state import ACCEPTED, BEST_AT
+from .state import ACCEPTED, BEST_AT, LOG_PRODUCT, LOG_RATIO, NOT_STARTED, ROWS, WORK
 from .stepping import (
     ASLEEP,
     CALM_STRETCH,
@@ -16,8 +17,10 @@ from .stepping import (
     DORMANT,
     KERNEL_RATIO,
     LOG_CEILING,
+    RESIDUAL_SCALE,
     RESIDUAL_TOL,
     RTOL,
+    advance,
 )
 
 #: `RowSpace.facts`: the size of a predictor, the largest norm of a column, the norm of y.
@@ -68,6 +71,57 @@ def set_scales(X, y, c, facts, rtol, residual_tol, shrinks, log_product, log_rat
     settings[COUPLING] = 4.0 * c * facts[LARGEST_COLUMN] ** 2
     settings[CALM_STRETCH] = 10.0
     return scale
+
+
+@njit()
+def _cut(space, n, d):
+    """Return the state's rows, z, f, error and r, which lie in this order in `space`, and where they begin."""
+    first = -(space.ctypes.data // 8) % 8
+    total = (space.shape[0] - 7 - ROWS * d - n) // 3
+    z = first + ROWS * d
+    f, error, r = z + total, z + 2 * total, z + 3 * total
+    return (space[first:z].reshape((ROWS, d)), space[z:f], space[f:error], space[error:r], space[r:r + n]), first
+
+
+@njit(types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64, types.float64, types.float64,
+                    types.boolean, DATA_VECTOR, DATA_VECTOR, MATRIX, VECTOR, VECTOR))
+def begin(X, y, c, facts, rtol, way, residual_tol, shrinks, log_alpha, log_ratio, rows, r, settings):
+    """Put the state at its start, and do what `set_scales` does for a run on a `way` with a tolerance of its own."""
+    for j in range(rows.shape[1]):
+        rows[LOG_PRODUCT, j] = log_alpha[j] + log_alpha[j]
+        rows[LOG_RATIO, j] = log_ratio[j]
+    scale = set_scales(X, y, c, facts, rtol, residual_tol, shrinks, rows[LOG_PRODUCT], rows[LOG_RATIO], settings,
+                       rows[WORK:WORK + START_ROWS], r)
+    if way != rtol:
+        settings[RTOL] = way
+    return scale
+
+
+@njit(types.Tuple((types.int64, types.float64, types.int64))(
+    types.intp, types.intp, KEPT_KERNELS, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64,
+    types.float64, types.boolean, types.boolean, DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
+    DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean, types.float64,
+    types.int64,
+))
+def start_and_advance(rule, curvature, large, stiff_method, X, y, c, facts, rtol, residual_tol, may_sleep, to_limit, log_alpha,
+                      log_ratio, space, clock, count, settings, params, A, C, b, error_high, error_low, gamma, order, filtered,
+                      memory, attempts):
+    """Start a run and advance it, in one call; return the reason for stopping, the scale of residuals, and where it is.
+
+    That is the place in `space`, zeros, from which on the state lies there, as `_cut` has it.  NOT_STARTED where all weights sleep, if they `may_sleep`, or where they overflow:
+    then the scale is NaN.  ``settings[RESIDUAL_SCALE]``, if it is not negative, becomes the scale.
+    """
+    n, d = X.shape
+    (rows, z, f, error, r), first = _cut(space, n, d)
+    scale = begin(X, y, c, facts, rtol, rtol, residual_tol, z.shape[0] > n, log_alpha, log_ratio, rows, r, settings)
+    if math.isnan(scale) or (may_sleep and sleeps(rows[LOG_PRODUCT], rows[LOG_RATIO], settings, to_limit)):
+        return NOT_STARTED, scale, first
+    if settings[RESIDUAL_SCALE] >= 0.0:
+        settings[RESIDUAL_SCALE] = scale
+    kept, known = np.empty((0, 0)), np.empty(0)
+    reason = advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params, kept,
+                     known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts)
+    return reason, scale, first
 
 
 @njit(types.boolean(VECTOR, VECTOR, VECTOR, types.boolean))

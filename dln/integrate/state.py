@@ -21,20 +21,21 @@ from ..rules.base import call_rule
 
 # Slots of the float array `clock`.
 (T, H, H_CONTROL, STOP, ERROR_OLD, BEST_RESIDUAL, REACH, LANDING_CAP, STARTED, RATIO_SCALE, RESIDUAL, ERROR_OF_BETA,
- ERROR_OF_Q, STEEPNESS, CLOCK_SIZE) = range(15)
+ ERROR_OF_Q, STEEPNESS, AHEAD, CLOSES_BELOW, CLOCK_SIZE) = range(17)
 # Slots of the integer array `count`.
 ACCEPTED, REJECTED, RHS, FACTORIZATIONS, BEST_AT, STIFF, CALM, COUNT_SIZE = range(8)
 # What `advance` reports.
-(RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, FOUND_CALM, WANTS_DOUBLE) = range(9)
+(RUNNING, AT_STOP, CONVERGED, STATIONARY, DIVERGED, STEP_TOO_SMALL, FOUND_STIFF, FOUND_CALM, WANTS_DOUBLE,
+ NOT_STARTED) = range(10)
 
 #: X (n, d), y (n,) and the rows (ROWS, d) below: of all coordinates, or of those awake in a step.  One array, since a
 #: kernel that is handed a dozen spends more on that than on the exponentials.
 System = namedtuple("System", "X y rows")
 SYSTEM = types.NamedTuple((DATA_MATRIX, DATA_VECTOR, MATRIX), System)
 # What never changes: log(u0 v0), log(u0/v0), and u0 v0 itself where u v stays that and is no extreme number, else 0.
-# The state, as `evaluate` fills it: beta, size = u^2 + v^2, log(uv), log(u/v).  The report: log u, log v.
+# The report: log u, log v.  The state, as `evaluate` fills it: beta, size = u^2 + v^2, log(uv), log(u/v).
 # A row that an attempt keeps for itself, five rows of work, and four of work for the rule.
-LOG_PRODUCT, LOG_RATIO, SCALE, BETA, SIZE, PRODUCT, RATIO, LOG_U, LOG_V, HELD, WORK = range(11)
+LOG_PRODUCT, LOG_RATIO, SCALE, LOG_U, LOG_V, BETA, SIZE, PRODUCT, RATIO, HELD, WORK = range(11)
 WORK_RULE = WORK + 5
 ROWS = WORK_RULE + 4
 
@@ -54,8 +55,12 @@ def fix_scale(rows, shrinks):
     ordinary = not shrinks
     for j in range(d):
         ordinary &= abs(rows[LOG_PRODUCT, j]) <= _LARGEST_LOG
+    last, scale = np.nan, 0.0
     for j in range(d):
-        rows[SCALE, j] = math.exp(rows[LOG_PRODUCT, j]) if ordinary else 0.0
+        if ordinary and rows[LOG_PRODUCT, j] != last:  # as a rule they are all the same
+            last = rows[LOG_PRODUCT, j]
+            scale = math.exp(last)
+        rows[SCALE, j] = scale
     if ordinary:
         copy(rows[LOG_PRODUCT], rows[PRODUCT])
 

@@ -12,16 +12,19 @@ from .._linalg import copy, copy_rows, norm, rmatvec
 from .._simd import WIDTH
 from .._streams import IN_CACHE
 from .awake_steps import awake_attempt, stage_weights
+from .closing import LEAST_STEPS, NEAR, NEAR_IF_SHRINKING, closing_attempt
 from .explicit import explicit_attempt
-from .rosenbrock import contract, multiply_gram, rosenbrock_attempt
+from .rosenbrock import contract, largest_difference, multiply_gram, rosenbrock_attempt
 from .sleep import gather, hold_others, rouse, startle, threshold
 from .state import (
     ACCEPTED,
+    AHEAD,
     AT_STOP,
     BEST_AT,
     BEST_RESIDUAL,
     BETA,
     CALM,
+    CLOSES_BELOW,
     CONVERGED,
     DIVERGED,
     ERROR_OF_BETA,
@@ -66,7 +69,7 @@ from .work import WORK_ARRAYS, aligned, narrow_rows, widened, widened_data, wide
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
  KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SHARE, SQUARED_NORM, ROOM, WIDENS, STRENGTH, ASCENT,
- SETTINGS_SIZE) = range(20)
+ CLOSES, SETTINGS_SIZE) = range(21)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
 # While all weights are small beta is 0 and every rate a constant: a stiff step is exact, up to a part of rtol times the scale
@@ -87,6 +90,7 @@ _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of t
 # A memory of this says: the error of the next step is extrapolated.  Looser tolerances with more caution take the fewest steps.
 PREDICTIVE = -1.0
 _CAUTION, _LEAST_TREND, _MOST_TREND = 0.6, 0.4, 1.4
+_NEARER = 0.6  # of the way left is to be left when the last step, refused, is tried again
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
 _EDGE = 5.0  # and where it stays
 
@@ -168,6 +172,9 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
     keeps = known.shape[0] > 0
     sleepers = chosen.shape[0] > 0
     shrinks = total > n
+    closes = stiff_method and settings[CLOSES] > 0.0 and clock[STOP] < np.inf and not keeps
+    if closes and clock[CLOSES_BELOW] == 0.0:
+        clock[CLOSES_BELOW] = NEAR_IF_SHRINKING if shrinks else NEAR
     trace = work.trace
     here = System(X, y, rows)
     trial = System(X, y, work.rows)
@@ -201,7 +208,22 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
         copy(r, r_new)
         if not sleepers:
             copy_rows(rows[BETA:RATIO + 1], before)
-        if stiff_method:
+        closing = closes and may_close(h, clock)
+        if closing:
+            h = clock[STOP] - clock[T]
+            if sleepers:
+                copy_rows(rows[BETA:PRODUCT + 1], trial.rows[BETA:PRODUCT + 1])
+            scaled = closing_attempt(
+                rule, curvature, trial, c, z, f, h, tolerance, ratio_scale, params, settings[STRENGTH], z_new, f_new, r_new,
+                local, K, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, count)
+            count[FACTORIZATIONS] += 3
+            if not scaled <= 1.0:
+                clock[CLOSES_BELOW] = _NEARER * clock[AHEAD]
+                count[REJECTED] += 1
+                if not sleepers:
+                    copy_rows(before, rows[BETA:RATIO + 1])
+                continue
+        elif stiff_method:
             if sleepers:
                 if fresh:
                     asleep = threshold(h, settings[ASLEEP], settings[COUPLING], settings[RTOL])
@@ -246,13 +268,13 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             scaled, stiffness = explicit_attempt(
                 rule, trial, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
                 z_new, f_new, r_new, local, K, work_n)
-        count[RHS] += stages
+        count[RHS] += 0 if closing else stages
         if not scaled <= 1.0:  # NaN included
             if not sleepers:
                 copy_rows(before, rows[BETA:RATIO + 1])
             reason = reject(h, scaled, order, clock, count)
             continue
-        if sleepers and n_awake < d:
+        if sleepers and n_awake < d and not closing:
             startled = startle(trial, asleep, work.marks, chosen, n_awake)
             if startled > n_awake:
                 n_awake = startled if n * (startled + 1) <= buffer.shape[0] else d
@@ -262,6 +284,8 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
         at_stop = h >= clock[STOP] - clock[T]
         clock[T] = clock[STOP] if at_stop else clock[T] + h
         count[ACCEPTED] += 1
+        if closes:
+            look_ahead(trial.rows[RATIO], rows[RATIO] if sleepers else before[RATIO - BETA], norm(r_new), norm(r), clock)
         copy(z_new, z)
         copy(f_new, f)
         if sleepers:
@@ -273,7 +297,8 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             error[k] += local[k]
         if stiff_method:
             contract(large, M, W, work.diagonal, work.row_scale, error)
-        control(h, scaled, stiffness, stiff_method, order, memory, clock)
+        if not closing:
+            control(h, scaled, stiffness, stiff_method, order, memory, clock)
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
         fresh = True
         if reason == RUNNING and at_stop:
@@ -282,6 +307,20 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             reason = notice_stiffness(stiff_method, stiffness, clock, count, settings)
     report(here, z, error, r, clock)
     return reason
+
+
+@njit()
+def may_close(h, clock):
+    """Whether to try the last step to the stop: the flow has not far to go, and with steps of size h many would be left."""
+    ahead = clock[AHEAD]
+    return 0.0 < ahead <= clock[CLOSES_BELOW] and LEAST_STEPS * h < clock[STOP] - clock[T]
+
+
+@njit()
+def look_ahead(ratio, before, residual, last, clock):
+    """Estimate how far the logarithms of the weights have to go, after a step: moves fall as fast as the residual does."""
+    falls = residual / last if last > 0.0 else 1.0
+    clock[AHEAD] = largest_difference(ratio, before) * falls / (1.0 - falls) if falls < 1.0 else 0.0
 
 
 @njit()

@@ -31,6 +31,7 @@ from .stepping import (
     ASCENT,
     ASLEEP,
     CALM_STRETCH,
+    CLOSES,
     COUPLED,
     DORMANT,
     ERROR_GOAL,
@@ -65,7 +66,7 @@ KERNELS = types.UniTuple(types.intp, 9)
 TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,
                        types.boolean, types.float64))
 #: ``log_alphas, log_ratios, params, t_ends, coupled`` of the cells: (C or 1, d or 1), twice, (C or 1, k), (C or 1, 1), and
-#: (C or 1, 3): `Rule.coupled` and `Rule.dormant_pair`.
+#: (C or 1, 4): `Rule.coupled`, `Rule.dormant_pair`, and `methods.relaxes`.
 CELLS = types.UniTuple(DATA_MATRIX, 5)
 #: The state of one run: ``rows, work_d, params; z, f, r, error, settings; plateau, notes, peak;
 #: kept, known; triangle, row_factors``, the latter of `RowSpace.gram`.
@@ -168,6 +169,7 @@ def begin(kernels, X, y, c, data, options, facts, cells_given, state_given, ends
     settings[COUPLED] = cells.coupled[_row(cells.coupled, i), 0]
     settings[STRENGTH] = cells.coupled[_row(cells.coupled, i), 1]
     settings[ASCENT] = cells.coupled[_row(cells.coupled, i), 2]
+    settings[CLOSES] = cells.coupled[_row(cells.coupled, i), 3]
     settings[SHARE] = options[TILE_SHARE]
     settings[SQUARED_NORM] = options[TILE_SQUARED_NORM]
     settings[ROOM] = 0.0 if settings[COUPLED] > 0.0 else options[TILE_ROOM]

@@ -21,7 +21,7 @@ from ..rules.base import number
 from . import plateaus, rest, starting, stepping
 from . import state as st
 from . import tile_kernel as kernel
-from .methods import EXPLICIT, attempts_per_call, begins_stiff, inexactness, room_for_awake, rosenbrock_method
+from .methods import EXPLICIT, attempts_per_call, begins_stiff, inexactness, relaxes, room_for_awake, rosenbrock_method
 
 #: What the codes in `TileResult.statuses` stand for.
 STATUSES = tuple(Status)
@@ -234,7 +234,8 @@ class Tile:
         self.log_alphas, self.log_ratios = _shared(self.log_alphas), _shared(self.log_ratios)
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
         steepest = 0.5 / problem.n_samples * self.rows.largest_product
-        coupled = np.array([(float(rule.coupled(steepest)), *(rule.dormant_pair or (0.0, 0.0))) for rule in rules])
+        coupled = np.array([(rule.coupled(steepest), *(rule.dormant_pair or (0.0, 0.0)), relaxes(rule, rule.coupled(steepest)))
+                            for rule in rules], dtype=float)
         self.cells = self.log_alphas, self.log_ratios, params, self.t_ends, coupled
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n

@@ -10,7 +10,7 @@ from .._inverse_factor import FACTOR_ROOM, inverse_shape
 from .._jit import DATA_MATRIX, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import copy
 from .awake_steps import PARTS
-from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, ROWS
+from .state import BETA, LOG_PRODUCT, LOG_RATIO, LOG_U, PRODUCT, RATIO, ROWS, SCALE
 
 #: The end of an attempt, its local error and its stages; the matrices of a stiff step, as `rosenbrock_attempt` has them; the
 #: rows of an attempt, and those of the state before it; the coordinates that are awake, by their numbers and by marks, and
@@ -37,8 +37,17 @@ def work_of(X, rows, total, stages, stiff_method, sleepers, kept, known):
         kept if keeps else np.empty((dual, dual)), np.empty(inverse_shape(dual)), np.empty(FACTOR_ROOM),
         known[d:] if keeps else np.empty(dual), np.ones(n), np.empty((2, n)), np.empty(gram_room(dual, d)),
         np.empty((2 * stages if part else 0, n)), np.empty((2, stages if part else 0)), np.empty((PARTS if part else 0, total)),
-        rows.copy() if sleepers else rows, np.empty((0 if sleepers else RATIO + 1 - BETA, d)),
+        _rows_like(rows) if sleepers else rows, np.empty((0 if sleepers else RATIO + 1 - BETA, d)),
         np.empty(d if sleepers else 0, dtype=np.int64), np.zeros(d if sleepers else 0), aligned(ROWS * d if sleepers else 0))
+
+
+@njit()
+def _rows_like(rows):
+    """Return rows for another state from the same start."""
+    new = aligned(ROWS * rows.shape[1]).reshape(rows.shape)
+    for i in (LOG_PRODUCT, LOG_RATIO, SCALE, PRODUCT):
+        copy(rows[i], new[i])
+    return new
 
 
 @njit()
@@ -88,7 +97,7 @@ def _widen(narrow, wide):
 @njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
 def narrow_rows(wide, rows):
     """Put what changes in the rows of a state back where they came from."""
-    for i in range(BETA, ROWS):
+    for i in range(LOG_U, ROWS):
         copy(wide[i, :rows.shape[1]], rows[i])
 
 

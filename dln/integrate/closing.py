@@ -1,0 +1,158 @@
+"""The last step to a stop: all of the way at once, where the flow is nearly linear.
+
+Near an interpolator the residual falls exponentially, and so do all velocities, at rates from the slowest to the fastest
+eigenvalue of ``J = K + kappa K^2``.  A method of order 4 that holds the residual to a part of its value takes half a dozen steps
+for the last six decades, with a Gram matrix and six evaluations each, though J hardly changes.  Linearised about its end, the
+velocity ``f = dnu/dt`` of the way is that of an exponential,
+
+    f(t + s) = e^(-J s) f~,    f~ = 2 (f_1 + J (nu_1 - nu)) - f,
+
+with nu_1 close to the end: a step of the implicit Euler method.  The bracket is the velocity at the start as the end has it,
+off by a part of second order; f itself is off by twice as much where the way has one rate.  So the difference of the two is
+an estimate of the error.  Then nu solves ``f(nu) = f(t + h)`` in the directions that decay: a simplified Newton method.
+In those with rates below 1/h, if there are any, nu moves on with the velocity of the end.
+"""
+
+import numpy as np
+from numba import types
+
+from .._gram import gram_in, mirror, upper_matvec
+from .._inverse_factor import solve_factorized
+from .._jit import INTEGERS, MATRIX, VECTOR, njit
+from .._linalg import copy, norm, rmatvec
+from ..rules.base import call_curvature
+from .rosenbrock import factorize_step
+from .state import BETA, RHS, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
+
+#: How far the logarithms of the weights may have to go, those of rules that shrink.
+NEAR, NEAR_IF_SHRINKING = 0.4, 0.1
+LEAST_STEPS = 2.5  # that an ordinary method would take
+_BENT = 0.05  # change of the velocity by curvature, in the directions that are left at the end
+_SOLVED = 0.02  # of the velocity at the end
+_MOST_CORRECTIONS = 5
+_ROUNDING = 1e-15  # of c times the targets
+_DOUBT = 0.5  # of what Q gains
+# Ordinary steps near the end are that much more accurate than their tolerance: the flow has forgotten the errors before.
+_STRICT, _STRICT_Q = 1e3, 3e3
+
+# e^-z is about ``R(z/4)^4`` with ``R(x) = sum_j a_j (1 + g x)^-j``: to a percent for z up to 14, and below e^-14 beyond.  The
+# best a, for R(0) = 1, by linear programming, and the best pole g of them.
+_PARTS = 4
+_POLE = 0.35
+_SUM = np.array([0.564125942130182, -3.5418903393335235, 6.597007436111071, -2.61924303890773])
+
+
+@njit(types.float64(
+    types.intp, types.intp, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
+    types.float64, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, INTEGERS,
+), allocates=False)
+def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale, params, strength, z_new, f_new, r, local, K, M,
+                    W, panel, diagonal, row_scale, work_n, room, count):
+    """Attempt the last step, of size h, from (z, f); return its error over the tolerance, infinite where the way is not linear.
+
+    The arguments are those of `rosenbrock_attempt`; the system has beta and size at z on entry, and the end on return.  Rules
+    that shrink have q quadratic in the residual, about ``2 strength p^2``.
+    """
+    n, d = system.X.shape
+    move, bent, end, flat, work = K[0, :n], K[1, :n], K[2, :n], K[3, :n], K[4, :n]
+    start = f[:n]
+    now = f_new[:n]
+    # The end, nearly.
+    kappa = _linearize(curvature, system, c, r, params, row_scale, room, M, diagonal)
+    if not factorize_step(M, diagonal, h, kappa, row_scale, W, panel, room):
+        return np.inf
+    for i in range(n):
+        move[i] = h * start[i]
+    solve_factorized(M, W, move)
+    copy(z, z_new)
+    for i in range(n):
+        z_new[i] += move[i]
+    if z.shape[0] > n:
+        _shrink(system, start, move, strength, z_new[n:], local[n:])
+    count[RHS] += 1
+    if not evaluate(rule, system, c, z_new, params[0], r, f_new, work_n):
+        return np.inf
+    # The velocity at the end of an exponential way.
+    kappa = _linearize(curvature, system, c, r, params, row_scale, room, M, diagonal)
+    upper_matvec(M, diagonal, move, work)
+    for i in range(n):
+        bent[i] = now[i] - start[i] + work[i]
+    if kappa != 0.0:
+        upper_matvec(M, diagonal, work, flat)
+        for i in range(n):
+            bent[i] += kappa * flat[i]
+    for i in range(n):
+        flat[i] = start[i] + 2.0 * bent[i]
+    if not factorize_step(M, diagonal, h * _POLE / _PARTS, kappa, row_scale, W, panel, room):
+        return np.inf
+    copy(flat, end)
+    for _ in range(_PARTS):
+        copy(end, work)
+        for i in range(n):
+            end[i] = 0.0
+        for j in range(_SUM.shape[0]):
+            solve_factorized(M, W, work)
+            for i in range(n):
+                end[i] += _SUM[j] * work[i]
+    mirror(M, False)
+    if not factorize_step(M, diagonal, h, kappa, row_scale, W, panel, room):
+        return np.inf
+    for _ in range(3):
+        solve_factorized(M, W, bent)
+        solve_factorized(M, W, flat)
+    left = norm(flat)
+    bend = 2.0 * norm(bent) / left if left > 0.0 else 0.0
+    if not bend <= _BENT:
+        return np.inf
+    # The weights with that velocity.
+    for i in range(n):
+        z_new[i] += h * bent[i]
+    goal = max(_SOLVED * norm(end), _ROUNDING * c * norm(system.y))
+    wrong = flat
+    for _ in range(_MOST_CORRECTIONS):
+        for i in range(n):
+            work[i] = now[i] - end[i]
+        for power in range(3):
+            solve_factorized(M, W, work)
+            weight = -2.0 * h if power == 2 else h
+            for i in range(n):
+                z_new[i] += weight * work[i]
+        count[RHS] += 1
+        if not evaluate(rule, system, c, z_new, params[0], r, f_new, work_n):
+            return np.inf
+        for i in range(n):
+            wrong[i] = now[i] - end[i]
+        if norm(wrong) <= goal:
+            break
+    else:
+        return np.inf
+    for i in range(n):
+        local[i] = h * (wrong[i] + (bend + _SOLVED) * end[i])
+    solve_factorized(M, W, local[:n])
+    return _STRICT * log_weight_error(system.X, local, ratio_scale, _STRICT_Q / _STRICT, system.rows[WORK]) / tolerance
+
+
+@njit()
+def _linearize(curvature, system, c, r, params, row_scale, room, M, diagonal):
+    """Fill M with K at the state of the system, and its diagonal; return kappa."""
+    rows, weight = system.rows, system.rows[WORK]
+    kappa = call_curvature(
+        curvature, (system.X, c, rows[BETA], rows[SIZE], r, params[0], row_scale, rows[WORK_RULE:ROWS]))
+    for j in range(weight.shape[0]):
+        weight[j] = 4.0 * c * rows[SIZE, j]
+    gram_in(system.X, weight, room, M)
+    for i in range(M.shape[0]):
+        diagonal[i] = M[i, i]
+    return kappa
+
+
+@njit()
+def _shrink(system, velocity, move, strength, Q, error):
+    """Add to Q what q gains on the way: ``strength p int p``, exact for a single rate."""
+    p, moved = system.rows[WORK], system.rows[WORK + 1]
+    rmatvec(system.X, velocity, strength, p)
+    rmatvec(system.X, move, 1.0, moved)
+    for j in range(Q.shape[0]):
+        gain = p[j] * moved[j]
+        Q[j] += gain
+        error[j] = _DOUBT * gain

@@ -1,0 +1,132 @@
+"""The last step to a stop (`closing.py`): what it returns, when it is tried, and what it does not touch."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import dln
+from dln.integrate import closing
+from dln.integrate import state as st
+from dln.integrate.methods import relaxes
+
+GR, SAM = dln.GradientRegularization, dln.SAM
+RULES = [dln.GradientFlow(), GR(0.02, 0.1), GR(0.02, 0.1, "backward"), GR(0.02, 0.1, "centered"), GR(0.02, scheme="exact"),
+         SAM(0.05)]
+flows = sys.modules["dln.flow"]
+
+
+def distance(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+@pytest.fixture
+def step_by_step(monkeypatch):
+    """Return a flow without it."""
+    def run(*args, **kwargs):
+        with monkeypatch.context() as patch:
+            patch.setattr(flows, "relaxes", lambda *_: False)
+            return dln.flow(*args, **kwargs)
+    return run
+
+
+def time_of_loss(problem, rule, alpha, loss):
+    """Return when the loss has fallen to about that, on the exponential way down."""
+    run = dln.flow(problem, rule, alpha=alpha, rtol=1e-5)
+    times = run.t * np.linspace(0.2, 1.0, 41)
+    losses = dln.flow(problem, rule, alpha=alpha, rtol=1e-5, t_end=times[-1], save_at=times).losses
+    return times[np.argmax(losses < loss)]
+
+
+@pytest.mark.interpreted
+def test_the_exponential():
+    # Reference: the exponential itself.
+    def of(z):
+        w = 1.0 / (1.0 + closing._POLE * z / closing._PARTS)
+        return sum(a * w ** (j + 1) for j, a in enumerate(closing._SUM)) ** closing._PARTS
+
+    assert abs(closing._SUM.sum() - 1.0) <= 1e-12
+    slow = np.linspace(0.0, 14.0, 500)
+    assert np.abs(of(slow) * np.exp(slow) - 1.0).max() <= 0.01
+    fast = np.geomspace(14.0, 1e6, 500)
+    assert np.abs(of(fast)).max() <= 1.001 * np.exp(-14.0)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("alpha", [0.3, 0.03, 1e-3])
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_the_end_and_its_loss(rule, alpha, noise, step_by_step):
+    # Reference: the same flow at rtol 1e-10, by ordinary steps.
+    problem = dln.sparse_regression(8, 30, 3, noise=noise, rng=1)
+    t_end = time_of_loss(problem, rule, alpha, 1e-12)
+    exact = step_by_step(problem, rule, alpha=alpha, t_end=t_end, rtol=1e-10)
+    for rtol in (1e-1, 1e-2, 1e-4) if isinstance(rule, dln.GradientFlow) else (1e-2, 1e-4):
+        run = dln.flow(problem, rule, alpha=alpha, t_end=t_end, rtol=rtol)
+        slow = step_by_step(problem, rule, alpha=alpha, t_end=t_end, rtol=rtol)
+        assert run.success and run.t == t_end
+        assert run.n_steps < slow.n_steps or rtol < 1e-2 or alpha < 0.03
+        assert distance(run.beta, exact.beta) <= 3.0 * distance(slow.beta, exact.beta) + 5e-7
+        scales = [np.abs(found.log_effective_alpha - exact.log_effective_alpha).max() for found in (run, slow)]
+        assert scales[0] <= 3.0 * scales[1] + 5e-7
+        assert abs(np.log(run.loss / exact.loss)) <= 0.15
+        # What the run reports is the state that it returns.
+        assert distance(run.beta, np.exp(2.0 * run.log_u) - np.exp(2.0 * run.log_v)) <= 1e-12
+        np.testing.assert_allclose(run.loss, problem.loss(run.beta), rtol=1e-6)
+
+
+def test_the_law_of_the_limit_holds_at_the_end():
+    # Reference: the minimiser of the potential at the effective initialisation, which is exact at every time for its residual.
+    problem = dln.sparse_regression(10, 40, 3, rng=2)
+    for rule in RULES:
+        t_end = time_of_loss(problem, rule, 0.05, 1e-20)
+        run = dln.flow(problem, rule, alpha=0.05, t_end=t_end, rtol=1e-2)
+        assert distance(run.beta, dln.predict(run).beta) <= 1e-8
+
+
+def test_far_beyond_convergence(step_by_step):
+    # Reference: the limit; nothing is left to be solved but rounding errors.
+    problem = dln.sparse_regression(8, 30, 3, rng=1)
+    limit = dln.minimize_potential(problem, alpha=0.1).beta
+    run = dln.flow(problem, alpha=0.1, t_end=1e5, rtol=0.1)
+    assert run.success and run.t == 1e5
+    assert distance(run.beta, limit) <= 2.0 * distance(step_by_step(problem, alpha=0.1, t_end=1e5, rtol=0.1).beta, limit) + 1e-7
+
+
+def test_a_way_that_is_not_linear_is_refused(monkeypatch):
+    # Reference: the same run by ordinary steps, tried at every step: nothing of a refused one stays.
+    problem = dln.sparse_regression(8, 30, 3, rng=1)
+    plain = dln.flow(problem, alpha=1e-3, t_end=60.0, rtol=1e-3)
+    integration = flows.Integration(
+        problem, dln.GradientFlow(), dln.network.initialize(30, alpha=1e-3), 60.0, np.empty(0), 1e-3, 1e-10, "auto", 1000)
+    integration._goes_at_once = lambda: False
+    call = integration._call
+
+    def eager(kernels, params, attempts):
+        integration.clock[st.AHEAD] = 1e-3
+        integration.clock[st.CLOSES_BELOW] = 1.0
+        return call(kernels, params, 2)
+
+    integration._call = eager
+    run = integration.run()
+    assert run.n_rejected > plain.n_rejected
+    assert distance(run.beta, plain.beta) <= 1e-6
+
+
+def test_stops_on_the_way_are_exact():
+    # Reference: a run to each of the times.
+    problem = dln.sparse_regression(8, 30, 3, rng=1)
+    times = np.array([5.0, 40.0, 80.0, 120.0, 160.0])
+    run = dln.flow(problem, alpha=0.1, t_end=times[-1], save_at=times, rtol=1e-2)
+    assert np.array_equal(run.times, times)
+    for t, beta, loss in zip(times, run.betas, run.losses, strict=True):
+        exact = dln.flow(problem, alpha=0.1, t_end=t, rtol=1e-10)
+        assert distance(beta, exact.beta) <= 2e-3
+        assert abs(np.log(loss / exact.loss)) <= 1.0
+
+
+@pytest.mark.interpreted
+def test_which_rules_relax():
+    assert all(relaxes(rule, False) for rule in RULES)
+    for rule in (SAM(0.05, normalized=True), SAM(0.05, per_sample=True), dln.WeightDecay(0.1), GR(0.1, 0.1, squared=False)):
+        assert not relaxes(rule, False)
+    assert not relaxes(GR(50.0, 0.1), True)
