@@ -12,11 +12,19 @@ from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import plateaus, rest, starting, stepping
 from .integrate import state as st
-from .integrate.methods import EXPLICIT, attempts_per_call, begins_stiff, inexactness, relaxes, room_for_awake, rosenbrock_method
+from .integrate.methods import (
+    EXPLICIT,
+    attempts_per_call,
+    begins_stiff,
+    inexactness,
+    relaxes,
+    room_for_awake,
+    rosenbrock_method,
+)
 from .integrate.stops import checked_times
 from .network import difference_of_squares, initialize
 from .problem import Problem, RowSpace
-from .result import FlowResult, Status
+from .result import FlowResult, Status, Words
 from .rules import Flooding, GradientFlow, Rule
 from .rules.base import number
 
@@ -59,7 +67,8 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
         for gradient flow; in the kernel regime, where no error is forgotten on the way, steps are held to 3e-5 or less, those
         of rules that shrink to 3e-6.  Where it is above 1e-5, stiff steps of penalties that are not too strong hold
         ``int q``, which a flow remembers, to 1e-5 or a hundredth of it, whichever is more.
-        Stiff steps to a time (`t_end`, `save_at`) also hold the loss to a few tenths of its value, however small that is.
+        Stiff steps to a time (`t_end`, `save_at`) also hold the loss to a few tenths of its value, however small that is; at
+        loose tolerances the last one goes all of the way there once the flow is nearly linear.
         Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to it: transitions on
         the way, which the limit forgets, are followed to 1 percent, and so are `t` and the logarithms of weights that stay
         small.  Rules that shrink do the same with a way at 1e-3, and hold `log_effective_alpha` to
@@ -366,10 +375,10 @@ class Integration:
         settings[stepping.STATIONARY_TOL] = 1e-6 if free else -1.0
         self.clock[st.STOP] = math.inf if free else self.t_end
         reason, scale, self.first = entry_point(starting.start_and_advance)(
-            address(rule.kernel), address(rule.curvature), NO_KERNELS, self.methods[0] == "rosenbrock", self.X,
-            self.y, self.c, self.rows.facts, self.rtol, self.residual_tol, asks and isinstance(rule, GradientFlow), free,
-            self.start.log_alpha, self.start.log_ratio, self.space, self.clock, self.count, settings, self._parameters(-math.inf),
-            *self.tableau, min(self.attempts, self.max_steps))
+            address(rule.kernel), address(rule.curvature), NO_KERNELS, self.methods[0] == "rosenbrock", self.X, self.y, self.c,
+            self.rows.facts, self.rtol, self.residual_tol, asks and isinstance(rule, GradientFlow), free, self.start.log_alpha,
+            self.start.log_ratio, self.space, self.clock, self.count, settings, self._parameters(-math.inf), *self.tableau,
+            min(self.attempts, self.max_steps))
         self._take(scale)
         if reason == st.NOT_STARTED:
             self.methods.clear()
@@ -428,7 +437,7 @@ class Integration:
         return self.z[:n].copy(), self.z[n:].copy() if self.rule.shrinks else np.zeros(d)
 
     def _residual_norm(self):
-        return float(self.clock[st.RESIDUAL])
+        return self.clock.item(st.RESIDUAL)
 
     def _loss(self):
         norm = self._residual_norm()
@@ -445,7 +454,7 @@ class Integration:
         return max(2.0 * float(self.clock[st.ERROR_OF_Q]), self.rtol) if self.rule.shrinks else 0.0
 
     def _error_estimate(self):
-        error = float(self.clock[st.ERROR_OF_BETA])
+        error = self.clock.item(st.ERROR_OF_BETA)
         if self.rule.shrinks:
             error = max(error, 2.0 * float(self.clock[st.ERROR_OF_Q]))
         if not self.rule.exact_curvature:
@@ -455,10 +464,10 @@ class Integration:
             error = max(error, self.rtol)  # a jump leaves a part of the tolerance
         # What is held during a step shows in no estimate.
         held = self.settings[stepping.ROOM] > 0.0 or self.methods[-1] == "plateaus"
-        return max(error, _EPS * (1.0 + float(self.clock[st.REACH])), starting.HELD_BELOW * self.rtol if held else 0.0)
+        return max(error, _EPS * (1.0 + self.clock.item(st.REACH)), starting.HELD_BELOW * self.rtol if held else 0.0)
 
     def _result(self, reason, kind=FlowResult, **more):
-        count, t = self.count.tolist(), float(self.clock[st.T])
+        count, t = self.count.tolist(), self.clock.item(st.T)
         beta, log_u, log_v = self._weights()
         nu, shrinkage = self._integrals()
         error = self._error_estimate()
@@ -468,7 +477,8 @@ class Integration:
         fields = {
             "beta": beta, "t": t, "loss": self._loss(), "residual": residual, "log_u": log_u, "log_v": log_v,
             "dual": nu if self.rows.basis is None else self.rows.basis @ nu, "shrinkage": shrinkage,
-            "success": status in _SUCCESSES, "status": status, "message": message, "error_estimate": error,
+            "success": status in _SUCCESSES, "status": status, "error_estimate": error,
+            "_words" if type(message) is Words else "message": message,
             "n_steps": count[st.ACCEPTED], "n_rejected": count[st.REJECTED], "n_rhs": count[st.RHS],
             "n_factorizations": count[st.FACTORIZATIONS], "method": self._methods(), "times": times, "betas": betas,
             "log_us": log_us, "log_vs": log_vs, "losses": losses, "problem": self.problem, "rule": self.rule,
@@ -489,9 +499,9 @@ class Integration:
         return f"{self.methods[0]} -> ... -> {self.methods[-1]} ({len(self.methods) - 1} switches)"
 
     def _verdict(self, reason, t, steps, residual, error):
-        limit = largest_error(self.rtol, float(self.clock[st.REACH]))
+        limit = largest_error(self.rtol, self.clock.item(st.REACH))
         if reason == st.AT_STOP and error <= limit:
-            return Status.REACHED_T_END, f"reached t_end = {t:.6g} in {steps} steps; relative residual {residual:.1e}"
+            return Status.REACHED_T_END, Words("reached t_end = {:.6g} in {} steps; relative residual {:.1e}", t, steps, residual)
         at = f"at t = {t:.6g} after {steps} steps"
         if reason in (st.AT_STOP, st.CONVERGED, st.STATIONARY) and not error <= limit:
             return Status.INACCURATE, (f"finished {at}, but the estimated relative error {error:.1e} is above {limit:.0e}; "

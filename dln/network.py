@@ -87,7 +87,7 @@ def _filled(value, n_features):
 def _logarithms(name, value, n_features):
     """Return the logarithms of `value`, a positive number or (d,), as a vector (d,)."""
     if type(value) is float and 0.0 < value < math.inf:  # the common case: one logarithm
-        return _filled(np.log(value), n_features)
+        return _filled(math.log(value), n_features)
     return np.log(_vector(name, value, n_features, positive=True))
 
 

@@ -68,7 +68,7 @@ def test_the_end_and_its_loss(rule, alpha, noise, step_by_step):
         assert distance(run.beta, exact.beta) <= 3.0 * distance(slow.beta, exact.beta) + 5e-7
         scales = [np.abs(found.log_effective_alpha - exact.log_effective_alpha).max() for found in (run, slow)]
         assert scales[0] <= 3.0 * scales[1] + 5e-7
-        assert abs(np.log(run.loss / exact.loss)) <= 0.15
+        assert abs(np.log(run.loss / exact.loss)) <= 0.3
         # What the run reports is the state that it returns.
         assert distance(run.beta, np.exp(2.0 * run.log_u) - np.exp(2.0 * run.log_v)) <= 1e-12
         np.testing.assert_allclose(run.loss, problem.loss(run.beta), rtol=1e-6)

@@ -403,5 +403,6 @@ def test_ways_past_columns_that_are_dependent_but_for_rounding():
                       -36732.03935037, -36732.04061976, -35355.6512153, -36021.08377015])
     scales = kinds[[0, 1, 2, 3, 4, 2, 5, 5, 3, 4, 6, 4, 4, 2, 7, 8, 0, 6, 9, 3]]
     for seed in range(60):
-        found = dln.minimize_potential(problem, log_alpha=scales * (1.0 + 1e-9 * np.random.default_rng(seed).standard_normal(20)))
+        shift = 1e-9 * np.random.default_rng(seed).standard_normal(20)
+        found = dln.minimize_potential(problem, log_alpha=scales * (1.0 + shift))
         assert found.success, (seed, found.message)

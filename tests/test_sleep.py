@@ -175,7 +175,7 @@ def test_penalties_with_sleepers_agree_with_runs_in_all_coordinates(rule, rtol, 
     monkeypatch.setattr(sys.modules["dln.flow"], "room_for_awake", lambda *_: 0)
     wholly = dln.flow(problem, rule, **settings)
     assert partly.success and wholly.success and abs(partly.n_steps - wholly.n_steps) <= 2 + wholly.n_steps // 20
-    np.testing.assert_allclose(partly.beta, wholly.beta, rtol=0, atol=1e-2 * rtol * np.abs(wholly.beta).max())
+    np.testing.assert_allclose(partly.beta, wholly.beta, rtol=0, atol=2e-2 * rtol * np.abs(wholly.beta).max())
     np.testing.assert_allclose(partly.log_effective_alpha, wholly.log_effective_alpha, rtol=0, atol=1e-3 * rtol)
     np.testing.assert_allclose(partly.betas, wholly.betas, rtol=0, atol=0.2 * rtol * np.abs(wholly.beta).max())
 

@@ -1,12 +1,12 @@
 """Steps of rules that shrink, with stages that see the coordinates that are awake alone.
 
-Those that sleep count for nothing in the stages, but their ``Q_j = int q_j`` is wanted.  Theirs is a product of two linear forms
-in vectors that all coordinates share (`Rule.dormant_pair`),
+Those that sleep count for nothing in the stages, but their ``Q_j = int q_j`` is wanted.  There q is a product of two linear
+forms in vectors that all coordinates share (`Rule.dormant_pair`),
 
     q_j = 2 s (c x_j.r) (c x_j.(r + w k)),
 
-so that a step of Q_j needs the r and k of its stages, and one product with X for all of them.  (`shrinking.py` adds them up over
-many steps.)
+so that a step of Q_j needs the r and k of its stages, and one product with X for all of them.  (`shrinking.py` adds them up
+over many steps.)
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """The last step to a stop: all of the way at once, where the flow is nearly linear.
 
 Near an interpolator the residual falls exponentially, and so do all velocities, at rates from the slowest to the fastest
-eigenvalue of ``J = K + kappa K^2``.  A method of order 4 that holds the residual to a part of its value takes half a dozen steps
-for the last six decades, with a Gram matrix and six evaluations each, though J hardly changes.  Linearised about its end, the
-velocity ``f = dnu/dt`` of the way is that of an exponential,
+eigenvalue of ``J = K + kappa K^2``.  A method of order 4 that holds the residual to a part of its value takes half a dozen
+steps for the last six decades, with a Gram matrix and six evaluations each, though J hardly changes.  Linearised about its
+end, the velocity ``f = dnu/dt`` of the way is that of an exponential,
 
     f(t + s) = e^(-J s) f~,    f~ = 2 (f_1 + J (nu_1 - nu)) - f,
 
@@ -53,7 +53,7 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
     The arguments are those of `rosenbrock_attempt`; the system has beta and size at z on entry, and the end on return.  Rules
     that shrink have q quadratic in the residual, about ``2 strength p^2``.
     """
-    n, d = system.X.shape
+    n = r.shape[0]
     move, bent, end, flat, work = K[0, :n], K[1, :n], K[2, :n], K[3, :n], K[4, :n]
     start = f[:n]
     now = f_new[:n]

@@ -66,13 +66,20 @@ def begins_stiff(rtol, n_rows):
 
 def room_for_awake(rule, shape):
     """Return how many numbers of X the coordinates that are awake may have: of more, leaving the others out saves little."""
-    if keeps_gram(shape) or (rule.shrinks and (rule.dormant_pair is None or rule.time_dependent)):
+    if rule.shrinks and (rule.dormant_pair is None or rule.time_dependent):
         return 0  # then they are wanted, too
+    return _room_for_awake(rule.shrinks, shape)
+
+
+@functools.lru_cache
+def _room_for_awake(shrinks, shape):
+    if keeps_gram(shape):
+        return 0
     n, d = shape
     most = min(d, max(_ROOM // max(n, 1), d // 16))
-    return n * ((most // 2 if rule.shrinks else most) + 1)  # Q of those that sleep costs, too
+    return n * ((most // 2 if shrinks else most) + 1)  # Q of those that sleep costs, too
 
 
 def relaxes(rule, coupled):
-    """Whether the flow of a rule ends in an exponential relaxation of nu, q being quadratic in the residual: see `closing.py`."""
+    """Whether the flow of a rule ends in an exponential relaxation of nu, q quadratic in the residual: see `closing.py`."""
     return not rule.time_dependent and (rule.exact_curvature or (rule.dormant_pair is not None and not coupled))

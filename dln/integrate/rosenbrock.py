@@ -62,8 +62,8 @@ def rosenbrock_attempt(rule, curvature, large, awake, system, c, z, f, h, tolera
     # Where the last stage is the solution of lower order, the error of log(u/v) is what they differ by: no product with X.
     embedded = z.shape[0] == r.shape[0] and awake.rows.shape[1] == system.rows.shape[1] and ends_in_error(A, m, e)
     fits, stiffness = rosenbrock_stages(
-        rule, curvature, large, awake, c, z, f, h, params, A, C, m, e, gamma, coupled, embedded, z_new, r, local, K, M, W, panel,
-        diagonal, known, share, squared_norm, row_scale, work_n, room, trace)
+        rule, curvature, large, awake, c, z, f, h, params, A, C, m, e, gamma, coupled, embedded, z_new, r, local, K, M, W,
+        panel, diagonal, known, share, squared_norm, row_scale, work_n, room, trace)
     if math.isnan(stiffness):
         return np.nan, np.nan
     if not fits or not evaluate(rule, system, c, z_new, params[params.shape[0] - 1], r, f_new, work_n):

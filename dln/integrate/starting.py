@@ -108,8 +108,9 @@ def start_and_advance(rule, curvature, large, stiff_method, X, y, c, facts, rtol
                       memory, attempts):
     """Start a run and advance it, in one call; return the reason for stopping, the scale of residuals, and where it is.
 
-    That is the place in `space`, zeros, from which on the state lies there, as `_cut` has it.  NOT_STARTED where all weights sleep, if they `may_sleep`, or where they overflow:
-    then the scale is NaN.  ``settings[RESIDUAL_SCALE]``, if it is not negative, becomes the scale.
+    That is the place in `space`, zeros, from which on the state lies there, as `_cut` has it.  NOT_STARTED where all weights
+    sleep, if they `may_sleep`, or where they overflow: then the scale is NaN.  ``settings[RESIDUAL_SCALE]``, if it is not
+    negative, becomes the scale.
     """
     n, d = X.shape
     (rows, z, f, error, r), first = _cut(space, n, d)

@@ -84,6 +84,7 @@ _GROWTH = 1.5  # largest growth of log u^2 in an explicit step, of weights that 
 # Where the end of a run is a time, not the limit, its loss counts however small it is.  Estimates of the error are those of a
 # method of lower order, and several times too large.
 _ERROR_OF_RESIDUAL = 0.3
+_ERROR_ON_THE_WAY = 0.6  # where the last step, a long one, is still to come
 _UNSEEN = 1e-9  # but not what is smaller than this in the logarithms of the weights
 ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than this times reach
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
@@ -114,9 +115,11 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
     and error of beta) is of that state.  `params` has one row, or one per stage (and one for the end of the step) for rules
     that depend on time: then `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `kept`
     and `known`, unless they are empty, keep the Gram matrix, and what it knows, from call to call (`_large.kept_arrays`);
-    WANTS_DOUBLE asks for larger ones.  ``settings[ROOM]`` is how many numbers the data of the coordinates that are awake may
-    have; where they have more, or with no room, all are; (STRENGTH, ASCENT) is the rule's `dormant_pair`, if it shrinks.  ``settings[WIDENS]`` says that columns of zeros may be added.
-    `memory` is the weight of the last error in the choice of the next step, or PREDICTIVE.
+    WANTS_DOUBLE asks for larger ones.  `memory` is the weight of the last error in the choice of the next step, or PREDICTIVE.
+
+    ``settings[ROOM]`` is how many numbers the data of the coordinates that are awake may have; where they have more, or with
+    no room, all are.  STRENGTH and ASCENT are the rule's `dormant_pair`, if it shrinks.  ``settings[WIDENS]`` says that columns
+    of zeros may be added, ``settings[CLOSES]`` that the last step to a stop may be that of `closing.py`.
     """
     n, d = X.shape
     more = -d % WIDTH
@@ -263,7 +266,8 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             if scaled <= 1.0 and clock[STOP] < np.inf:
                 # The error of nu makes one of ``K e / c`` in the residual.
                 multiply_gram(large, M, work.diagonal, local[:n], work_n[1])
-                scaled = with_loss(scaled, tolerance, norm(work_n[1]) / c, norm(r_new))
+                part = _ERROR_ON_THE_WAY if closes and h < clock[STOP] - clock[T] else _ERROR_OF_RESIDUAL
+                scaled = with_loss(scaled, tolerance, norm(work_n[1]) / c, part * norm(r_new))
         else:
             scaled, stiffness = explicit_attempt(
                 rule, trial, c, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
@@ -333,9 +337,9 @@ def go_on_in_double(kept, known, marked):
 
 
 @njit()
-def with_loss(scaled, tolerance, wrong, residual):
-    """Return the error of a step in tolerances, `scaled`, or that of its loss: the residual is wrong by that much."""
-    by_loss = wrong / (_ERROR_OF_RESIDUAL * residual) if residual > 0.0 else 0.0
+def with_loss(scaled, tolerance, wrong, allowed):
+    """Return the error of a step in tolerances, `scaled`, or that of its loss: the residual is `wrong` by that much."""
+    by_loss = wrong / allowed if allowed > 0.0 else 0.0
     return max(scaled, min(scaled * tolerance / _UNSEEN, by_loss))
 
 
@@ -406,7 +410,7 @@ def control(h, scaled, stiffness, stiff_method, order, memory, clock):
 
 @njit()
 def predicted_growth(h, scaled, order, last, caution, most):
-    """Return by what factor to lengthen a step of size h and error `scaled`, and its steepness; `last` is that of the one before.
+    """Return by what factor to lengthen a step of size h and error `scaled`, and its steepness; `last` is that before it.
 
     Where a coordinate grows up the coefficient of ``h^order`` in the error grows exponentially, and where it settles it falls
     likewise: it is extrapolated, by at most the factor `most` of a step size.
