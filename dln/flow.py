@@ -260,7 +260,7 @@ class Integration:
         settings[stepping.WIDENS] = rule.ignores_zero_columns
         if rule.shrinks:
             settings[stepping.COUPLED] = rule.coupled(self.c * self.rows.largest_product)
-            settings[stepping.STRENGTH:stepping.ASCENT + 1] = rule.dormant_pair or 0.0
+            settings[stepping.STRENGTH], settings[stepping.ASCENT] = rule.dormant_pair or (0.0, 0.0)
         settings[stepping.CLOSES] = relaxes(rule, settings[stepping.COUPLED])
 
     def _sleeps_at_first(self):
@@ -501,7 +501,8 @@ class Integration:
     def _verdict(self, reason, t, steps, residual, error):
         limit = largest_error(self.rtol, self.clock.item(st.REACH))
         if reason == st.AT_STOP and error <= limit:
-            return Status.REACHED_T_END, Words("reached t_end = {:.6g} in {} steps; relative residual {:.1e}", t, steps, residual)
+            return Status.REACHED_T_END, Words(
+                "reached t_end = {:.6g} in {} steps; relative residual {:.1e}", t, steps, residual)
         at = f"at t = {t:.6g} after {steps} steps"
         if reason in (st.AT_STOP, st.CONVERGED, st.STATIONARY) and not error <= limit:
             return Status.INACCURATE, (f"finished {at}, but the estimated relative error {error:.1e} is above {limit:.0e}; "

@@ -5,6 +5,7 @@ With ``g_e`` the gradient at the perturbed *weights* ``theta + e grad L(theta)``
 numbers is ever taken, and any ascent step, however small, keeps all digits.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -201,7 +202,7 @@ class GradientRegularization(Rule):
         else:
             object.__setattr__(self, "epsilon", number("epsilon", self.epsilon, minimum=0.0, strict=True))
 
-    @property
+    @functools.cached_property
     def dormant_pair(self):
         """(gamma, signed ascent step), or (gamma, 1) for the centred difference; None if the norm is not squared."""
         return (self.gamma, 1.0 if self.scheme == "centered" else self._signed_step) if self.squared else None

@@ -1,5 +1,6 @@
 """Sharpness-aware minimisation (SAM): the gradient at the weights after an ascent step of radius rho."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -213,7 +214,7 @@ class SAM(Rule):
         """False with a normalised radius: the ascent step keeps its length at an interpolator."""
         return not self.normalized
 
-    @property
+    @functools.cached_property
     def dormant_pair(self):
         """(rho, rho); None for one sample at a time and for a normalised radius."""
         return None if self.per_sample or self.normalized else (self.rho, self.rho)
