@@ -130,3 +130,18 @@ def test_which_rules_relax():
     for rule in (SAM(0.05, normalized=True), SAM(0.05, per_sample=True), dln.WeightDecay(0.1), GR(0.1, 0.1, squared=False)):
         assert not relaxes(rule, False)
     assert not relaxes(GR(50.0, 0.1), True)
+
+
+@pytest.mark.parametrize("rtol", [0.1, 1e-3, 1e-6])
+@pytest.mark.parametrize("factor", [1.5, 2.0, 2.5, 4.0])
+def test_losses_far_down_and_what_the_estimate_says(factor, rtol, step_by_step):
+    # Reference: the same flow at rtol 1e-10, by ordinary steps; below 1e-26 losses are rounding errors.
+    problem = dln.sparse_regression(8, 30, 3, noise=0.2, rng=3)
+    t_end = factor * time_of_loss(problem, dln.GradientFlow(), 0.3, 1e-10)
+    run = dln.flow(problem, alpha=0.3, t_end=t_end, rtol=rtol)
+    exact = step_by_step(problem, alpha=0.3, t_end=t_end, rtol=1e-10)
+    assert distance(run.beta, exact.beta) <= max(run.error_estimate, 1e-14)
+    if exact.loss > 1e-24:
+        assert abs(np.log(run.loss / exact.loss)) <= 0.5
+    else:
+        assert run.loss <= 1e-23

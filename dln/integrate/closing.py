@@ -36,8 +36,9 @@ _DOUBT = 0.5  # of what Q gains
 _STRICT, _STRICT_Q = 1e3, 3e3
 
 # e^-z is about ``R(z/4)^4`` with ``R(x) = sum_j a_j (1 + g x)^-j``: to a percent for z up to 14, and below e^-14 beyond.  The
-# best a, for R(0) = 1, by linear programming, and the best pole g of them.
-_PARTS = 4
+# best a, for R(0) = 1, by linear programming, and the best pole g of them.  A longer way takes twice as many parts, or more.
+_PARTS, _REACH = 4, 14.0
+_NOTHING = 38.0
 _POLE = 0.35
 _SUM = np.array([0.564125942130182, -3.5418903393335235, 6.597007436111071, -2.61924303890773])
 
@@ -67,6 +68,7 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
     copy(z, z_new)
     for i in range(n):
         z_new[i] += move[i]
+    parts = _parts(M, W, move, work)
     if z.shape[0] > n:
         _shrink(system, start, move, strength, z_new[n:], local[n:])
     count[RHS] += 1
@@ -83,10 +85,10 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
             bent[i] += kappa * flat[i]
     for i in range(n):
         flat[i] = start[i] + 2.0 * bent[i]
-    if not factorize_step(M, diagonal, h * _POLE / _PARTS, kappa, row_scale, W, panel, room):
+    if not factorize_step(M, diagonal, h * _POLE / max(parts, 1), kappa, row_scale, W, panel, room):
         return np.inf
     copy(flat, end)
-    for _ in range(_PARTS):
+    for _ in range(parts):
         copy(end, work)
         for i in range(n):
             end[i] = 0.0
@@ -94,6 +96,8 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
             solve_factorized(M, W, work)
             for i in range(n):
                 end[i] += _SUM[j] * work[i]
+    if parts == 0:
+        end[:] = 0.0
     mirror(M, False)
     if not factorize_step(M, diagonal, h, kappa, row_scale, W, panel, room):
         return np.inf
@@ -130,6 +134,21 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
         local[i] = h * (wrong[i] + (bend + _SOLVED) * end[i])
     solve_factorized(M, W, local[:n])
     return _STRICT * log_weight_error(system.X, local, ratio_scale, _STRICT_Q / _STRICT, system.rows[WORK]) / tolerance
+
+
+@njit()
+def _parts(M, W, move, work):
+    """Return in how many parts to take the exponential: 0 where it is nothing beside rounding errors.
+
+    Solutions with ``I + h J`` leave the slowest rate, at last.
+    """
+    copy(move, work)
+    last = now = norm(work)
+    for _ in range(3):
+        solve_factorized(M, W, work)
+        last, now = now, norm(work)
+    exponent = last / now - 1.0 if now > 0.0 else 0.0
+    return 0 if exponent > _NOTHING else _PARTS * (1 + int(exponent / _REACH))
 
 
 @njit()

@@ -297,9 +297,11 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
         copy(r_new, r)
         if sleepers and shrinks:
             copy(work_n[0], trace[1])
+        if closing:  # the error of such a step is one of its end
+            contract(large, M, W, work.diagonal, work.row_scale, error)
         for k in range(total):
             error[k] += local[k]
-        if stiff_method:
+        if stiff_method and not closing:
             contract(large, M, W, work.diagonal, work.row_scale, error)
         if not closing:
             control(h, scaled, stiffness, stiff_method, order, memory, clock)
