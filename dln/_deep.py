@@ -8,7 +8,7 @@ import numpy as np
 from . import deep_potential
 from ._jit import address, entry_point
 from .flow import Integration
-from .integrate import deep, deep_state, stepping
+from .integrate import deep, deep_state, planning
 from .integrate import state as st
 from .network import initialize
 from .result import FlowResult, Status
@@ -95,13 +95,13 @@ class DeepIntegration(Integration):
                              f"larger alpha, or ask for the minimiser instead of the flow")
         beta_scale = self.rows.coordinate_scale
         log_scale = math.log(beta_scale) if beta_scale > 0.0 else -math.inf
-        s[stepping.RTOL] = self.rtol
-        s[stepping.RESIDUAL_TOL] = self.residual_tol
-        s[stepping.DORMANT] = log_scale + math.log(1e-8)
+        s[planning.RTOL] = self.rtol
+        s[planning.RESIDUAL_TOL] = self.residual_tol
+        s[planning.DORMANT] = log_scale + math.log(1e-8)
         # How large log(u/v) becomes at least, if beta is to reach its scale: small in the kernel regime.
-        s[stepping.KERNEL_RATIO] = math.exp(min(0.0, log_scale - top)) if beta_scale > 0.0 else 1.0
-        s[stepping.LOG_CEILING] = min(max(log_scale, top) + 100.0, deep_state.LARGEST_LOG)
-        s[stepping.CALM_STRETCH] = 10.0
+        s[planning.KERNEL_RATIO] = math.exp(min(0.0, log_scale - top)) if beta_scale > 0.0 else 1.0
+        s[planning.LOG_CEILING] = min(max(log_scale, top) + 100.0, deep_state.LARGEST_LOG)
+        s[planning.CALM_STRETCH] = 10.0
 
     def _kernels(self):
         return entry_point(deep.advance), address(self.rule.deep_kernel), address(self.rule.deep_curvature)
@@ -114,7 +114,7 @@ class DeepIntegration(Integration):
     def _call(self, kernels, params, attempts):
         kernel, rule_kernel, curvature = kernels
         if not self.rule.decays:  # elsewhere some weight always grows, however slowly
-            self.settings[stepping.STATIONARY_TOL] = -1.0
+            self.settings[planning.STATIONARY_TOL] = -1.0
         return kernel(rule_kernel, curvature, self.methods[-1] == "rosenbrock", self.X, self.y, self.c, self.depth, self.origin,
                       self.z, self.f, self.powers, self.r, self.error, self.probe, self.clock, self.count, self.settings,
                       params, *self.tableau, not self.rule.time_dependent, attempts)

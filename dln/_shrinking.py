@@ -20,7 +20,7 @@ import scipy  # its parts are loaded when first used
 
 from ._jit import address, entry_point
 from .flow import Integration
-from .integrate import shrinking, stepping
+from .integrate import planning, shrinking
 from .integrate import state as st
 from .integrate.rest import STARTLED
 from .integrate.survey import LANDING
@@ -129,11 +129,11 @@ class LimitOfShrinking(Integration):
     def _cross_plateaus(self):
         n, d = self.X.shape
         s = self.settings
-        visible = s[stepping.DORMANT] - math.log(1e-8) + math.log(_VISIBLE * self.way)
+        visible = s[planning.DORMANT] - math.log(1e-8) + math.log(_VISIBLE * self.way)
         # Who has become visible must count as awake, or flights would never end.
-        visible = max(visible, s[stepping.DORMANT] + STARTLED + 1.0)
-        s[stepping.ASLEEP] = s[stepping.DORMANT]
-        s[stepping.DORMANT] = visible - LANDING
+        visible = max(visible, s[planning.DORMANT] + STARTLED + 1.0)
+        s[planning.ASLEEP] = s[planning.DORMANT]
+        s[planning.DORMANT] = visible - LANDING
         self.pair = np.array(self.rule.dormant_pair)
         self.buffer = np.empty(n * (d + 1))
         self.notes = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)

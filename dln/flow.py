@@ -10,7 +10,7 @@ from ._jit import address, entry_point
 from ._large import NO_KERNELS, begin_kept, keeps_gram, kept_arrays, kept_kernels
 from ._suggest import unknown
 from .deep_potential import checked_depth
-from .integrate import plateaus, rest, starting, stepping
+from .integrate import planning, plateaus, rest, starting, stepping
 from .integrate import state as st
 from .integrate.methods import (
     EXPLICIT,
@@ -175,7 +175,7 @@ class Integration:
         # One vector: a small run takes as long as a few dozen arrays.
         n, d = self.X.shape
         self.space = np.zeros(st.ROWS * d + 3 * (n + d if rule.shrinks else n) + n + 7)
-        self.settings = np.zeros(stepping.SETTINGS_SIZE)
+        self.settings = np.zeros(planning.SETTINGS_SIZE)
         self.clock = np.zeros(st.CLOCK_SIZE)
         self.count = np.zeros(st.COUNT_SIZE, dtype=np.int64)
         self.clock[st.BEST_RESIDUAL] = np.inf
@@ -257,11 +257,11 @@ class Integration:
 
     def _describe_rule(self):
         rule, settings = self.rule, self.settings
-        settings[stepping.WIDENS] = rule.ignores_zero_columns
+        settings[planning.WIDENS] = rule.ignores_zero_columns
         if rule.shrinks:
-            settings[stepping.COUPLED] = rule.coupled(self.c * self.rows.largest_product)
-            settings[stepping.STRENGTH], settings[stepping.ASCENT] = rule.dormant_pair or (0.0, 0.0)
-        settings[stepping.CLOSES] = relaxes(rule, settings[stepping.COUPLED])
+            settings[planning.COUPLED] = rule.coupled(self.c * self.rows.largest_product)
+            settings[planning.STRENGTH], settings[planning.ASCENT] = rule.dormant_pair or (0.0, 0.0)
+        settings[planning.CLOSES] = relaxes(rule, settings[planning.COUPLED])
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
@@ -271,12 +271,12 @@ class Integration:
     def _cross_plateaus(self):
         n, d = self.X.shape
         s = self.settings
-        s[stepping.ASLEEP] = min(s[stepping.ASLEEP], s[stepping.DORMANT])
+        s[planning.ASLEEP] = min(s[planning.ASLEEP], s[planning.DORMANT])
         if self.t_end is None and not self.saved.size:
             # Only the limit is asked for: errors on the way die out, and whatever the way, the limit is the same.
-            s[stepping.RTOL] = max(self.rtol, plateaus.LIMIT_TOL)
-            s[stepping.ASLEEP] = s[stepping.DORMANT]
-            s[stepping.ERROR_GOAL] = self.rtol
+            s[planning.RTOL] = max(self.rtol, plateaus.LIMIT_TOL)
+            s[planning.ASLEEP] = s[planning.DORMANT]
+            s[planning.ERROR_GOAL] = self.rtol
         self.journal = (np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), self.tally)
 
     def _use(self, method):
@@ -287,15 +287,15 @@ class Integration:
             EXPLICIT if method == "explicit" else rosenbrock_method(self.rule, self.rtol))
         if method == "rosenbrock" and keeps_gram(self.X.shape):
             if not self.known.size:
-                self.settings[stepping.SHARE] = inexactness(self.rule, self.way)
-                self.gram, self.known = kept_arrays(self.X, self.settings[stepping.SHARE])
-                self.settings[stepping.SQUARED_NORM] = self.rows.squared_norm
+                self.settings[planning.SHARE] = inexactness(self.rule, self.way)
+                self.gram, self.known = kept_arrays(self.X, self.settings[planning.SHARE])
+                self.settings[planning.SQUARED_NORM] = self.rows.squared_norm
                 if self.clock[st.STARTED] == 0.0:
                     entry_point(begin_kept)(
                         *self.rows.gram, self.log_product, self.log_ratio, self.c, self.rows.squared_norm,
-                        float(self.settings[stepping.SHARE]), self.gram, self.known)
-        elif method == "rosenbrock" and not self.settings[stepping.COUPLED]:
-            self.settings[stepping.ROOM] = room_for_awake(self.rule, self.X.shape)
+                        float(self.settings[planning.SHARE]), self.gram, self.known)
+        elif method == "rosenbrock" and not self.settings[planning.COUPLED]:
+            self.settings[planning.ROOM] = room_for_awake(self.rule, self.X.shape)
         self.attempts = attempts_per_call(self.X.shape, stages, method != "explicit")
 
     def _kernels(self):
@@ -331,7 +331,7 @@ class Integration:
         self._scales()
         method, loose = self._first_method()
         self._use(method)
-        self.settings[stepping.SWITCHING] = float(self.method_asked == "auto" and not loose)
+        self.settings[planning.SWITCHING] = float(self.method_asked == "auto" and not loose)
         kernels = self._kernels()
         end = math.inf if self.t_end is None else self.t_end
         saved: set[float] = set()
@@ -347,8 +347,8 @@ class Integration:
         for stop in stops:
             # Convergence ends a run only where no wish is left open, and not before the parameters have settled.
             free = self.t_end is None and self.clock[st.T] >= last_mark
-            self.settings[stepping.RESIDUAL_SCALE] = self.scale if free and self.rule.settles else -1.0
-            self.settings[stepping.STATIONARY_TOL] = 1e-6 if free and not self.rule.time_dependent else -1.0
+            self.settings[planning.RESIDUAL_SCALE] = self.scale if free and self.rule.settles else -1.0
+            self.settings[planning.STATIONARY_TOL] = 1e-6 if free and not self.rule.time_dependent else -1.0
             self.clock[st.STOP] = stop
             reason = self._to_stop(kernels, position)
             if reason != st.AT_STOP:
@@ -370,9 +370,9 @@ class Integration:
         loose = begins_stiff(self.rtol, len(self.X))
         asks = self.method_asked == "auto"
         self._use(self.method_asked if not asks else "rosenbrock" if loose else "explicit")
-        settings[stepping.SWITCHING] = asks and not loose
-        settings[stepping.RESIDUAL_SCALE] = 0.0 if free and rule.settles else -1.0  # the kernel knows the scale
-        settings[stepping.STATIONARY_TOL] = 1e-6 if free else -1.0
+        settings[planning.SWITCHING] = asks and not loose
+        settings[planning.RESIDUAL_SCALE] = 0.0 if free and rule.settles else -1.0  # the kernel knows the scale
+        settings[planning.STATIONARY_TOL] = 1e-6 if free else -1.0
         self.clock[st.STOP] = math.inf if free else self.t_end
         reason, scale, self.first = entry_point(starting.start_and_advance)(
             address(rule.kernel), address(rule.curvature), NO_KERNELS, self.methods[0] == "rosenbrock", self.X, self.y, self.c,
@@ -384,7 +384,7 @@ class Integration:
             self.methods.clear()
             self._use("plateaus")
             if free and rule.settles:
-                settings[stepping.RESIDUAL_SCALE] = scale
+                settings[planning.RESIDUAL_SCALE] = scale
             reason = st.RUNNING
         return self._to_stop(None, -math.inf, reason)
 
@@ -404,7 +404,7 @@ class Integration:
         while True:
             if reason in (st.FOUND_STIFF, st.FOUND_CALM):
                 self._use("rosenbrock" if reason == st.FOUND_STIFF else "explicit")
-                self.settings[stepping.CALM_STRETCH] *= 2.0 if reason == st.FOUND_CALM else 1.0
+                self.settings[planning.CALM_STRETCH] *= 2.0 if reason == st.FOUND_CALM else 1.0
             elif reason == st.WANTS_DOUBLE:
                 self.gram, self.known = kept_arrays(self.X, 0.0)
             elif reason != st.RUNNING:
@@ -463,7 +463,7 @@ class Integration:
         if self.methods[-1] == "plateaus" and self.t_end is not None:
             error = max(error, self.rtol)  # a jump leaves a part of the tolerance
         # What is held during a step shows in no estimate.
-        held = self.settings[stepping.ROOM] > 0.0 or self.methods[-1] == "plateaus"
+        held = self.settings[planning.ROOM] > 0.0 or self.methods[-1] == "plateaus"
         return max(error, _EPS * (1.0 + self.clock.item(st.REACH)), starting.HELD_BELOW * self.rtol if held else 0.0)
 
     def _result(self, reason, kind=FlowResult, **more):

@@ -13,6 +13,18 @@ from .._linalg import copy, copy_rows, norm
 from ..rules.base import BETA, UD, VD, call_deep_curvature
 from .deep_state import CROSSING, FINE, STREAK, T_LOW, evaluate, gram_weight, relax, stiffest_rate
 from .deep_steps import contract, explicit_attempt, rosenbrock_attempt
+from .planning import (
+    DORMANT,
+    KERNEL_RATIO,
+    LOG_CEILING,
+    RESIDUAL_SCALE,
+    RESIDUAL_TOL,
+    RTOL,
+    STATIONARY_TOL,
+    SWITCHING,
+    control,
+    notice_stiffness,
+)
 from .state import (
     ACCEPTED,
     AT_STOP,
@@ -35,18 +47,6 @@ from .state import (
     STOP,
     H,
     T,
-)
-from .stepping import (
-    DORMANT,
-    KERNEL_RATIO,
-    LOG_CEILING,
-    RESIDUAL_SCALE,
-    RESIDUAL_TOL,
-    RTOL,
-    STATIONARY_TOL,
-    SWITCHING,
-    control,
-    notice_stiffness,
 )
 
 CROSSED = 100  # what `advance` reports where an ascent step takes a weight through 0

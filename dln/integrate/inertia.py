@@ -37,6 +37,17 @@ from .inertia_steps import (
     evaluate,
     reach_of,
 )
+from .planning import (
+    DORMANT,
+    KERNEL_RATIO,
+    LOG_CEILING,
+    RESIDUAL_SCALE,
+    RESIDUAL_TOL,
+    RTOL,
+    SWITCHING,
+    control,
+    notice_stiffness,
+)
 from .state import (
     ACCEPTED,
     AT_STOP,
@@ -60,17 +71,6 @@ from .state import (
     STOP,
     H,
     T,
-)
-from .stepping import (
-    DORMANT,
-    KERNEL_RATIO,
-    LOG_CEILING,
-    RESIDUAL_SCALE,
-    RESIDUAL_TOL,
-    RTOL,
-    SWITCHING,
-    control,
-    notice_stiffness,
 )
 
 SIGN_CHANGE = 100  # what `advance` reports where a weight comes to 0

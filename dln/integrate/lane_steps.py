@@ -32,7 +32,7 @@ from .survey import LANDING
 (STRENGTH, ASCENT, H, TAU, RATIO_SCALE, STRICT, ROOT, FAILED, ERROR, WRONG, ACCEPTED,
  # Of the settings, see `stepping`; SMALLEST is e^DORMANT.
  DORMANT, KERNEL_RATIO, STATIONARY_TOL, SMALLEST,
- # What `survey` finds: the norm of the residual, and the fields of `stepping.Survey`.
+ # What `survey` finds: the norm of the residual, and the fields of `planning.Survey`.
  RESIDUAL, REACH, ACTIVE_REACH, LARGEST_RATE, LARGEST_Q, LARGEST_TOP, LARGEST_RATIO, GROWING, LANDS, LANDING_CAP, SETTLED,
  NUMBERS) = range(27)
 
@@ -184,7 +184,7 @@ def _follow(data, c, runs, step, k_i):
 
 @njit(types.void(KIND, types.int64, DATA, types.float64, RUNS, STEP))
 def survey(kind, n_features, data, c, runs, step):
-    """Find what the plan of the next step has to know of the end of this one, as `stepping.plan`, of the first n_features."""
+    """Find what the plan of the next step has to know of the end of this one, as `planning.plan`, of the first n_features."""
     numbers, n, d = runs.numbers, runs.r.shape[0], runs.beta.shape[0]
     f, p = step.f, step.w
     store(numbers, RESIDUAL, _norm(n, step.r))

@@ -14,7 +14,7 @@ from numba import types
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._lanes import LANES
 from . import lane_steps as ls
-from . import starting, stepping
+from . import planning, starting, stepping
 from . import state as st
 from .state import ACCEPTED, AT_STOP, BETA, DIVERGED, FACTORIZATIONS, REJECTED, RHS, RUNNING, SIZE, System, T
 from .tile_kernel import (
@@ -116,8 +116,9 @@ def run_lanes(kernels, X, y, c, facts_of_data, options, facts, tableau, penaltie
                 # Until its fate is decided the row has the error, in tolerances.
                 numbers[ls.ERROR, lane] = np.inf if numbers[ls.FAILED, lane] > 0.0 else numbers[ls.ERROR, lane] / tolerance
                 if numbers[ls.ERROR, lane] <= 1.0 and clock[st.STOP] < np.inf:
-                    numbers[ls.ERROR, lane] = stepping.with_loss(
-                        numbers[ls.ERROR, lane], tolerance, numbers[ls.WRONG, lane], numbers[ls.RESIDUAL, lane])
+                    numbers[ls.ERROR, lane] = planning.with_loss(
+                        numbers[ls.ERROR, lane], tolerance, numbers[ls.WRONG, lane],
+                        planning.ERROR_OF_RESIDUAL * numbers[ls.RESIDUAL, lane])
                 if numbers[ls.ERROR, lane] <= 1.0:
                     numbers[ls.ACCEPTED, lane] = 1.0
         ls.accept(True, runs, step)
@@ -133,7 +134,7 @@ def run_lanes(kernels, X, y, c, facts_of_data, options, facts, tableau, penaltie
 
 @njit()
 def _tolerance(settings, clock):
-    return settings[stepping.RTOL] + min(1e-6, stepping.ROUNDING * clock[st.REACH])
+    return settings[planning.RTOL] + min(1e-6, planning.ROUNDING * clock[st.REACH])
 
 
 ORDINARY = 100.0  # of log(u v); beyond, gradient flow is not run in lanes
@@ -149,12 +150,12 @@ def _next(numbers, lane, clock, count, settings, rank, memory, share, max_steps,
         at_stop = h >= clock[st.STOP] - clock[T]
         clock[T] = clock[st.STOP] if at_stop else clock[T] + h
         count[ACCEPTED] += 1
-        stepping.control(h, scaled, 0.0, True, rank, memory, clock)
+        planning.control(h, scaled, 0.0, True, rank, memory, clock)
         reason = _plan(numbers, lane, clock, count, settings, rank)
         if reason == RUNNING and at_stop:
             reason = AT_STOP
     else:
-        reason = stepping.reject(h, scaled, rank, clock, count)
+        reason = planning.reject(h, scaled, rank, clock, count)
     if reason != RUNNING:
         return reason
     attempts = count[ACCEPTED] + count[REJECTED]
@@ -168,11 +169,11 @@ def _plan(numbers, lane, clock, count, settings, rank):
     residual = numbers[ls.RESIDUAL, lane]
     if not math.isfinite(residual):
         return DIVERGED
-    found = stepping.Survey(
+    found = planning.Survey(
         numbers[ls.REACH, lane], numbers[ls.ACTIVE_REACH, lane], numbers[ls.LARGEST_RATE, lane], 0.0,
         numbers[ls.LARGEST_Q, lane], numbers[ls.LARGEST_TOP, lane], numbers[ls.LARGEST_RATIO, lane], numbers[ls.GROWING, lane],
         numbers[ls.LANDS, lane], numbers[ls.LANDING_CAP, lane], numbers[ls.SETTLED, lane] > 0.0)
-    return stepping.decide(residual, found, clock, count, settings, True, rank)
+    return planning.decide(residual, found, clock, count, settings, True, rank)
 
 
 @njit(types.void(types.int64, types.int64, DATA_MATRIX, STATE, ls.RUNS, MATRIX, MATRIX))
@@ -190,10 +191,10 @@ def _place(lane, i, penalties, state_given, runs, settings, numbers):
         runs.error[k, lane] = 0.0
     row = i if penalties.shape[0] > 1 else 0
     numbers[ls.STRENGTH, lane], numbers[ls.ASCENT, lane] = penalties[row, 0], penalties[row, 1]
-    numbers[ls.DORMANT, lane] = state.settings[stepping.DORMANT]
-    numbers[ls.SMALLEST, lane] = math.exp(state.settings[stepping.DORMANT])
-    numbers[ls.KERNEL_RATIO, lane] = state.settings[stepping.KERNEL_RATIO]
-    numbers[ls.STATIONARY_TOL, lane] = state.settings[stepping.STATIONARY_TOL]
+    numbers[ls.DORMANT, lane] = state.settings[planning.DORMANT]
+    numbers[ls.SMALLEST, lane] = math.exp(state.settings[planning.DORMANT])
+    numbers[ls.KERNEL_RATIO, lane] = state.settings[planning.KERNEL_RATIO]
+    numbers[ls.STATIONARY_TOL, lane] = state.settings[planning.STATIONARY_TOL]
 
 
 @njit(types.void(types.int64, types.int64, DATA_MATRIX, DATA_VECTOR, INTEGERS, CELLS, STATE, ENDS, INTEGERS, ls.RUNS, PLACES))

@@ -6,7 +6,9 @@ import math
 import numpy as np
 
 from .._large import keeps_gram
-from .stepping import PREDICTIVE
+from .planning import (
+    PREDICTIVE,
+)
 from .tableaus import DOP853, RODAS4, RODAS5P, W6
 
 

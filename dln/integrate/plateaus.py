@@ -21,6 +21,20 @@ from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import cholesky_solve, copy, copy_rows, norm, rmatvec
+from .planning import (
+    ASLEEP,
+    COUPLING,
+    DORMANT,
+    ERROR_GOAL,
+    RESIDUAL_SCALE,
+    RESIDUAL_TOL,
+    ROUNDING,
+    RTOL,
+    STATIONARY_TOL,
+    control,
+    plan,
+    reject,
+)
 from .reduced import (
     FEWER,
     MORE,
@@ -81,21 +95,7 @@ from .state import (
     fix_scale,
     log_weight_error,
 )
-from .stepping import (
-    ASLEEP,
-    COUPLING,
-    DORMANT,
-    ERROR_GOAL,
-    RESIDUAL_SCALE,
-    RESIDUAL_TOL,
-    ROUNDING,
-    RTOL,
-    STATIONARY_TOL,
-    control,
-    plan,
-    reject,
-    report,
-)
+from .stepping import report
 
 LIMIT_TOL = 1e-2  # of transitions where only the limit is asked for
 LOOSE_TOL = 3e-2  # of a transition that a jump will correct

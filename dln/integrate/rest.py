@@ -7,9 +7,13 @@ import numpy as np
 
 from .._jit import njit
 from .._linalg import copy, norm, rmatvec
+from .planning import (
+    ASLEEP,
+    COUPLING,
+    RTOL,
+)
 from .reduced import back_substitute, basis_of, forward_substitute, slowest_rate, split
 from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, WORK, WORK_RULE, T
-from .stepping import ASLEEP, COUPLING, RTOL
 
 #: The state to which a transition may have to go back (PLATEAU_ROWS, n), what has happened since (NOTES_SIZE,), and the
 #: largest log weights since (d,).

@@ -24,6 +24,18 @@ from .._inverse_factor import FACTOR_ROOM, INVERT_UP_TO, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._large import NO_KERNELS
 from .._linalg import norm, rmatvec
+from .planning import (
+    ASLEEP,
+    COUPLED,
+    COUPLING,
+    DORMANT,
+    RESIDUAL_TOL,
+    ROUNDING,
+    RTOL,
+    plan,
+    predicted_growth,
+    reject,
+)
 from .reduced import FEWER, MORE, SAME, back_substitute, basis_of, choose, extended, forward_substitute, room, split
 from .rest import NOTHING, STARTLED, mirror, relaxation
 from .rosenbrock import rosenbrock_attempt
@@ -55,7 +67,7 @@ from .state import (
     evaluate,
     fix_scale,
 )
-from .stepping import ASLEEP, COUPLED, COUPLING, DORMANT, RESIDUAL_TOL, ROUNDING, RTOL, plan, predicted_growth, reject, report
+from .stepping import report
 from .stretch import add_up, carry, drifts, gather, largest, settle_up, spread
 from .survey import LANDING
 

@@ -9,8 +9,7 @@ from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._large import KEPT_KERNELS
 from .._linalg import norm, residual
 from ..network import evaluate_weights
-from .state import ACCEPTED, BEST_AT, LOG_PRODUCT, LOG_RATIO, NOT_STARTED, ROWS, WORK
-from .stepping import (
+from .planning import (
     ASLEEP,
     CALM_STRETCH,
     COUPLING,
@@ -20,8 +19,9 @@ from .stepping import (
     RESIDUAL_SCALE,
     RESIDUAL_TOL,
     RTOL,
-    advance,
 )
+from .state import ACCEPTED, BEST_AT, LOG_PRODUCT, LOG_RATIO, NOT_STARTED, ROWS, WORK
+from .stepping import advance
 
 #: `RowSpace.facts`: the size of a predictor, the largest norm of a column, the norm of y.
 COORDINATE_SCALE, LARGEST_COLUMN, TARGET_NORM = range(3)

@@ -13,21 +13,7 @@ from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, n
 from .._large import BEGIN, TRIANGLE, call_begin_kept
 from .._linalg import copy
 from . import plateaus, starting, stepping
-from .plateaus import LIMIT_TOL
-from .state import (
-    ACCEPTED,
-    BEST_RESIDUAL,
-    BETA,
-    ERROR_OLD,
-    FOUND_CALM,
-    FOUND_STIFF,
-    LOG_PRODUCT,
-    LOG_RATIO,
-    REJECTED,
-    RUNNING,
-    STOP,
-)
-from .stepping import (
+from .planning import (
     ASCENT,
     ASLEEP,
     CALM_STRETCH,
@@ -44,6 +30,20 @@ from .stepping import (
     STRENGTH,
     SWITCHING,
     WIDENS,
+)
+from .plateaus import LIMIT_TOL
+from .state import (
+    ACCEPTED,
+    BEST_RESIDUAL,
+    BETA,
+    ERROR_OLD,
+    FOUND_CALM,
+    FOUND_STIFF,
+    LOG_PRODUCT,
+    LOG_RATIO,
+    REJECTED,
+    RUNNING,
+    STOP,
 )
 
 call_advance = caller(stepping.ADVANCE)

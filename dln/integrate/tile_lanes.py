@@ -12,7 +12,7 @@ from ..rules import GradientFlow, GradientRegularization
 from ..rules.gradient_regularization import _CENTERED
 from ..rules.sam import SAM
 from . import lane_steps as ls
-from . import lanes, starting, stepping
+from . import lanes, planning, starting
 from . import tile_kernel as kernel
 from .methods import rosenbrock_method
 
@@ -81,7 +81,7 @@ def run_in_lanes(tile, group, arguments, budget):
     cursor[kernel.METHOD] = kernel.ROSENBROCK
     places = np.zeros((lanes.PLACES_SIZE, LANES), dtype=np.int64)
     places[lanes.WHICH] = -1
-    settings = np.zeros((LANES, stepping.SETTINGS_SIZE))
+    settings = np.zeros((LANES, planning.SETTINGS_SIZE))
     run = entry_point(lanes.run_lanes)
     while cursor[kernel.PLACE] < len(order) or (places[lanes.WHICH] >= 0).any():
         run(kernels, rows.X, rows.y, c, rows.facts, options, facts, tableau, group.penalties, kind,

@@ -18,7 +18,7 @@ from ..problem import Problem, RowSpace
 from ..result import Status
 from ..rules import Flooding, GradientFlow, Rule
 from ..rules.base import number
-from . import plateaus, rest, starting, stepping
+from . import planning, plateaus, rest, starting, stepping
 from . import state as st
 from . import tile_kernel as kernel
 from .methods import EXPLICIT, attempts_per_call, begins_stiff, inexactness, relaxes, room_for_awake, rosenbrock_method
@@ -242,7 +242,7 @@ class Tile:
         keeps = keeps_gram(self.rows.X.shape)
         kept, known = kept_arrays(self.rows.X, 0.0) if keeps else (np.empty((0, 0)), np.empty(0))
         self.state = (aligned_zeros((st.ROWS, d)), np.empty((starting.START_ROWS, d)), np.empty((1, params.shape[1])),
-                      np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(stepping.SETTINGS_SIZE),
+                      np.zeros(total), np.zeros(total), np.zeros(n), np.zeros(total), np.zeros(planning.SETTINGS_SIZE),
                       np.zeros((rest.PLATEAU_ROWS, n)), np.zeros(rest.NOTES_SIZE), np.zeros(d), kept, known,
                       *self.rows.gram)
         self.betas, self.nus = np.empty((size, d)), np.zeros((size, n))
