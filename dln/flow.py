@@ -24,7 +24,7 @@ from .integrate.methods import (
 from .integrate.stops import checked_times
 from .network import difference_of_squares, initialize
 from .problem import Problem, RowSpace
-from .result import FlowResult, Status, Words
+from .result import FlowResult, Status
 from .rules import Flooding, GradientFlow, Rule
 from .rules.base import number
 
@@ -477,8 +477,7 @@ class Integration:
         fields = {
             "beta": beta, "t": t, "loss": self._loss(), "residual": residual, "log_u": log_u, "log_v": log_v,
             "dual": nu if self.rows.basis is None else self.rows.basis @ nu, "shrinkage": shrinkage,
-            "success": status in _SUCCESSES, "status": status, "error_estimate": error,
-            "_words" if type(message) is Words else "message": message,
+            "success": status in _SUCCESSES, "status": status, "message": message, "error_estimate": error,
             "n_steps": count[st.ACCEPTED], "n_rejected": count[st.REJECTED], "n_rhs": count[st.RHS],
             "n_factorizations": count[st.FACTORIZATIONS], "method": self._methods(), "times": times, "betas": betas,
             "log_us": log_us, "log_vs": log_vs, "losses": losses, "problem": self.problem, "rule": self.rule,
@@ -501,8 +500,7 @@ class Integration:
     def _verdict(self, reason, t, steps, residual, error):
         limit = largest_error(self.rtol, self.clock.item(st.REACH))
         if reason == st.AT_STOP and error <= limit:
-            return Status.REACHED_T_END, Words(
-                "reached t_end = {:.6g} in {} steps; relative residual {:.1e}", t, steps, residual)
+            return Status.REACHED_T_END, f"reached t_end = {t:.6g} in {steps} steps; relative residual {residual:.1e}"
         at = f"at t = {t:.6g} after {steps} steps"
         if reason in (st.AT_STOP, st.CONVERGED, st.STATIONARY) and not error <= limit:
             return Status.INACCURATE, (f"finished {at}, but the estimated relative error {error:.1e} is above {limit:.0e}; "

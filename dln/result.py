@@ -69,21 +69,6 @@ class FlowLaw(EffectiveInitialization):
         return self.log_ratio
 
 
-class Words:
-    """A message as a template and its values: to format them takes as long as a step of a small run, and few are read."""
-
-    __slots__ = ("template", "values")
-
-    def __init__(self, template, *values):
-        self.template, self.values = template, values
-
-    def __str__(self):
-        return self.template.format(*self.values)
-
-    def __add__(self, more):
-        return str(self) + more
-
-
 @dataclass(frozen=True, repr=False, eq=False)
 class FlowResult(FlowLaw):
     """A trajectory's end, what it conserved, and how it was computed.
@@ -175,13 +160,6 @@ class FlowResult(FlowLaw):
         result = object.__new__(cls)
         object.__setattr__(result, "__dict__", fields)
         return result
-
-    def __getattr__(self, name):
-        # Called for what is not there yet: the message.
-        if name != "message" or "_words" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        message = self.__dict__["message"] = str(self.__dict__.pop("_words"))
-        return message
 
     @property
     def _log_time_scale(self):
