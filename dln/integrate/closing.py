@@ -25,8 +25,8 @@ from .rosenbrock import factorize_step
 from .state import BETA, RHS, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
 #: How far the logarithms of the weights may have to go, those of rules that shrink.
-NEAR, NEAR_IF_SHRINKING = 0.4, 0.1
-LEAST_STEPS = 2.5  # that an ordinary method would take
+NEAR, NEAR_IF_SHRINKING = 0.25, 0.1
+LEAST_STEPS = 1.9  # that an ordinary method would take
 _BENT = 0.05  # change of the velocity by curvature, in the directions that are left at the end
 _SOLVED = 0.02  # of the velocity at the end
 _MOST_CORRECTIONS = 5

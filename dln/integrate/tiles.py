@@ -1,7 +1,7 @@
 """A tile of flows: many cells of one problem, each with its own rule parameters and initial scale, in one compiled call.
 
 Each cell is what `dln.flow` returns for it, without Python between the steps of a run and between runs: to the last bit where
-cells run one after another, to rounding where eight run side by side in vector lanes (`tile_lanes`).
+cells run one after another, to a part of the tolerance where eight run side by side in vector lanes (`tile_lanes`).
 """
 
 from dataclasses import dataclass, fields
@@ -158,9 +158,10 @@ def flow_tile(problem, rules=None, log_alphas=0.0, log_ratios=None, *, t_end=Non
 
     Six cells or more of gradient flow, `GradientRegularization` (squared) or `SAM` (full batch, not normalised) on small data
     (N up to 64), by the Rosenbrock method throughout (`method` "rosenbrock", or "auto" at rtol from 1e-5 on), run eight at a
-    time in vector lanes.  Such a cell agrees with `dln.flow` to rounding errors, amplified by the flow (1e-10 of beta at
-    moderate scales, with the same steps), and with what holding small coordinates costs there, which is less than rtol.  Its
-    bits depend on nothing in its neighbours.  All other cells are those of `dln.flow` to the last bit.
+    time in vector lanes.  Such a cell makes the steps of `dln.flow`, and agrees with it to rounding errors, amplified by the
+    flow (1e-10 of beta at moderate scales), and to what holding small coordinates and taking the last step to a time at once
+    cost there, which is less than rtol.  Its bits depend on nothing in its neighbours.  All other cells are those of
+    `dln.flow` to the last bit.
 
     Examples
     --------
