@@ -59,7 +59,7 @@ def njit(signature=None, *, fastmath=False, allocates=True):
 
     def decorate(function):
         # Said to each kernel: one that does not say it inherits it from the caller for which it is compiled.
-        counting = {} if signature is None else {"_nrt": allocates}
+        counting = {} if signature is None else {"_nrt": allocates, "no_cfunc_wrapper": True}
         compiled: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, **counting)(function)
         if _numba_settings.DISABLE_JIT:
             return compiled

@@ -7,7 +7,7 @@ import numpy as np
 
 from ._aligned import first_aligned
 from ._jit import address, entry_point
-from ._large import NO_KERNELS, begin_kept, keeps_gram, kept_arrays, kept_kernels
+from ._large import begin_kept, keeps_gram, kept_arrays
 from ._suggest import unknown
 from .deep_potential import checked_depth
 from .integrate import planning, plateaus, rest, starting, stepping
@@ -17,6 +17,7 @@ from .integrate.methods import (
     attempts_per_call,
     begins_stiff,
     inexactness,
+    rare_kernels,
     relaxes,
     room_for_awake,
     rosenbrock_method,
@@ -261,7 +262,8 @@ class Integration:
         if rule.shrinks:
             settings[planning.COUPLED] = rule.coupled(self.c * self.rows.largest_product)
             settings[planning.STRENGTH], settings[planning.ASCENT] = rule.dormant_pair or (0.0, 0.0)
-        settings[planning.CLOSES] = relaxes(rule, settings[planning.COUPLED])
+        stops = self.t_end is not None or self.saved.size > 0
+        settings[planning.CLOSES] = stops and relaxes(rule, settings[planning.COUPLED])
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
@@ -300,7 +302,11 @@ class Integration:
 
     def _kernels(self):
         kernel = plateaus.cross if self.methods[-1] == "plateaus" else stepping.advance
-        return entry_point(kernel), address(self.rule.kernel), address(self.rule.curvature), kept_kernels(self.X)
+        return entry_point(kernel), address(self.rule.kernel), address(self.rule.curvature), self._rare_kernels()
+
+    def _rare_kernels(self):
+        dozes = self.rule.shrinks and not self.settings[planning.COUPLED] and room_for_awake(self.rule, self.X.shape) > 0
+        return rare_kernels(self.X, self.settings[planning.CLOSES] > 0.0, dozes)
 
     def _parameters(self, break_before):
         """Return the rule's parameters: one row, or for rules that depend on time one per stage of the planned step."""
@@ -375,10 +381,10 @@ class Integration:
         settings[planning.STATIONARY_TOL] = 1e-6 if free else -1.0
         self.clock[st.STOP] = math.inf if free else self.t_end
         reason, scale, self.first = entry_point(starting.start_and_advance)(
-            address(rule.kernel), address(rule.curvature), NO_KERNELS, self.methods[0] == "rosenbrock", self.X, self.y, self.c,
-            self.rows.facts, self.rtol, self.residual_tol, asks and isinstance(rule, GradientFlow), free, self.start.log_alpha,
-            self.start.log_ratio, self.space, self.clock, self.count, settings, self._parameters(-math.inf), *self.tableau,
-            min(self.attempts, self.max_steps))
+            address(rule.kernel), address(rule.curvature), self._rare_kernels(), self.methods[0] == "rosenbrock", self.X,
+            self.y, self.c, self.rows.facts, self.rtol, self.residual_tol, asks and isinstance(rule, GradientFlow), free,
+            self.start.log_alpha, self.start.log_ratio, self.space, self.clock, self.count, settings,
+            self._parameters(-math.inf), *self.tableau, min(self.attempts, self.max_steps))
         self._take(scale)
         if reason == st.NOT_STARTED:
             self.methods.clear()

@@ -12,9 +12,9 @@ over many steps.)
 import numpy as np
 from numba import types
 
-from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
 from .._large import NO_KERNELS
-from .._simd import WIDTH, load_at, load_some, load_some_at, splat, store_some
+from .._simd import WIDTH, load_some, load_some_at, splat, store_some
 from .rosenbrock import contract, rosenbrock_stages
 from .state import SYSTEM, WORK, evaluate, log_weight_error, strictness
 
@@ -35,11 +35,14 @@ def stage_weights(C, b, gamma, out):
         out[i] *= gamma
 
 
-@njit(types.UniTuple(types.float64, 2)(
+_AWAKE = types.UniTuple(types.float64, 2)(
     types.intp, types.intp, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.float64, types.float64, MATRIX,
     INTEGERS, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, MATRIX,
-), allocates=False)
+)
+
+
+@njit(_AWAKE, allocates=False)
 def awake_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
                   strength, ascent, weights, chosen, parts, z_new, f_new, r, local, K, M, W, panel, diagonal, row_scale, work_n,
                   room, trace):
@@ -76,35 +79,27 @@ def awake_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_s
 
 @njit(types.void(DATA_MATRIX, MATRIX, types.float64, types.float64, MATRIX, VECTOR, VECTOR, VECTOR), allocates=False)
 def _shrink_sleepers(X, trace, scale, ascent, weights, Q, Q_new, wrong):
-    """Fill Q at the end of a step, and its error, of all coordinates as if they slept."""
+    """Fill Q at the end of a step, and its error, of all coordinates as if they slept; the stages are a multiple of three."""
     d = X.shape[1]
-    for j in range(0, d, 2 * WIDTH):
-        here, next_ = min(WIDTH, d - j), min(WIDTH, d - j - WIDTH)
-        whole = next_ == WIDTH
-        step = error = other_step = other_error = splat(0.0)
-        for s in range(0, weights.shape[1], 2):
-            # Eight sums at a time: a sum waits four cycles for the one before it.
-            a0 = b0 = a1 = b1 = c0 = d0 = c1 = d1 = splat(0.0)
+    for j in range(0, d, WIDTH):
+        left = min(WIDTH, d - j)
+        step = error = splat(0.0)
+        for s in range(0, weights.shape[1], 3):
+            # Six sums at a time: a sum waits four cycles for the one before it.
+            a0 = b0 = a1 = b1 = a2 = b2 = splat(0.0)
             for i in range(X.shape[0]):
-                x = load_at(X, i, j) if whole else load_some_at(X, i, j, here)
+                x = load_some_at(X, i, j, left)
                 a0 = a0 + trace[2 * s, i] * x
                 b0 = b0 + trace[2 * s + 1, i] * x
                 a1 = a1 + trace[2 * s + 2, i] * x
                 b1 = b1 + trace[2 * s + 3, i] * x
-                if next_ > 0:
-                    x = load_at(X, i, j + WIDTH) if whole else load_some_at(X, i, j + WIDTH, next_)
-                    c0 = c0 + trace[2 * s, i] * x
-                    d0 = d0 + trace[2 * s + 1, i] * x
-                    c1 = c1 + trace[2 * s + 2, i] * x
-                    d1 = d1 + trace[2 * s + 3, i] * x
-            q0, q1 = a0 * (a0 + ascent * b0), a1 * (a1 + ascent * b1)
-            step = step + (weights[0, s] * q0 + weights[0, s + 1] * q1)
-            error = error + (weights[1, s] * q0 + weights[1, s + 1] * q1)
-            q0, q1 = c0 * (c0 + ascent * d0), c1 * (c1 + ascent * d1)
-            other_step = other_step + (weights[0, s] * q0 + weights[0, s + 1] * q1)
-            other_error = other_error + (weights[1, s] * q0 + weights[1, s + 1] * q1)
-        store_some(load_some(Q, j, here) + scale * step, Q_new, j, here)
-        store_some(scale * error, wrong, j, here)
-        if next_ > 0:
-            store_some(load_some(Q, j + WIDTH, next_) + scale * other_step, Q_new, j + WIDTH, next_)
-            store_some(scale * other_error, wrong, j + WIDTH, next_)
+                a2 = a2 + trace[2 * s + 4, i] * x
+                b2 = b2 + trace[2 * s + 5, i] * x
+            a0, a1, a2 = a0 * (a0 + ascent * b0), a1 * (a1 + ascent * b1), a2 * (a2 + ascent * b2)
+            step = step + (weights[0, s] * a0 + weights[0, s + 1] * a1 + weights[0, s + 2] * a2)
+            error = error + (weights[1, s] * a0 + weights[1, s + 1] * a1 + weights[1, s + 2] * a2)
+        store_some(load_some(Q, j, left) + scale * step, Q_new, j, left)
+        store_some(scale * error, wrong, j, left)
+
+
+call_awake = caller(_AWAKE)

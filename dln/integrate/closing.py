@@ -18,7 +18,7 @@ from numba import types
 
 from .._gram import gram_in, mirror, upper_matvec
 from .._inverse_factor import solve_factorized
-from .._jit import INTEGERS, MATRIX, VECTOR, njit
+from .._jit import DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
 from .._linalg import copy, norm, rmatvec
 from ..rules.base import call_curvature
 from .rosenbrock import factorize_step
@@ -43,10 +43,13 @@ _POLE = 0.35
 _SUM = np.array([0.564125942130182, -3.5418903393335235, 6.597007436111071, -2.61924303890773])
 
 
-@njit(types.float64(
+_CLOSE = types.float64(
     types.intp, types.intp, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
     types.float64, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, INTEGERS,
-), allocates=False)
+)
+
+
+@njit(_CLOSE, allocates=False)
 def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale, params, strength, z_new, f_new, r, local, K, M,
                     W, panel, diagonal, row_scale, work_n, room, count):
     """Attempt the last step, of size h, from (z, f); return its error over the tolerance, infinite where the way is not linear.
@@ -62,12 +65,11 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
     kappa = _linearize(curvature, system, c, r, params, row_scale, room, M, diagonal)
     if not factorize_step(M, diagonal, h, kappa, row_scale, W, panel, room):
         return np.inf
-    for i in range(n):
-        move[i] = h * start[i]
+    mix(h, start, 0.0, start, move)
     solve_factorized(M, W, move)
     copy(z, z_new)
-    for i in range(n):
-        z_new[i] += move[i]
+    nu = z_new[:n]
+    mix(1.0, nu, 1.0, move, nu)
     parts = _parts(M, W, move, work)
     if z.shape[0] > n:
         _shrink(system, start, move, strength, z_new[n:], local[n:])
@@ -77,27 +79,22 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
     # The velocity at the end of an exponential way.
     kappa = _linearize(curvature, system, c, r, params, row_scale, room, M, diagonal)
     upper_matvec(M, diagonal, move, work)
-    for i in range(n):
-        bent[i] = now[i] - start[i] + work[i]
+    mix(1.0, now, -1.0, start, bent)
+    mix(1.0, bent, 1.0, work, bent)
     if kappa != 0.0:
         upper_matvec(M, diagonal, work, flat)
-        for i in range(n):
-            bent[i] += kappa * flat[i]
-    for i in range(n):
-        flat[i] = start[i] + 2.0 * bent[i]
+        mix(1.0, bent, kappa, flat, bent)
+    mix(1.0, start, 2.0, bent, flat)
     if not factorize_step(M, diagonal, h * _POLE / max(parts, 1), kappa, row_scale, W, panel, room):
         return np.inf
     copy(flat, end)
     for _ in range(parts):
         copy(end, work)
-        for i in range(n):
-            end[i] = 0.0
         for j in range(_SUM.shape[0]):
             solve_factorized(M, W, work)
-            for i in range(n):
-                end[i] += _SUM[j] * work[i]
+            mix(_SUM[j], work, 0.0 if j == 0 else 1.0, end, end)
     if parts == 0:
-        end[:] = 0.0
+        mix(0.0, start, 0.0, start, end)
     mirror(M, False)
     if not factorize_step(M, diagonal, h, kappa, row_scale, W, panel, room):
         return np.inf
@@ -109,29 +106,23 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
     if not bend <= _BENT:
         return np.inf
     # The weights with that velocity.
-    for i in range(n):
-        z_new[i] += h * bent[i]
+    mix(1.0, nu, h, bent, nu)
     goal = max(_SOLVED * norm(end), _ROUNDING * c * norm(system.y))
     wrong = flat
     for _ in range(_MOST_CORRECTIONS):
-        for i in range(n):
-            work[i] = now[i] - end[i]
+        mix(1.0, now, -1.0, end, work)
         for power in range(3):
             solve_factorized(M, W, work)
-            weight = -2.0 * h if power == 2 else h
-            for i in range(n):
-                z_new[i] += weight * work[i]
+            mix(1.0, nu, -2.0 * h if power == 2 else h, work, nu)
         count[RHS] += 1
         if not evaluate(rule, system, c, z_new, params[0], r, f_new, work_n):
             return np.inf
-        for i in range(n):
-            wrong[i] = now[i] - end[i]
+        mix(1.0, now, -1.0, end, wrong)
         if norm(wrong) <= goal:
             break
     else:
         return np.inf
-    for i in range(n):
-        local[i] = h * (wrong[i] + (bend + _SOLVED) * end[i])
+    mix(h, wrong, h * (bend + _SOLVED), end, local[:n])
     solve_factorized(M, W, local[:n])
     return _STRICT * log_weight_error(system.X, local, ratio_scale, _STRICT_Q / _STRICT, system.rows[WORK]) / tolerance
 
@@ -151,7 +142,14 @@ def _parts(M, W, move, work):
     return 0 if exponent > _NOTHING else _PARTS * (1 + int(exponent / _REACH))
 
 
-@njit()
+@njit(types.void(types.float64, DATA_VECTOR, types.float64, DATA_VECTOR, VECTOR), allocates=False)
+def mix(a, x, b, y, out):
+    """Fill ``out = a x + b y``; it may be one of the two."""
+    for i in range(out.shape[0]):
+        out[i] = a * x[i] + b * y[i]
+
+
+@njit(types.float64(types.intp, SYSTEM, types.float64, VECTOR, MATRIX, VECTOR, VECTOR, MATRIX, VECTOR), allocates=False)
 def _linearize(curvature, system, c, r, params, row_scale, room, M, diagonal):
     """Fill M with K at the state of the system, and its diagonal; return kappa."""
     rows, weight = system.rows, system.rows[WORK]
@@ -175,3 +173,6 @@ def _shrink(system, velocity, move, strength, Q, error):
         gain = p[j] * moved[j]
         Q[j] += gain
         error[j] = _DOUBT * gain
+
+
+call_closing = caller(_CLOSE)

@@ -5,7 +5,10 @@ import math
 
 import numpy as np
 
-from .._large import keeps_gram
+from .._jit import address
+from .._large import BEGIN, keeps_gram, kept_kernels
+from .awake_steps import awake_attempt
+from .closing import closing_attempt
 from .planning import (
     PREDICTIVE,
 )
@@ -85,3 +88,12 @@ def _room_for_awake(shrinks, shape):
 def relaxes(rule, coupled):
     """Whether the flow of a rule ends in an exponential relaxation of nu, q quadratic in the residual: see `closing.py`."""
     return not rule.time_dependent and (rule.exact_curvature or (rule.dormant_pair is not None and not coupled))
+
+
+def rare_kernels(X, closes, dozes):
+    """Return the addresses of kernels that few runs need and that are compiled for those alone.
+
+    They are `_large.kept_kernels`, and what makes the last step to a stop, if a run `closes`, and steps of a rule that shrinks
+    in the coordinates that are awake, if it `dozes`.
+    """
+    return *kept_kernels(X)[:BEGIN + 1], address(closing_attempt) if closes else 0, address(awake_attempt) if dozes else 0

@@ -6,12 +6,12 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._large import KEPT_KERNELS, double_kept
+from .._large import CLOSE, DOZE, KEPT_KERNELS, double_kept
 from .._linalg import copy, copy_rows, norm, rmatvec
 from .._simd import WIDTH
 from .._streams import IN_CACHE
-from .awake_steps import awake_attempt, stage_weights
-from .closing import NEAR, NEAR_IF_SHRINKING, closing_attempt
+from .awake_steps import call_awake, stage_weights
+from .closing import NEAR, NEAR_IF_SHRINKING, call_closing
 from .explicit import explicit_attempt
 from .planning import (
     ASCENT,
@@ -90,7 +90,7 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
 
-    `rule` and `curvature` are addresses, `large` those of `_large.kept_kernels`.  The state is (rows, z, f, r, error); `error`
+    `rule` and `curvature` are addresses, `large` those of `methods.rare_kernels`.  The state is (rows, z, f, r, error); `error`
     is the propagated estimate of the global error of z.  On return the report (rows of log u and log v, the clock's residual
     and error of beta) is of that state.  `params` has one row, or one per stage (and one for the end of the step) for rules
     that depend on time: then `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `kept`
@@ -196,9 +196,9 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             h = clock[STOP] - clock[T]
             if sleepers:
                 copy_rows(rows[BETA:PRODUCT + 1], trial.rows[BETA:PRODUCT + 1])
-            scaled = closing_attempt(
+            scaled = call_closing(large[CLOSE], (
                 rule, curvature, trial, c, z, f, h, tolerance, ratio_scale, params, settings[STRENGTH], z_new, f_new, r_new,
-                local, K, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, count)
+                local, K, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, count))
             count[FACTORIZATIONS] += 3
             if not scaled <= 1.0:
                 clock[CLOSES_BELOW] = NEARER * clock[AHEAD]
@@ -230,10 +230,10 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
                 copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
             if sleepers and shrinks and n_awake < d:
                 copy(r, trace[0])
-                scaled, stiffness = awake_attempt(
+                scaled, stiffness = call_awake(large[DOZE], (
                     rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
                     filtered, settings[STRENGTH], settings[ASCENT], work.weights, chosen[:n_awake], work.parts, z_new, f_new,
-                    r_new, local, K, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, trace)
+                    r_new, local, K, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, trace))
             else:
                 scaled, stiffness = rosenbrock_attempt(
                     rule, curvature, large, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high,

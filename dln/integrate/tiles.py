@@ -10,7 +10,7 @@ import numpy as np
 
 from .._aligned import aligned_zeros
 from .._jit import address, entry_point
-from .._large import keeps_gram, kept_arrays, kept_kernels
+from .._large import keeps_gram, kept_arrays
 from .._shrinking import run_to_limit, small_below
 from ..flow import _EPS, METHODS, checked_settings, largest_error
 from ..network import initialize
@@ -21,7 +21,16 @@ from ..rules.base import number
 from . import planning, plateaus, rest, starting, stepping
 from . import state as st
 from . import tile_kernel as kernel
-from .methods import EXPLICIT, attempts_per_call, begins_stiff, inexactness, relaxes, room_for_awake, rosenbrock_method
+from .methods import (
+    EXPLICIT,
+    attempts_per_call,
+    begins_stiff,
+    inexactness,
+    rare_kernels,
+    relaxes,
+    room_for_awake,
+    rosenbrock_method,
+)
 
 #: What the codes in `TileResult.statuses` stand for.
 STATUSES = tuple(Status)
@@ -304,7 +313,7 @@ class Tile:
                             self.rows.squared_norm if keeps_gram(X.shape) else 0.0, room_for_awake(rule, X.shape),
                             float(rule.ignores_zero_columns)])
         kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
-                   address(rule.curvature), *kept_kernels(X))
+                   address(rule.curvature), *rare_kernels(X, *self._needs()))
         c = 0.5 / self.problem.n_samples
         ends = (self.betas, self.scales, self.shrinkage_errors, self.nus, self.clocks, self.residual_scales, self.counts,
                 self.tallies, self.ends)
@@ -317,6 +326,12 @@ class Tile:
         while self.cursor[kernel.PLACE] < len(self.order):
             run_tile(kernels, X, self.rows.y, c, self.rows.facts, options, facts, explicit, stiff, self.cells, self.state, ends,
                      self.order, self.cursor, float(budget))
+
+    def _needs(self):
+        """Return whether some cells take a last step to a stop, and whether some take steps in the coordinates awake alone."""
+        coupled, _, _, closes = self.cells[4].T
+        dozes = self.rule.shrinks and bool((coupled == 0.0).any()) and room_for_awake(self.rule, self.rows.X.shape) > 0
+        return bool(closes.any() and np.isfinite(self.t_ends).any()), dozes
 
     def result(self):
         """Return the ends as a `TileResult`."""

@@ -32,16 +32,35 @@ def work_of(X, rows, total, stages, stiff_method, sleepers, kept, known):
     dual = n if stiff_method and not keeps else 0
     part = sleepers and total > n  # a state of its own for the coordinates that are awake
     # An attempt takes the place of the state, of which four rows are kept; where some coordinates sleep it has its own.
+    factor_rows, factor_columns = inverse_shape(dual)
+    row_scale, marks = vector(n), vector(d if sleepers else 0)
+    row_scale[:] = 1.0
+    marks[:] = 0.0
     return Work(
-        np.empty(total), np.empty(total), np.empty(total), np.empty(n), np.empty((stages + 1, total)),
-        kept if keeps else np.empty((dual, dual)), np.empty(inverse_shape(dual)), np.empty(FACTOR_ROOM),
-        known[d:] if keeps else np.empty(dual), np.ones(n), np.empty((2, n)), np.empty(gram_room(dual, d)),
-        np.empty((2 * stages if part else 0, n)), np.empty((2, stages if part else 0)), np.empty((PARTS if part else 0, total)),
-        _rows_like(rows) if sleepers else rows, np.empty((0 if sleepers else RATIO + 1 - BETA, d)),
-        np.empty(d if sleepers else 0, dtype=np.int64), np.zeros(d if sleepers else 0), aligned(ROWS * d if sleepers else 0))
+        vector(total), vector(total), vector(total), vector(n), matrix(stages + 1, total),
+        kept if keeps else matrix(dual, dual), matrix(factor_rows, factor_columns), vector(FACTOR_ROOM),
+        known[d:] if keeps else vector(dual), row_scale, matrix(2, n), vector(gram_room(dual, d)),
+        matrix(2 * stages if part else 0, n), matrix(2, stages if part else 0), matrix(PARTS if part else 0, total),
+        _rows_like(rows) if sleepers else rows, matrix(0 if sleepers else RATIO + 1 - BETA, d),
+        np.empty(d if sleepers else 0, dtype=np.int64), marks, aligned(ROWS * d if sleepers else 0))
 
 
-@njit()
+# Kernels of their own: numba would compile each array that is made once more.
+
+
+@njit(VECTOR(types.intp))
+def vector(size):
+    """Return a new vector."""
+    return np.empty(size)
+
+
+@njit(MATRIX(types.intp, types.intp))
+def matrix(rows, columns):
+    """Return a new matrix."""
+    return np.empty((rows, columns))
+
+
+@njit(MATRIX(MATRIX))
 def _rows_like(rows):
     """Return rows for another state from the same start."""
     new = aligned(ROWS * rows.shape[1]).reshape(rows.shape)
@@ -50,7 +69,7 @@ def _rows_like(rows):
     return new
 
 
-@njit()
+@njit(VECTOR(types.intp))
 def aligned(size):
     """Return a new vector that starts at a cache line."""
     room = np.empty(size + 7)
@@ -61,7 +80,7 @@ def aligned(size):
 # With more columns, of zeros.  Their weights are those of the smallest coordinate, with u = v, and never move.
 
 
-@njit()
+@njit(MATRIX(DATA_MATRIX, types.intp))
 def widened_data(X, more):
     """Return X with so many columns of zeros more."""
     n, d = X.shape
@@ -70,7 +89,7 @@ def widened_data(X, more):
     return wide
 
 
-@njit()
+@njit(MATRIX(MATRIX, types.intp))
 def widened_rows(rows, more):
     """Return the rows of a state with so many coordinates more."""
     d = rows.shape[1]
@@ -101,13 +120,13 @@ def narrow_rows(wide, rows):
         copy(wide[i, :rows.shape[1]], rows[i])
 
 
-@njit()
-def widened(vector, more):
+@njit(VECTOR(VECTOR, types.intp))
+def widened(narrow, more):
     """Return z, or a vector like it, with so many coordinates more."""
-    size = vector.shape[0]
+    size = narrow.shape[0]
     wide = np.empty(size + more)
     for k in range(size):
-        wide[k] = vector[k]
+        wide[k] = narrow[k]
     for k in range(size, size + more):
         wide[k] = 0.0
     return wide
