@@ -262,7 +262,7 @@ class Integration:
         if rule.shrinks:
             settings[planning.COUPLED] = rule.coupled(self.c * self.rows.largest_product)
             settings[planning.STRENGTH], settings[planning.ASCENT] = rule.dormant_pair or (0.0, 0.0)
-        stops = self.t_end is not None or self.saved.size > 0
+        stops = (self.t_end is not None or self.saved.size > 0) and not keeps_gram(self.X.shape)
         settings[planning.CLOSES] = stops and relaxes(rule, settings[planning.COUPLED])
 
     def _sleeps_at_first(self):

@@ -331,7 +331,8 @@ class Tile:
         """Return whether some cells take a last step to a stop, and whether some take steps in the coordinates awake alone."""
         coupled, _, _, closes = self.cells[4].T
         dozes = self.rule.shrinks and bool((coupled == 0.0).any()) and room_for_awake(self.rule, self.rows.X.shape) > 0
-        return bool(closes.any() and np.isfinite(self.t_ends).any()), dozes
+        stops = bool(np.isfinite(self.t_ends).any()) and not keeps_gram(self.rows.X.shape)
+        return stops and bool(closes.any()), dozes
 
     def result(self):
         """Return the ends as a `TileResult`."""
