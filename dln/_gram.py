@@ -12,6 +12,7 @@ from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, Blas, njit
 from ._linalg import four_rows
 from ._simd import (
     WIDTH,
+    lanes,
     load,
     load_at,
     load_some,
@@ -25,6 +26,7 @@ from ._simd import (
     total,
     totals,
     transposed,
+    zeros,
 )
 
 #: Multiply-adds above which BLAS (threaded, cache-blocked) beats the register-blocked loop.
@@ -52,15 +54,25 @@ def _room(rows, columns):
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, VECTOR, MATRIX), allocates=False)
 def _gram_blocked(X, weight, room, out):
-    # Blocks of 2 x 4 entries of the lower triangle: eight sums share six loads.  `room` is work, of `_room` numbers.
-    rows, columns = X.shape
+    # `room` is work, of `_room` numbers.
+    columns = X.shape[1]
     first = -(room.ctypes.data // 8) % 8
-    scaled = room[first:first + 2 * _stride(columns)].reshape((2, _stride(columns)))
-    whole = columns - columns % WIDTH
+    gram_in_blocks(X, weight, room[first:first + 2 * _stride(columns)].reshape((2, _stride(columns))), out)
+
+
+@njit()
+def gram_in_blocks(X, weight, scaled, out):
+    """Fill the lower triangle of ``out = X diag(weight) X^T``, and what is near it, in the precision of X.
+
+    In blocks of 2 x 4 entries: eight sums share six loads.  `scaled` is work, two rows as long as those of X or longer.
+    """
+    rows, columns = X.shape
+    width = lanes(X)
+    whole = columns - columns % width
     left = columns - whole
     for i in range(0, rows, 2):
         last = min(i + 1, rows - 1)  # the same row twice, if only one is left
-        for j in range(0, whole, WIDTH):
+        for j in range(0, whole, width):
             w = load(weight, j)
             store_at(w * load_at(X, i, j), scaled, 0, j)
             store_at(w * load_at(X, last, j), scaled, 1, j)
@@ -70,8 +82,8 @@ def _gram_blocked(X, weight, room, out):
             store_at(w * load_some_at(X, last, whole, left), scaled, 1, whole)
         for k in range(0, last + 1, 4):
             k1, k2, k3 = min(k + 1, last), min(k + 2, last), min(k + 3, last)
-            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = splat(0.0)
-            for j in range(0, whole, WIDTH):
+            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zeros(X)
+            for j in range(0, whole, width):
                 a, b = load_at(scaled, 0, j), load_at(scaled, 1, j)
                 x = load_at(X, k, j)
                 s00 = s00 + a * x
@@ -205,15 +217,16 @@ def symmetric_square_into(K, root_weight, out):
             out[i, k] += square[i, k]
 
 
-@njit(types.void(MATRIX, DATA_VECTOR, types.float64, VECTOR), allocates=False)
-def add_square_of_upper(M, diagonal, root_weight, room):
-    """Add ``(root_weight K)^2`` to the lower triangle of M, diagonal included; K has its diagonal, and the upper triangle of M.
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR, MATRIX), allocates=False)
+def add_square_of_upper(M, diagonal, root_weight, room, out):
+    """Add ``(root_weight K)^2`` to the lower triangle of `out`, diagonal included.
 
-    One matrix holds both, and the square of K alone could overflow.  `room` is that of `gram_in`.
+    K has its diagonal, and the upper triangle of M, so that one matrix may hold both; the square of K alone could overflow.
+    `out` may be larger than M, up to a size of 64.  `room` is that of `gram_in`.
     """
     rows = M.shape[0]
     if rows * rows * rows > _BLAS_FROM or room.shape[0] < _room(rows, rows):
-        _add_square_by_blas(M, diagonal, root_weight)
+        _add_square_by_blas(M, diagonal, root_weight, out)
         return
     side = rows + -rows % 8  # filled up with zeros: every row begins at a cache line, and ends with a whole vector
     first = -(room.ctypes.data // 8) % 8
@@ -240,29 +253,29 @@ def add_square_of_upper(M, diagonal, root_weight, room):
                 s1 = s1 + K[i + 1, j] * x
                 s2 = s2 + K[i + 2, j] * x
                 s3 = s3 + K[i + 3, j] * x
-            _add_lower(s0, i, k, M)
-            _add_lower(s1, i + 1, k, M)
-            _add_lower(s2, i + 2, k, M)
-            _add_lower(s3, i + 3, k, M)
+            _add_lower(s0, i, k, rows, out)
+            _add_lower(s1, i + 1, k, rows, out)
+            _add_lower(s2, i + 2, k, rows, out)
+            _add_lower(s3, i + 3, k, rows, out)
 
 
 @njit()
-def _add_lower(entries, i, k, M):
-    # To M[i, k] and what follows it, up to the diagonal.
+def _add_lower(entries, i, k, rows, out):
+    # To out[i, k] and what follows it, up to the diagonal.
     left = min(WIDTH, i + 1 - k)
-    if i < M.shape[0] and left > 0:
-        store_some_at(load_some_at(M, i, k, left) + entries, M, i, k, left)
+    if i < rows and left > 0:
+        store_some_at(load_some_at(out, i, k, left) + entries, out, i, k, left)
 
 
-@njit(types.void(MATRIX, DATA_VECTOR, types.float64))
-def _add_square_by_blas(M, diagonal, root_weight):
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, MATRIX))
+def _add_square_by_blas(M, diagonal, root_weight, out):
     rows = M.shape[0]
     space = np.empty(rows * min(rows, PANEL))
     for first in range(0, rows, PANEL):
         width = min(PANEL, rows - first)
         panel = space[:rows * width].reshape((rows, width))
         _columns_of_upper(M, diagonal, root_weight, first, panel)
-        add_product(panel, True, 1.0, 1.0, M)
+        add_product(panel, True, 1.0, 1.0, out)
 
 
 @njit()

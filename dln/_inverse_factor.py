@@ -63,12 +63,19 @@ def invert_factor(M, W, panel):
     W is (m + 3, m) with m, a multiple of four, at least n and at most 64; `panel` is (FACTOR_ROOM,).  Filled are the lower
     triangle of W (with the unit diagonal, and zeros above it as far as the blocks of four go) and the row below that, D^-1.
     """
-    n, m = M.shape[0], W.shape[1]
+    n = M.shape[0]
     for i in range(n):
         for j in range(0, i - 2, 4):
             store_at(load_four_at(M, i, j), W, i, j)
         for j in range((i + 1) - (i + 1) % 4, i + 1):
             W[i, j] = M[i, j]
+    return eliminate(W, n, panel)
+
+
+@njit(types.boolean(MATRIX, types.intp, VECTOR), fastmath=REDUCTION, allocates=False)
+def eliminate(W, n, panel):
+    """Do what `invert_factor` does for an n x n matrix whose lower triangle is in W already."""
+    m = W.shape[1]
     for i in range(n, m):  # rows of the identity, up to a multiple of four
         for j in range(i):
             W[i, j] = 0.0

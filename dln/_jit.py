@@ -22,7 +22,8 @@ from numba.extending import get_cython_function_address, intrinsic, lower_builti
 
 from ._kernel_cache import KernelCache, find_folder, source_digest
 
-__all__ = ["DATA_MATRIX", "DATA_VECTOR", "INTEGERS", "MATRIX", "REDUCTION", "VECTOR", "Blas", "Kernel", "address",
+__all__ = ["DATA_MATRIX", "DATA_VECTOR", "INTEGERS", "MATRIX", "REDUCTION", "SINGLE_DATA_MATRIX", "SINGLE_DATA_VECTOR",
+           "SINGLE_MATRIX", "SINGLE_VECTOR", "VECTOR", "Blas", "Kernel", "address",
            "cache_folder", "caller", "entry_point", "njit", "source_digest"]
 
 _numba_settings: Any = numba.config
@@ -36,6 +37,12 @@ INTEGERS = types.Array(types.int64, 1, "C")
 #: Data are passed as read-only: a kernel that writes to them does not compile.
 DATA_VECTOR = types.Array(types.float64, 1, "C", readonly=True)
 DATA_MATRIX = types.Array(types.float64, 2, "C", readonly=True)
+
+# The same in single precision.
+SINGLE_VECTOR = types.Array(types.float32, 1, "C")
+SINGLE_MATRIX = types.Array(types.float32, 2, "C")
+SINGLE_DATA_VECTOR = types.Array(types.float32, 1, "C", readonly=True)
+SINGLE_DATA_MATRIX = types.Array(types.float32, 2, "C", readonly=True)
 
 cache_folder = functools.cache(find_folder)
 

@@ -356,10 +356,10 @@ def multiply_kept(M, marked, b, out):
 
 
 # Other kernels find these by their addresses, so that they are compiled where data are large, and only there.
-# (Two places more are for kernels that few runs need: `integrate.methods.rare_kernels`.)
-KEPT_KERNELS = types.UniTuple(types.intp, 6)
-FACTORIZE, SOLVE, MULTIPLY, BEGIN, CLOSE, DOZE = range(6)
-NO_KERNELS = (0,) * 6
+# (Three places more are for kernels that few runs need: `integrate.methods.rare_kernels`.)
+KEPT_KERNELS = types.UniTuple(types.intp, 7)
+FACTORIZE, SOLVE, MULTIPLY, BEGIN, CLOSE, DOZE, SINGLE = range(7)
+NO_KERNELS = (0,) * 7
 
 call_factorize_kept, call_solve_kept = caller(_FACTORIZE), caller(_SOLVE)
 call_multiply_kept, call_begin_kept = caller(_MULTIPLY), caller(_BEGIN)
@@ -369,4 +369,4 @@ def kept_kernels(X):
     """Return the addresses of the kernels that handle a kept matrix, or zeros where none is kept."""
     if not keeps_gram(X.shape):
         return NO_KERNELS
-    return address(factorize_kept), address(solve_kept), address(multiply_kept), address(begin_kept), 0, 0
+    return address(factorize_kept), address(solve_kept), address(multiply_kept), address(begin_kept), 0, 0, 0

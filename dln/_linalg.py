@@ -8,6 +8,7 @@ from numba import types
 from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, njit
 from ._simd import (
     WIDTH,
+    lanes,
     load,
     load_at,
     load_four,
@@ -15,12 +16,12 @@ from ._simd import (
     load_some,
     load_some_at,
     load_some_four,
-    splat,
     splat_four,
     store,
     store_some,
     total,
     totals,
+    zeros,
 )
 from ._streams import IN_CACHE, RESIDUAL_AND_PRODUCT, stream_residual_and_rmatvec, stream_rmatvec
 
@@ -37,15 +38,15 @@ def residual(X, b, y, out):
     """out = X b - y, eight rows at a time."""
     rows = X.shape[0]
     for i in range(0, rows - 7, 8):
-        first, second = _eight_sums(X, b, i)
+        first, second = eight_sums(X, b, i)
         store(first - load_four(y, i), out, i)
         store(second - load_four(y, i + 4), out, i + 4)
     i = rows - rows % 8
     if i + 4 <= rows:
-        store(_four_sums(X, b, i) - load_four(y, i), out, i)
+        store(four_sums(X, b, i) - load_four(y, i), out, i)
         i += 4
     while i < rows:
-        out[i] = _one_sum(X, b, i) - y[i]
+        out[i] = one_sum(X, b, i) - y[i]
         i += 1
 
 
@@ -54,26 +55,26 @@ def matvec(X, b, out):
     """out = X b, eight rows at a time."""
     rows = X.shape[0]
     for i in range(0, rows - 7, 8):
-        first, second = _eight_sums(X, b, i)
+        first, second = eight_sums(X, b, i)
         store(first, out, i)
         store(second, out, i + 4)
     i = rows - rows % 8
     if i + 4 <= rows:
-        store(_four_sums(X, b, i), out, i)
+        store(four_sums(X, b, i), out, i)
         i += 4
     while i < rows:
-        out[i] = _one_sum(X, b, i)
+        out[i] = one_sum(X, b, i)
         i += 1
 
 
-# Sums over the columns: eight at a time, since a sum waits four cycles for the one before it.
+# Sums over the columns, in X's precision: eight at a time, since a sum waits four cycles for the one before it.
 
 
 @njit()
-def _eight_sums(X, b, i):
-    columns = X.shape[1]
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
-    for j in range(0, columns - WIDTH + 1, WIDTH):
+def eight_sums(X, b, i):
+    columns, width = X.shape[1], lanes(X)
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zeros(X)
+    for j in range(0, columns - width + 1, width):
         x = load(b, j)
         s0 = s0 + x * load_at(X, i, j)
         s1 = s1 + x * load_at(X, i + 1, j)
@@ -83,7 +84,7 @@ def _eight_sums(X, b, i):
         s5 = s5 + x * load_at(X, i + 5, j)
         s6 = s6 + x * load_at(X, i + 6, j)
         s7 = s7 + x * load_at(X, i + 7, j)
-    j = columns - columns % WIDTH
+    j = columns - columns % width
     if j < columns:
         left = columns - j
         x = load_some(b, j, left)
@@ -99,22 +100,22 @@ def _eight_sums(X, b, i):
 
 
 @njit()
-def _four_sums(X, b, i):
-    columns = X.shape[1]
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
-    for j in range(0, columns - 2 * WIDTH + 1, 2 * WIDTH):
+def four_sums(X, b, i):
+    columns, width = X.shape[1], lanes(X)
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zeros(X)
+    for j in range(0, columns - 2 * width + 1, 2 * width):
         x = load(b, j)
         s0 = s0 + x * load_at(X, i, j)
         s1 = s1 + x * load_at(X, i + 1, j)
         s2 = s2 + x * load_at(X, i + 2, j)
         s3 = s3 + x * load_at(X, i + 3, j)
-        x = load(b, j + WIDTH)
-        s4 = s4 + x * load_at(X, i, j + WIDTH)
-        s5 = s5 + x * load_at(X, i + 1, j + WIDTH)
-        s6 = s6 + x * load_at(X, i + 2, j + WIDTH)
-        s7 = s7 + x * load_at(X, i + 3, j + WIDTH)
-    for j in range(columns - columns % (2 * WIDTH), columns, WIDTH):
-        left = min(WIDTH, columns - j)
+        x = load(b, j + width)
+        s4 = s4 + x * load_at(X, i, j + width)
+        s5 = s5 + x * load_at(X, i + 1, j + width)
+        s6 = s6 + x * load_at(X, i + 2, j + width)
+        s7 = s7 + x * load_at(X, i + 3, j + width)
+    for j in range(columns - columns % (2 * width), columns, width):
+        left = min(width, columns - j)
         x = load_some(b, j, left)
         s0 = s0 + x * load_some_at(X, i, j, left)
         s1 = s1 + x * load_some_at(X, i + 1, j, left)
@@ -124,12 +125,12 @@ def _four_sums(X, b, i):
 
 
 @njit()
-def _one_sum(X, b, i):
-    columns = X.shape[1]
-    s = splat(0.0)
-    for j in range(0, columns - WIDTH + 1, WIDTH):
+def one_sum(X, b, i):
+    columns, width = X.shape[1], lanes(X)
+    s = zeros(X)
+    for j in range(0, columns - width + 1, width):
         s = s + load(b, j) * load_at(X, i, j)
-    j = columns - columns % WIDTH
+    j = columns - columns % width
     if j < columns:
         s = s + load_some(b, j, columns - j) * load_some_at(X, i, j, columns - j)
     return total(s)
@@ -144,7 +145,7 @@ def rmatvec(X, a, scale, out):
         return
     j = 0
     while j + 8 * WIDTH <= columns:
-        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_eight(X, a, j)
+        s0, s1, s2, s3, s4, s5, s6, s7 = sums_of_eight(X, a, j)
         store(scale * s0, out, j)
         store(scale * s1, out, j + WIDTH)
         store(scale * s2, out, j + 2 * WIDTH)
@@ -155,17 +156,17 @@ def rmatvec(X, a, scale, out):
         store(scale * s7, out, j + 7 * WIDTH)
         j += 8 * WIDTH
     if j + 4 * WIDTH <= columns:
-        s0, s1, s2, s3 = _sums_of_four(X, a, j)
+        s0, s1, s2, s3 = sums_of_four(X, a, j)
         store(scale * s0, out, j)
         store(scale * s1, out, j + WIDTH)
         store(scale * s2, out, j + 2 * WIDTH)
         store(scale * s3, out, j + 3 * WIDTH)
         j += 4 * WIDTH
     while j + WIDTH <= columns:
-        store(scale * _sums_of_one(X, a, j), out, j)
+        store(scale * sums_of_one(X, a, j), out, j)
         j += WIDTH
     if j < columns:
-        store_some(scale * _sums_of_some(X, a, j), out, j, columns - j)
+        store_some(scale * sums_of_some(X, a, j), out, j, columns - j)
 
 
 @njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, VECTOR), allocates=False)
@@ -179,7 +180,7 @@ def add_rmatvec(X, a, scale, start, out):
         return
     j = 0
     while j + 8 * WIDTH <= columns:
-        s0, s1, s2, s3, s4, s5, s6, s7 = _sums_of_eight(X, a, j)
+        s0, s1, s2, s3, s4, s5, s6, s7 = sums_of_eight(X, a, j)
         store(load(start, j) + scale * s0, out, j)
         store(load(start, j + WIDTH) + scale * s1, out, j + WIDTH)
         store(load(start, j + 2 * WIDTH) + scale * s2, out, j + 2 * WIDTH)
@@ -190,67 +191,69 @@ def add_rmatvec(X, a, scale, start, out):
         store(load(start, j + 7 * WIDTH) + scale * s7, out, j + 7 * WIDTH)
         j += 8 * WIDTH
     if j + 4 * WIDTH <= columns:
-        s0, s1, s2, s3 = _sums_of_four(X, a, j)
+        s0, s1, s2, s3 = sums_of_four(X, a, j)
         store(load(start, j) + scale * s0, out, j)
         store(load(start, j + WIDTH) + scale * s1, out, j + WIDTH)
         store(load(start, j + 2 * WIDTH) + scale * s2, out, j + 2 * WIDTH)
         store(load(start, j + 3 * WIDTH) + scale * s3, out, j + 3 * WIDTH)
         j += 4 * WIDTH
     while j + WIDTH <= columns:
-        store(load(start, j) + scale * _sums_of_one(X, a, j), out, j)
+        store(load(start, j) + scale * sums_of_one(X, a, j), out, j)
         j += WIDTH
     if j < columns:
         left = columns - j
-        store_some(load_some(start, j, left) + scale * _sums_of_some(X, a, j), out, j, left)
+        store_some(load_some(start, j, left) + scale * sums_of_some(X, a, j), out, j, left)
 
 
-# The entries of X^T a from j on: eight vectors of them, four, one, or what is left.
+# The entries of X^T a from j on, in X's precision: eight vectors of them, four, one, or what is left.
 
 
 @njit()
-def _sums_of_eight(X, a, j):
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
+def sums_of_eight(X, a, j):
+    width = lanes(X)
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zeros(X)
     for i in range(X.shape[0]):
-        x = splat(a[i])
+        x = a[i]
         s0 = s0 + x * load_at(X, i, j)
-        s1 = s1 + x * load_at(X, i, j + WIDTH)
-        s2 = s2 + x * load_at(X, i, j + 2 * WIDTH)
-        s3 = s3 + x * load_at(X, i, j + 3 * WIDTH)
-        s4 = s4 + x * load_at(X, i, j + 4 * WIDTH)
-        s5 = s5 + x * load_at(X, i, j + 5 * WIDTH)
-        s6 = s6 + x * load_at(X, i, j + 6 * WIDTH)
-        s7 = s7 + x * load_at(X, i, j + 7 * WIDTH)
+        s1 = s1 + x * load_at(X, i, j + width)
+        s2 = s2 + x * load_at(X, i, j + 2 * width)
+        s3 = s3 + x * load_at(X, i, j + 3 * width)
+        s4 = s4 + x * load_at(X, i, j + 4 * width)
+        s5 = s5 + x * load_at(X, i, j + 5 * width)
+        s6 = s6 + x * load_at(X, i, j + 6 * width)
+        s7 = s7 + x * load_at(X, i, j + 7 * width)
     return s0, s1, s2, s3, s4, s5, s6, s7
 
 
 @njit()
-def _sums_of_four(X, a, j):
+def sums_of_four(X, a, j):
+    width = lanes(X)
     rows = X.shape[0]
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = splat(0.0)
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zeros(X)
     for i in range(0, rows - 1, 2):
-        x = splat(a[i])
+        x = a[i]
         s0 = s0 + x * load_at(X, i, j)
-        s1 = s1 + x * load_at(X, i, j + WIDTH)
-        s2 = s2 + x * load_at(X, i, j + 2 * WIDTH)
-        s3 = s3 + x * load_at(X, i, j + 3 * WIDTH)
-        x = splat(a[i + 1])
+        s1 = s1 + x * load_at(X, i, j + width)
+        s2 = s2 + x * load_at(X, i, j + 2 * width)
+        s3 = s3 + x * load_at(X, i, j + 3 * width)
+        x = a[i + 1]
         s4 = s4 + x * load_at(X, i + 1, j)
-        s5 = s5 + x * load_at(X, i + 1, j + WIDTH)
-        s6 = s6 + x * load_at(X, i + 1, j + 2 * WIDTH)
-        s7 = s7 + x * load_at(X, i + 1, j + 3 * WIDTH)
+        s5 = s5 + x * load_at(X, i + 1, j + width)
+        s6 = s6 + x * load_at(X, i + 1, j + 2 * width)
+        s7 = s7 + x * load_at(X, i + 1, j + 3 * width)
     if rows % 2:
-        x = splat(a[rows - 1])
+        x = a[rows - 1]
         s0 = s0 + x * load_at(X, rows - 1, j)
-        s1 = s1 + x * load_at(X, rows - 1, j + WIDTH)
-        s2 = s2 + x * load_at(X, rows - 1, j + 2 * WIDTH)
-        s3 = s3 + x * load_at(X, rows - 1, j + 3 * WIDTH)
+        s1 = s1 + x * load_at(X, rows - 1, j + width)
+        s2 = s2 + x * load_at(X, rows - 1, j + 2 * width)
+        s3 = s3 + x * load_at(X, rows - 1, j + 3 * width)
     return s0 + s4, s1 + s5, s2 + s6, s3 + s7
 
 
 @njit()
-def _sums_of_one(X, a, j):
+def sums_of_one(X, a, j):
     rows = X.shape[0]
-    s0 = s1 = s2 = s3 = splat(0.0)
+    s0 = s1 = s2 = s3 = zeros(X)
     for i in range(0, rows - 3, 4):
         s0 = s0 + a[i] * load_at(X, i, j)
         s1 = s1 + a[i + 1] * load_at(X, i + 1, j)
@@ -262,9 +265,9 @@ def _sums_of_one(X, a, j):
 
 
 @njit()
-def _sums_of_some(X, a, j):
+def sums_of_some(X, a, j):
     rows, left = X.shape[0], X.shape[1] - j
-    s0 = s1 = s2 = s3 = splat(0.0)
+    s0 = s1 = s2 = s3 = zeros(X)
     for i in range(0, rows - 3, 4):
         s0 = s0 + a[i] * load_some_at(X, i, j, left)
         s1 = s1 + a[i + 1] * load_some_at(X, i + 1, j, left)

@@ -1,23 +1,11 @@
-"""Vectors for kernels: floats side by side, ``+ - * /`` on them, and loads from and stores to arrays.
+"""Vectors for kernels, `_vectors`, in machine code: import them from here.
 
-LLVM turns loops into vector code by itself, at a price that short loops feel: checks that arrays do not overlap, and up to
-fifteen last entries done one by one.  A kernel that is written in vectors pays neither, and keeps sums in registers over
-several rows.
-
-    a = load(x, i)           # x[i : i + WIDTH]; load_at(X, i, j) is X[i, j : j + WIDTH]
-    store(2.0 * a, out, i)
-
-There are vectors of four, of eight, and of `WIDTH`, which is one of the two: what a register of the machine holds.  `load`
-makes the last; `load_four` and what ends in it make fours, for blocks of matrices.  A number beside a vector counts for each
-of its lanes.  Where an array ends within a vector, `load_some` and `store_some` (and `_at`) are told how many entries are
-left, one or more; the other lanes are 0.  Products and sums may be fused, as with ``contract``.  The functions below are what
-runs with the compiler switched off, on arrays; what they are in machine code comes after them.
+LLVM has vectors of its own; numba is told of each function which of them it takes, and what it does to them.
 """
 
 import operator
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -25,192 +13,102 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, ConcreteTemplate, infer_global
 from numba.extending import lower_builtin, models, register_model
 
-from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR
-from ._machine import VECTOR_WIDTH as WIDTH
-
-
-def splat(x):
-    """Return x in each of `WIDTH` lanes."""
-    return np.full(WIDTH, float(x))
-
-
-def splat_four(x):
-    """Return x in each of four lanes."""
-    return np.full(4, float(x))
-
-
-def splat_eight(x):
-    """Return x in each of eight lanes."""
-    return np.full(8, float(x))
-
-
-def four(a, b, c, d):
-    """Return four numbers side by side."""
-    return np.array([a, b, c, d], dtype=float)
-
-
-def load(x, i):
-    """Return ``x[i : i + WIDTH]``."""
-    return x[i:i + WIDTH].copy()
-
-
-def load_at(X, i, j):
-    """Return ``X[i, j : j + WIDTH]``."""
-    return X[i, j:j + WIDTH].copy()
-
-
-def load_some(x, i, left):
-    """Return ``x[i : i + left]``, at least one number and at most `WIDTH`, then zeros."""
-    return _padded(x[i:i + left], WIDTH, 0.0)
-
-
-def load_some_at(X, i, j, left):
-    """Return ``X[i, j : j + left]``, at least one number and at most `WIDTH`, then zeros."""
-    return load_some(X[i], j, left)
-
-
-def load_last(x, i, left):
-    """Return ``x[i : i + left]``, one to `WIDTH` numbers, and then the last of them again."""
-    return _padded(x[i:i + left], WIDTH, x[i + left - 1])
-
-
-def load_last_at(X, i, j, left):
-    """Return ``X[i, j : j + left]``, one to `WIDTH` numbers, and then the last of them again."""
-    return load_last(X[i], j, left)
-
-
-def load_four(x, i):
-    """Return ``x[i : i + 4]``."""
-    return x[i:i + 4].copy()
-
-
-def load_four_at(X, i, j):
-    """Return ``X[i, j : j + 4]``."""
-    return X[i, j:j + 4].copy()
-
-
-def load_some_four(x, i, left):
-    """Return ``x[i : i + left]``, at least one number and at most four, then zeros."""
-    return _padded(x[i:i + left], 4, 0.0)
-
-
-def _padded(numbers, width, other):
-    vector = np.full(width, other, dtype=float)
-    vector[:len(numbers)] = numbers
-    return vector
-
-
-def store(vector, x, i):
-    """Write ``x[i : i + width]``."""
-    x[i:i + len(vector)] = vector
-
-
-def store_at(vector, X, i, j):
-    """Write ``X[i, j : j + width]``."""
-    X[i, j:j + len(vector)] = vector
-
-
-def store_some(vector, x, i, left):
-    """Write ``x[i : i + left]``, at least one number and at most as many as the vector has."""
-    x[i:i + left] = vector[:left]
-
-
-def store_some_at(vector, X, i, j, left):
-    """Write ``X[i, j : j + left]``, at least one number and at most as many as the vector has."""
-    store_some(vector, X[i], j, left)
-
-
-def fused(a, b, c):
-    """Return ``a b + c``, rounded once (with the compiler switched off: twice)."""
-    return a * b + c
-
-
-def square_root(a):
-    """Return the square root of a."""
-    return np.sqrt(a)
-
-
-def modulus(a):
-    """Return |a|."""
-    return np.abs(a)
-
-
-def larger(a, b):
-    """Return a where it is larger than b, else b (NaN included)."""
-    return np.where(a > b, a, b)
-
-
-def smaller(a, b):
-    """Return a where it is smaller than b, else b (NaN included)."""
-    return np.where(a < b, a, b)
-
-
-def where_less(a, b, x, y):
-    """Return x where a < b, else y (NaN included)."""
-    return np.where(a < b, x, y)
-
-
-def total(a):
-    """Return the sum of the lanes."""
-    return _halved(a, operator.add)
-
-
-def largest_lane(a):
-    """Return the largest of the lanes."""
-    return a.max()
-
-
-def smallest_lane(a):
-    """Return the smallest of the lanes."""
-    return a.min()
-
-
-def totals(a, b, c, d):
-    """Return the sums of the lanes of each, as four numbers side by side."""
-    return np.array([total(a), total(b), total(c), total(d)])
-
-
-def transposed(a, b, c, d):
-    """Return the four columns of the matrix whose rows are a, b, c and d."""
-    return tuple(np.array([a, b, c, d]).T.copy())
-
-
-def power_of_two(a):
-    """Return ``2^k`` from ``k + 1.5 * 2^52``: the integer is moved from the low bits into the exponent."""
-    return ((a.view(np.int64) + 1023) << 52).view(np.float64)
-
-
-def power_of_half(a):
-    """Return ``2^-k`` from ``k + 1.5 * 2^52``."""
-    return ((1023 - a.view(np.int64)) << 52).view(np.float64)
-
-
-def _halved(a, combine):
-    while len(a) > 1:
-        a = combine(a[:len(a) // 2], a[len(a) // 2:])
-    return a[0]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# In machine code
+from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, SINGLE_DATA_MATRIX, SINGLE_DATA_VECTOR, SINGLE_MATRIX, SINGLE_VECTOR, VECTOR
+from ._vectors import (
+    WIDTH,
+    four,
+    fused,
+    joined,
+    lanes,
+    larger,
+    largest_lane,
+    load,
+    load_at,
+    load_four,
+    load_four_at,
+    load_last,
+    load_last_at,
+    load_some,
+    load_some_at,
+    load_some_four,
+    modulus,
+    narrow,
+    power_of_half,
+    power_of_two,
+    smaller,
+    smallest_lane,
+    splat,
+    splat_eight,
+    splat_four,
+    square_root,
+    store,
+    store_at,
+    store_some,
+    store_some_at,
+    total,
+    totals,
+    transposed,
+    where_less,
+    zeros,
+)
+
+__all__ = [
+    "WIDTH",
+    "four",
+    "fused",
+    "joined",
+    "lanes",
+    "larger",
+    "largest_lane",
+    "load",
+    "load_at",
+    "load_four",
+    "load_four_at",
+    "load_last",
+    "load_last_at",
+    "load_some",
+    "load_some_at",
+    "load_some_four",
+    "modulus",
+    "narrow",
+    "power_of_half",
+    "power_of_two",
+    "smaller",
+    "smallest_lane",
+    "splat",
+    "splat_eight",
+    "splat_four",
+    "spread",
+    "square_root",
+    "store",
+    "store_at",
+    "store_some",
+    "store_some_at",
+    "total",
+    "totals",
+    "transposed",
+    "where_less",
+    "zeros",
+]
 
 
 class Vector(types.Type):
-    """The type of `width` floats side by side."""
+    """The type of `width` floats of one `kind` side by side."""
 
-    def __init__(self, width):
-        self.width = width
-        super().__init__(f"vector of {width} float64")
+    def __init__(self, width, kind=types.float64):
+        self.width, self.kind = width, kind
+        super().__init__(f"vector of {width} {kind}")
 
     @property
     def key(self):
         """Return what tells one from another."""
-        return self.width
+        return self.width, self.kind
 
 
 FOUR, EIGHT = Vector(4), Vector(8)
 _NUMBERS = (types.Float, types.Integer)
 WIDE = {vector.width: vector for vector in (FOUR, EIGHT)}[WIDTH]
+WIDE_SINGLE = Vector(2 * WIDTH, types.float32)
 
 
 @register_model(Vector)
@@ -218,15 +116,23 @@ class _VectorModel(models.PrimitiveModel):
     """A vector of LLVM: one register of the machine, or more."""
 
     def __init__(self, manager, kind):
-        super().__init__(manager, kind, _lanes(kind.width))
+        super().__init__(manager, kind, _lanes(kind))
 
 
-def _lanes(width):
-    return ir.VectorType(ir.DoubleType(), width)
+def _lanes(kind):
+    return ir.VectorType(_FLOATS[kind.kind], kind.width)
 
 
-def _bits(width):
-    return ir.VectorType(ir.IntType(64), width)
+_FLOATS = {types.float64: ir.DoubleType(), types.float32: ir.FloatType()}
+
+
+def _is_single(kind):
+    return kind.element == ir.FloatType()
+
+
+def _name(kind):
+    """Return the name by which LLVM knows a kind of vector."""
+    return f"v{kind.count}{'f32' if _is_single(kind) else 'f64'}"
 
 
 def _constant(kind, *numbers):
@@ -258,11 +164,11 @@ def _common(kinds):
 def _generator(generate):
     """Return how numba makes code of ``generate(builder, *vectors)``: numbers are spread over the lanes."""
     def lower(context, builder, given, values):
-        width = _common(given.args).width
+        common = _common(given.args)
 
         def vector(kind, value):
             return value if isinstance(kind, Vector) else spread(
-                builder, context.cast(builder, value, kind, types.float64), width)
+                builder, context.cast(builder, value, kind, common.kind), common.width)
 
         return generate(builder, *map(vector, given.args, values))
     return lower
@@ -308,27 +214,31 @@ def _llvm(name):
     def generate(builder, *vectors):
         kind = vectors[0].type
         function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(kind, [kind] * len(vectors)), f"llvm.{name}.v{kind.count}f64")
+            builder.module, ir.FunctionType(kind, [kind] * len(vectors)), f"llvm.{name}.{_name(kind)}")
         return builder.call(function, vectors)
     return generate
 
 
 def _halves(builder, a):
-    """Return a, of eight lanes, as two vectors of four."""
-    return _shuffle(builder, a, a, 0, 1, 2, 3), _shuffle(builder, a, a, 4, 5, 6, 7)
+    """Return a as two vectors of half as many lanes."""
+    half = a.type.count // 2
+    return _shuffle(builder, a, a, *range(half)), _shuffle(builder, a, a, *range(half, 2 * half))
 
 
 def _to_four(combine):
     def generate(builder, a):
-        return combine(builder, *_halves(builder, a)) if a.type.count == 8 else a
+        while a.type.count > 4:
+            a = combine(builder, *_halves(builder, a))
+        return a
     return generate
 
 
 def _over_lanes(combine):
     def generate(builder, a):
         a = _to_four(combine)(builder, a)
-        lanes = [builder.extract_element(a, _index(k)) for k in range(4)]
-        return combine(builder, combine(builder, lanes[0], lanes[1]), combine(builder, lanes[2], lanes[3]))
+        ends = [builder.extract_element(a, _index(k)) for k in range(4)]
+        found = combine(builder, combine(builder, ends[0], ends[1]), combine(builder, ends[2], ends[3]))
+        return builder.fpext(found, ir.DoubleType()) if found.type == ir.FloatType() else found
     return generate
 
 
@@ -338,11 +248,12 @@ def _totals(builder, a, b, c, d):
 
     a, b, c, d = (_to_four(_add)(builder, x) for x in (a, b, c, d))
     first, second = pairs(a, b), pairs(c, d)
-    return builder.fadd(_shuffle(builder, first, second, 0, 1, 4, 5), _shuffle(builder, first, second, 2, 3, 6, 7))
+    found = builder.fadd(_shuffle(builder, first, second, 0, 1, 4, 5), _shuffle(builder, first, second, 2, 3, 6, 7))
+    return builder.fpext(found, _lanes(FOUR)) if _is_single(found.type) else found
 
 
 def _four(builder, *numbers):
-    found = ir.Constant(_lanes(4), ir.Undefined)
+    found = ir.Constant(_lanes(FOUR), ir.Undefined)
     for k, x in enumerate(numbers):
         found = builder.insert_element(found, x, _index(k))
     return found
@@ -357,6 +268,10 @@ def _transposed(context, builder, given, rows):
     return context.make_tuple(builder, given.return_type, columns)
 
 
+def _narrow(builder, a, b):
+    return builder.fptrunc(_shuffle(builder, a, b, *range(2 * WIDTH)), _lanes(WIDE_SINGLE))
+
+
 def _compare(relation):
     return lambda builder, a, b: builder.select(builder.fcmp_ordered(relation, a, b), a, b)
 
@@ -367,10 +282,11 @@ def _where_less(builder, a, b, x, y):
 
 def _power(sign):
     def generate(builder, a):
-        kind = _bits(a.type.count)
-        bits, bias = builder.bitcast(a, kind), _constant(kind, 1023)
-        exponent = builder.add(bits, bias) if sign > 0 else builder.sub(bias, bits)
-        return builder.bitcast(builder.shl(exponent, _constant(kind, 52)), a.type)
+        size, bias, place = (32, 127, 23) if _is_single(a.type) else (64, 1023, 52)
+        kind = ir.VectorType(ir.IntType(size), a.type.count)
+        bits, zero = builder.bitcast(a, kind), _constant(kind, bias)
+        exponent = builder.add(bits, zero) if sign > 0 else builder.sub(zero, bits)
+        return builder.bitcast(builder.shl(exponent, _constant(kind, place)), a.type)
     return generate
 
 
@@ -391,11 +307,13 @@ _lane_by_lane(smaller, 2, _compare("<"))
 _lane_by_lane(where_less, 4, _where_less)
 _lane_by_lane(power_of_two, 1, _power(1))
 _lane_by_lane(power_of_half, 1, _power(-1))
-_number, _any = types.float64, (FOUR, EIGHT)
+_number, _any = types.float64, (FOUR, EIGHT, WIDE_SINGLE)
 _exactly(splat, _on_values(lambda builder, x: spread(builder, x, WIDTH)), signature(WIDE, _number))
 _exactly(splat_four, _on_values(lambda builder, x: spread(builder, x, 4)), signature(FOUR, _number))
 _exactly(splat_eight, _on_values(lambda builder, x: spread(builder, x, 8)), signature(EIGHT, _number))
 _exactly(four, _on_values(_four), signature(FOUR, *(_number,) * 4))
+_exactly(joined, _on_values(lambda builder, a, b: _shuffle(builder, a, b, *range(8))), signature(EIGHT, FOUR, FOUR))
+_exactly(narrow, _on_values(_narrow), signature(WIDE_SINGLE, WIDE, WIDE))
 _exactly(transposed, _transposed, signature(types.UniTuple(FOUR, 4), *(FOUR,) * 4))
 _exactly(total, _on_values(_over_lanes(_add)), *(signature(_number, kind) for kind in _any))
 _exactly(largest_lane, _on_values(_over_lanes(_compare(">"))), *(signature(_number, kind) for kind in _any))
@@ -413,20 +331,25 @@ def _place(context, builder, kind, array, indices):
     return builder.gep(view.data, [offset])
 
 
+def _align(kind):
+    return 4 if _is_single(kind) else 8  # bytes: arrays may start anywhere
+
+
 def _load(context, builder, given, values):
-    place = _place(context, builder, given.args[0], values[0], values[1:])
-    return builder.load(builder.bitcast(place, _lanes(given.return_type.width).as_pointer()), align=_ALIGN)
+    place, kind = _place(context, builder, given.args[0], values[0], values[1:]), _lanes(given.return_type)
+    return builder.load(builder.bitcast(place, kind.as_pointer()), align=_align(kind))
 
 
 def _store(context, builder, given, values):
-    place = _place(context, builder, given.args[1], values[1], values[2:])
-    builder.store(values[0], builder.bitcast(place, values[0].type.as_pointer()), align=_ALIGN)
+    place, kind = _place(context, builder, given.args[1], values[1], values[2:]), values[0].type
+    builder.store(values[0], builder.bitcast(place, kind.as_pointer()), align=_align(kind))
     return context.get_dummy_value()
 
 
 def _inside(builder, left, width):
     """Return which lanes are among the first `left`."""
-    return builder.icmp_signed("<", _constant(_bits(width), *range(width)), spread(builder, left, width))
+    places = _constant(ir.VectorType(ir.IntType(64), width), *range(width))
+    return builder.icmp_signed("<", places, spread(builder, left, width))
 
 
 def _load_masked(builder, place, left, others):
@@ -435,13 +358,13 @@ def _load_masked(builder, place, left, others):
     mask = _inside(builder, left, kind.count)
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(kind, [kind.as_pointer(), ir.IntType(32), mask.type, kind]),
-        f"llvm.masked.load.v{kind.count}f64.p0")
-    return builder.call(function, [builder.bitcast(place, kind.as_pointer()), _index(_ALIGN), mask, others])
+        f"llvm.masked.load.{_name(kind)}.p0")
+    return builder.call(function, [builder.bitcast(place, kind.as_pointer()), _index(_align(kind)), mask, others])
 
 
 def _load_some(context, builder, given, values):
     place = _place(context, builder, given.args[0], values[0], values[1:-1])
-    return _load_masked(builder, place, values[-1], _constant(_lanes(given.return_type.width), 0.0))
+    return _load_masked(builder, place, values[-1], _constant(_lanes(given.return_type), 0.0))
 
 
 def _load_last(context, builder, given, values):
@@ -456,34 +379,48 @@ def _store_some(context, builder, given, values):
     mask = _inside(builder, left, kind.count)
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(ir.VoidType(), [kind, kind.as_pointer(), ir.IntType(32), mask.type]),
-        f"llvm.masked.store.v{kind.count}f64.p0")
-    builder.call(function, [vector, builder.bitcast(place, kind.as_pointer()), _index(_ALIGN), mask])
+        f"llvm.masked.store.{_name(kind)}.p0")
+    builder.call(function, [vector, builder.bitcast(place, kind.as_pointer()), _index(_align(kind)), mask])
     return context.get_dummy_value()
 
 
-_ALIGN = 8  # bytes: arrays may start anywhere
 _vectors, _matrices = (VECTOR, DATA_VECTOR), (MATRIX, DATA_MATRIX)
+_single_vectors, _single_matrices = (SINGLE_VECTOR, SINGLE_DATA_VECTOR), (SINGLE_MATRIX, SINGLE_DATA_MATRIX)
 _one, _two = (types.intp,), (types.intp, types.intp)
 
 
-def _loads(function, generate, arrays, *indices, vector=WIDE):
-    _exactly(function, generate, *(signature(vector, kind, *indices) for kind in arrays))
+def _loads(function, generate, arrays, *indices, vector=WIDE, singles=()):
+    _exactly(function, generate, *(signature(vector, kind, *indices) for kind in arrays),
+             *(signature(WIDE_SINGLE, kind, *indices) for kind in singles))
 
 
-def _stores(function, generate, array, *indices):
-    _exactly(function, generate, *(signature(types.void, kind, array, *indices) for kind in _any))
+def _stores(function, generate, array, single, *indices):
+    _exactly(function, generate, *(signature(types.void, kind, array, *indices) for kind in (FOUR, EIGHT)),
+             signature(types.void, WIDE_SINGLE, single, *indices))
 
 
-_loads(load, _load, _vectors, *_one)
-_loads(load_at, _load, _matrices, *_two)
-_loads(load_some, _load_some, _vectors, *_one, types.intp)
-_loads(load_some_at, _load_some, _matrices, *_two, types.intp)
+def _lane_count(context, builder, given, values):
+    return context.get_constant(types.intp, 2 * WIDTH if given.args[0].dtype == types.float32 else WIDTH)
+
+
+def _zeros(context, builder, given, values):
+    return _constant(_lanes(given.return_type), 0.0)
+
+
+_exactly(lanes, _lane_count, *(signature(types.intp, kind) for kind in (
+    *_vectors, *_matrices, *_single_vectors, *_single_matrices)))
+_exactly(zeros, _zeros, *(signature(WIDE, kind) for kind in (*_vectors, *_matrices)),
+         *(signature(WIDE_SINGLE, kind) for kind in (*_single_vectors, *_single_matrices)))
+_loads(load, _load, _vectors, *_one, singles=_single_vectors)
+_loads(load_at, _load, _matrices, *_two, singles=_single_matrices)
+_loads(load_some, _load_some, _vectors, *_one, types.intp, singles=_single_vectors)
+_loads(load_some_at, _load_some, _matrices, *_two, types.intp, singles=_single_matrices)
 _loads(load_last, _load_last, _vectors, *_one, types.intp)
 _loads(load_last_at, _load_last, _matrices, *_two, types.intp)
 _loads(load_four, _load, _vectors, *_one, vector=FOUR)
 _loads(load_four_at, _load, _matrices, *_two, vector=FOUR)
 _loads(load_some_four, _load_some, _vectors, *_one, types.intp, vector=FOUR)
-_stores(store, _store, VECTOR, *_one)
-_stores(store_at, _store, MATRIX, *_two)
-_stores(store_some, _store_some, VECTOR, *_one, types.intp)
-_stores(store_some_at, _store_some, MATRIX, *_two, types.intp)
+_stores(store, _store, VECTOR, SINGLE_VECTOR, *_one)
+_stores(store_at, _store, MATRIX, SINGLE_MATRIX, *_two)
+_stores(store_some, _store_some, VECTOR, SINGLE_VECTOR, *_one, types.intp)
+_stores(store_some_at, _store_some, MATRIX, SINGLE_MATRIX, *_two, types.intp)

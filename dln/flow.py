@@ -17,6 +17,7 @@ from .integrate.methods import (
     attempts_per_call,
     begins_stiff,
     inexactness,
+    noise_of_single,
     rare_kernels,
     relaxes,
     room_for_awake,
@@ -64,10 +65,12 @@ def flow(problem, rule=None, *, depth=2, alpha=None, log_alpha=None, log_ratio=N
     save_at : array_like (K,), optional
         Times, from 0 on, increasing, at which the trajectory is kept; the integrator stops exactly there.
     rtol : float
-        Tolerance of a step, on the logarithms of the weights: a relative tolerance on the weights.  At most 1e-2, or 0.1
-        for gradient flow; in the kernel regime, where no error is forgotten on the way, steps are held to 3e-5 or less, those
-        of rules that shrink to 3e-6.  Where it is above 1e-5, stiff steps of penalties that are not too strong hold
-        ``int q``, which a flow remembers, to 1e-5 or a hundredth of it, whichever is more.
+        Tolerance of a step, on the logarithms of the weights: a relative tolerance on the weights.  At most 0.5 for gradient
+        flow, 0.03 for squared gradient regularization and SAM of the full batch with a fixed radius, else 0.01; in the kernel
+        regime, where no error is forgotten on the way, steps are held to 3e-5 or less, those of rules that shrink to 3e-6.
+        Where it is above 1e-5, stiff steps of penalties that are not too strong hold ``int q``, which a flow remembers, to 1e-5
+        or a hundredth of it, whichever is more.  From 2.5e-3 on the stages of stiff steps may be in single precision
+        (`integrate/single_steps.py`); the state is in double.
         Stiff steps to a time (`t_end`, `save_at`) also hold the loss to a few tenths of its value, however small that is; at
         loose tolerances the last one goes all of the way there once the flow is nearly linear.
         Gradient flow from a small scale to its limit, without `t_end` and `save_at`, holds beta alone to it: transitions on
@@ -139,7 +142,7 @@ def checked_settings(rule, t_end, rtol, residual_tol, method, max_steps):
     if method not in METHODS:
         raise ValueError(unknown("method", method, METHODS))
     rtol = number("rtol", rtol, minimum=0.0, strict=True)
-    loosest = 0.1 if rule.exact_curvature else 1e-2
+    loosest = 0.5 if rule.exact_curvature else 0.03 if rule.dormant_pair else 0.01
     if rtol > loosest:
         raise ValueError(f"rtol must be at most {loosest:g} for {type(rule).__name__}, got {rtol:g}: looser, the answer can be "
                          f"silently wrong")
@@ -264,6 +267,7 @@ class Integration:
             settings[planning.STRENGTH], settings[planning.ASCENT] = rule.dormant_pair or (0.0, 0.0)
         stops = (self.t_end is not None or self.saved.size > 0) and not keeps_gram(self.X.shape)
         settings[planning.CLOSES] = stops and relaxes(rule, settings[planning.COUPLED])
+        settings[planning.NOISE] = noise_of_single(rule, self.rows, self.c, self.way, settings[planning.COUPLED] > 0.0)
 
     def _sleeps_at_first(self):
         """Whether every weight of a gradient flow starts so small that it will go from plateau to plateau."""
@@ -305,8 +309,10 @@ class Integration:
         return entry_point(kernel), address(self.rule.kernel), address(self.rule.curvature), self._rare_kernels()
 
     def _rare_kernels(self):
-        dozes = self.rule.shrinks and not self.settings[planning.COUPLED] and room_for_awake(self.rule, self.X.shape) > 0
-        return rare_kernels(self.X, self.settings[planning.CLOSES] > 0.0, dozes)
+        singly = self.settings[planning.NOISE] > 0.0
+        dozes = (self.rule.shrinks and not self.settings[planning.COUPLED] and not singly
+                 and room_for_awake(self.rule, self.X.shape) > 0)
+        return rare_kernels(self.X, self.settings[planning.CLOSES] > 0.0, dozes, singly)
 
     def _parameters(self, break_before):
         """Return the rule's parameters: one row, or for rules that depend on time one per stage of the planned step."""

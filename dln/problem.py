@@ -20,6 +20,8 @@ __all__ = ["Problem", "RowSpace"]
 Array = NDArray[np.float64]
 
 _PANEL = 128  # columns
+_ORDINARY = 1e6  # sums of products of four such numbers are in the range of single precision
+_SINGLE_ROUNDING = 6e-8
 _POWER_STEPS = 8  # of the power method
 
 EPS = float(np.finfo(np.float64).eps)
@@ -89,6 +91,16 @@ class RowSpace:
     def largest_product(self) -> float:
         """The largest entry of ``|X^T y|``."""
         return float(np.abs(self.y @ self.X).max(initial=0.0))
+
+    @cached_property
+    def rounding(self) -> float:
+        """What rounding errors of single precision in X beta do to the rate of log(u/v), times N over the size of beta.
+
+        0 where sums and products might leave the range of single precision.
+        """
+        norm = math.sqrt(self.squared_norm)
+        ordinary = all(1.0 / _ORDINARY < scale < _ORDINARY for scale in (*self.facts.tolist(), norm))
+        return 4.0 * _SINGLE_ROUNDING * self.largest_column * norm if ordinary else 0.0
 
     @cached_property
     def facts(self) -> Array:

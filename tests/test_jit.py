@@ -74,7 +74,7 @@ def test_a_changed_rule_kernel_is_seen(tmp_path):
     assert run(tmp_path, RULE, DLN_CACHE_DIR=cache) == "2.0 1.0"
     linalg = package / "_linalg.py"
     source = linalg.read_text()
-    edited = source.replace("_one_sum(X, b, i) - y[i]\n", "_one_sum(X, b, i) + y[i]\n")
+    edited = source.replace("one_sum(X, b, i) - y[i]\n", "one_sum(X, b, i) + y[i]\n")
     assert edited != source
     linalg.write_text(edited)
     assert run(tmp_path, RULE, DLN_CACHE_DIR=cache) == "4.0 2.0"

@@ -186,7 +186,7 @@ def test_the_square_of_a_matrix_kept_in_its_upper_triangle(n, lent):
     K += K.T
     M = np.triu(K, 1) + np.tril(rng.standard_normal((n, n)))
     wanted = np.tril(M + 0.25 * K @ K)
-    add_square_of_upper(M, np.diag(K).copy(), 0.5, np.full(gram_room(lent, lent), np.nan))
+    add_square_of_upper(M, np.diag(K).copy(), 0.5, np.full(gram_room(lent, lent), np.nan), M)
     np.testing.assert_allclose(np.tril(M), wanted, rtol=0, atol=1e-10)
     np.testing.assert_array_equal(np.triu(M, 1), np.triu(K, 1))
 

@@ -8,7 +8,8 @@ import pytest
 import dln
 from dln._simd import WIDTH
 from dln.integrate import state
-from dln.integrate.awake_steps import _shrink_sleepers, stage_weights
+from dln.integrate.awake_steps import _shrink_sleepers
+from dln.integrate.rosenbrock import stage_weights
 from dln.integrate.sleep import STARTLED, gather, hold_others, rouse, startle, threshold
 from dln.integrate.tableaus import RODAS5P, W6
 

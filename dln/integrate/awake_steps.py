@@ -22,19 +22,6 @@ from .state import SYSTEM, WORK, evaluate, log_weight_error, strictness
 _Z, _F, _Z_NEW, _LOCAL, PARTS = range(5)
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), allocates=False)
-def stage_weights(C, b, gamma, out):
-    """Fill `out` with the weights of the rates at the stages in ``sum_i b_i k_i / h``, of variables whose Jacobian is 0.
-
-    Theirs are ``k_i = gamma (h f_i + sum_j C_ij k_j)``.
-    """
-    for i in range(b.shape[0] - 1, -1, -1):
-        out[i] = b[i]
-        for k in range(i + 1, b.shape[0]):
-            out[i] += C[k, i] * out[k]
-        out[i] *= gamma
-
-
 _AWAKE = types.UniTuple(types.float64, 2)(
     types.intp, types.intp, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.float64, types.float64, MATRIX,

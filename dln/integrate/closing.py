@@ -16,12 +16,13 @@ In those with rates below 1/h, if there are any, nu moves on with the velocity o
 import numpy as np
 from numba import types
 
-from .._gram import gram_in, mirror, upper_matvec
+from .._gram import gram_in, mirror
 from .._inverse_factor import solve_factorized
 from .._jit import DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
+from .._large import NO_KERNELS
 from .._linalg import copy, norm, rmatvec
 from ..rules.base import call_curvature
-from .rosenbrock import factorize_step
+from .rosenbrock import factorize_step, multiply_gram
 from .state import BETA, RHS, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
 #: How far the logarithms of the weights may have to go, those of rules that shrink.
@@ -78,11 +79,11 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
         return np.inf
     # The velocity at the end of an exponential way.
     kappa = _linearize(curvature, system, c, r, params, row_scale, room, M, diagonal)
-    upper_matvec(M, diagonal, move, work)
+    multiply_gram(NO_KERNELS, M, W, diagonal, move, work)
     mix(1.0, now, -1.0, start, bent)
     mix(1.0, bent, 1.0, work, bent)
     if kappa != 0.0:
-        upper_matvec(M, diagonal, work, flat)
+        multiply_gram(NO_KERNELS, M, W, diagonal, work, flat)
         mix(1.0, bent, kappa, flat, bent)
     mix(1.0, start, 2.0, bent, flat)
     if not factorize_step(M, diagonal, h * _POLE / max(parts, 1), kappa, row_scale, W, panel, room):
@@ -95,7 +96,8 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
             mix(_SUM[j], work, 0.0 if j == 0 else 1.0, end, end)
     if parts == 0:
         mix(0.0, start, 0.0, start, end)
-    mirror(M, False)
+    if W.shape[0] == 0:
+        mirror(M, False)
     if not factorize_step(M, diagonal, h, kappa, row_scale, W, panel, room):
         return np.inf
     for _ in range(3):

@@ -9,9 +9,8 @@ from .._jit import address
 from .._large import BEGIN, keeps_gram, kept_kernels
 from .awake_steps import awake_attempt
 from .closing import closing_attempt
-from .planning import (
-    PREDICTIVE,
-)
+from .planning import PREDICTIVE
+from .single_steps import SINGLE_FROM, single_attempt
 from .tableaus import DOP853, RODAS4, RODAS5P, W6
 
 
@@ -90,10 +89,21 @@ def relaxes(rule, coupled):
     return not rule.time_dependent and (rule.exact_curvature or (rule.dormant_pair is not None and not coupled))
 
 
-def rare_kernels(X, closes, dozes):
+def noise_of_single(rule, rows, c, rtol, coupled):
+    """Return what rounding errors do to log weights in a step in single precision (`RowSpace.rounding`), times c.
+
+    0 if there should be no such steps: for other rules, strict tolerances, large data, and those of an extraordinary scale.
+    """
+    if rule.one_sided is None or coupled or rtol < SINGLE_FROM or rule.time_dependent or keeps_gram(rows.X.shape):
+        return 0.0
+    return c * rows.rounding
+
+
+def rare_kernels(X, closes, dozes, singly):
     """Return the addresses of kernels that few runs need and that are compiled for those alone.
 
-    They are `_large.kept_kernels`, and what makes the last step to a stop, if a run `closes`, and steps of a rule that shrinks
-    in the coordinates that are awake, if it `dozes`.
+    They are `_large.kept_kernels`, and what makes the last step to a stop, if a run `closes`, steps of a rule that shrinks in
+    the coordinates that are awake, if it `dozes`, and those in single precision, if it has some.
     """
-    return *kept_kernels(X)[:BEGIN + 1], address(closing_attempt) if closes else 0, address(awake_attempt) if dozes else 0
+    return (*kept_kernels(X)[:BEGIN + 1], address(closing_attempt) if closes else 0, address(awake_attempt) if dozes else 0,
+            address(single_attempt) if singly else 0)

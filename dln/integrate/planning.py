@@ -48,7 +48,7 @@ from .survey import next_landing, survey
 # Settings: a float vector.
 (RTOL, DORMANT, RESIDUAL_TOL, RESIDUAL_SCALE, LOG_CEILING, STATIONARY_TOL, SWITCHING, CALM_STRETCH,
  KERNEL_RATIO, ASLEEP, COUPLING, ERROR_GOAL, COUPLED, SHARE, SQUARED_NORM, ROOM, WIDENS, STRENGTH, ASCENT,
- CLOSES, SETTINGS_SIZE) = range(21)
+ CLOSES, NOISE, SETTINGS_SIZE) = range(22)
 
 # How far a log weight moves in the first step: a stiff one at rtol 0.1 (less by the order of the method), an explicit one.
 # While all weights are small beta is 0 and every rate a constant: a stiff step is exact, up to a part of rtol times the scale

@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from .._gram import add_square_of_upper, gram_in, largest_row_sum, upper_matvec
-from .._inverse_factor import factorize, solve_factorized
+from .._inverse_factor import eliminate, solve_factorized
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._large import (
     FACTORED,
@@ -27,7 +27,7 @@ from .._large import (
     call_multiply_kept,
     call_solve_kept,
 )
-from .._linalg import copy, matvec
+from .._linalg import cholesky, copy, matvec
 from .._simd import WIDTH, load, load_at, load_four_at, load_some, load_some_at, splat, store, store_at, store_some
 from ..rules.base import call_curvature
 from .state import BETA, HELD, RATIO, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error, strictness
@@ -143,7 +143,7 @@ def rosenbrock_stages(rule, curvature, large, awake, c, z, f, h, params, A, C, m
             for k in range(n):
                 k_i[k] += work_n[0, k]
             if kappa != 0.0:
-                multiply_gram(large, M, diagonal, work_n[0], work_n[1])
+                multiply_gram(large, M, W, diagonal, work_n[0], work_n[1])
                 for k in range(n):
                     k_i[k] += kappa * work_n[1, k]
         _solve(large, M, W, diagonal, k_i[:n])
@@ -153,16 +153,21 @@ def rosenbrock_stages(rule, curvature, large, awake, c, z, f, h, params, A, C, m
 
 @njit(types.boolean(MATRIX, DATA_VECTOR, types.float64, types.float64, DATA_VECTOR, MATRIX, VECTOR, VECTOR), allocates=False)
 def factorize_step(M, diagonal, tau, kappa, row_scale, W, panel, room):
-    """Factor ``S^-1 + tau (K + kappa K^2)``, see `factorize`, where M is K; its upper triangle and `diagonal` stay K."""
-    for i in range(M.shape[0]):
+    """Factor ``S^-1 + tau (K + kappa K^2)`` for `solve_factorized`; M is K, and stays so unless W is empty.
+
+    Then its upper triangle and `diagonal` stay K.
+    """
+    n = M.shape[0]
+    out = W if W.shape[0] > 0 else M
+    for i in range(n):
         for k in range(0, i - 3, 4):
-            store_at(tau * load_four_at(M, i, k), M, i, k)
+            store_at(tau * load_four_at(M, i, k), out, i, k)
         for k in range(i - i % 4, i):
-            M[i, k] *= tau
-        M[i, i] = tau * diagonal[i] + row_scale[i]
+            out[i, k] = tau * M[i, k]
+        out[i, i] = tau * diagonal[i] + row_scale[i]
     if kappa != 0.0:
-        add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa), room)
-    return factorize(M, W, panel)
+        add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa), room, out)
+    return eliminate(W, n, panel) if W.shape[0] > 0 else cholesky(M)
 
 
 @njit(types.void(DATA_VECTOR, MATRIX, types.intp, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR, VECTOR), allocates=False)
@@ -219,6 +224,19 @@ def add_scaled(other, tau, k_i):
         store_some(tau * (load_some(k_i, k, size - k) + load_some(other, k, size - k)), k_i, k, size - k)
 
 
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR), allocates=False)
+def stage_weights(C, b, gamma, out):
+    """Fill `out` with the weights of the rates at the stages in ``sum_i b_i k_i / h``, of variables whose Jacobian is 0.
+
+    Theirs are ``k_i = gamma (h f_i + sum_j C_ij k_j)``.
+    """
+    for i in range(b.shape[0] - 1, -1, -1):
+        out[i] = b[i]
+        for k in range(i + 1, b.shape[0]):
+            out[i] += C[k, i] * out[k]
+        out[i] *= gamma
+
+
 @njit()
 def ends_in_error(A, m, e):
     """Whether the new point is that of the last stage and its vector, which is the error: so it is for Rodas methods."""
@@ -251,10 +269,12 @@ def _solve(large, M, W, diagonal, b):
 
 
 @njit()
-def multiply_gram(large, M, diagonal, b, out):
-    """Fill ``out = K b``; M and `diagonal` as `rosenbrock_attempt` leaves them."""
+def multiply_gram(large, M, W, diagonal, b, out):
+    """Fill ``out = K b``; M, W and `diagonal` as `rosenbrock_attempt` leaves them."""
     if diagonal.shape[0] > M.shape[0]:
         call_multiply_kept(large[MULTIPLY], (M, diagonal, b, out))
+    elif W.shape[0] > 0:
+        matvec(M, b, out)
     else:
         upper_matvec(M, diagonal, b, out)
 

@@ -6,11 +6,11 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._large import CLOSE, DOZE, KEPT_KERNELS, double_kept
+from .._large import CLOSE, DOZE, KEPT_KERNELS, SINGLE, double_kept
 from .._linalg import copy, copy_rows, norm, rmatvec
 from .._simd import WIDTH
 from .._streams import IN_CACHE
-from .awake_steps import call_awake, stage_weights
+from .awake_steps import call_awake
 from .closing import NEAR, NEAR_IF_SHRINKING, call_closing
 from .explicit import explicit_attempt
 from .planning import (
@@ -22,6 +22,7 @@ from .planning import (
     ERROR_OF_RESIDUAL,
     ERROR_ON_THE_WAY,
     NEARER,
+    NOISE,
     ROOM,
     ROUNDING,
     RTOL,
@@ -38,7 +39,8 @@ from .planning import (
     reject,
     with_loss,
 )
-from .rosenbrock import contract, multiply_gram, rosenbrock_attempt
+from .rosenbrock import contract, multiply_gram, rosenbrock_attempt, stage_weights
+from .single_steps import SINGLE_FROM, call_single, weigh_stages
 from .sleep import gather, hold_others, rouse, startle, threshold
 from .state import (
     ACCEPTED,
@@ -74,6 +76,8 @@ from .state import (
     fix_scale,
 )
 from .work import WORK_ARRAYS, aligned, narrow_rows, widened, widened_data, widened_rows, work_of
+
+_DOUBTS = 3  # attempts in single precision that did not do, one after another, after which none are made
 
 ADVANCE = types.int64(
     types.intp, types.intp, KEPT_KERNELS, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
@@ -129,7 +133,8 @@ def _in_work(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
     """Do what `advance` does, with the columns that there are."""
     fix_scale(rows, z.shape[0] > X.shape[0])  # before the rows are copied: the copy has to know it, too
     sleepers = stiff_method and settings[ROOM] > 0.0
-    work = work_of(X, rows, z.shape[0], A.shape[0], stiff_method, sleepers, kept, known)
+    singly = stiff_method and settings[NOISE] > 0.0 and settings[RTOL] >= SINGLE_FROM
+    work = work_of(X, rows, z.shape[0], A.shape[0], stiff_method, sleepers, singly, kept, known)
     buffer = aligned(int(settings[ROOM]) if sleepers else 0)
     return _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params, buffer,
                     buffer, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts, work)
@@ -158,7 +163,11 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
     closes = stiff_method and settings[CLOSES] > 0.0 and clock[STOP] < np.inf and not keeps
     if closes and clock[CLOSES_BELOW] == 0.0:
         clock[CLOSES_BELOW] = NEAR_IF_SHRINKING if shrinks else NEAR
-    trace = work.trace
+    trace, singles = work.trace, work.singles
+    singly = singles.rows.shape[0] > 0
+    doubts = 0
+    if singly and shrinks:
+        weigh_stages(singles, A, C, b, error_high, gamma)
     here = System(X, y, rows)
     trial = System(X, y, work.rows)
     awake = trial
@@ -176,7 +185,7 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
         stage_weights(C, error_high, gamma, work.weights[1])
     if reason == RUNNING:
         reason = plan(here, f, r, clock, count, settings, stiff_method, order)
-    fresh, changed = True, False
+    fresh, changed, chosen_anew = True, False, False
     n_awake = -1  # not chosen yet
     asleep = -np.inf
     while reason == RUNNING and attempts > 0:
@@ -215,26 +224,41 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
                         n_awake = found
                         if n * (n_awake + 1) > buffer.shape[0]:
                             n_awake = d
-                        changed = True
+                        changed = chosen_anew = True
                     fresh = False
+            all_awake = not sleepers or n_awake == d
+            if sleepers and shrinks:
+                copy(r, trace[0])
+            in_double = True
+            if singly:
+                moving = chosen[:0] if all_awake else chosen[:n_awake]
+                scaled, stiffness = call_single(large[SINGLE], (
+                    rule, here, trial, singles, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
+                    filtered, settings[STRENGTH], settings[ASCENT], settings[NOISE], moving, chosen_anew, z_new, f_new, r_new,
+                    local, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, trace))
+                chosen_anew = False
+                in_double = math.isnan(stiffness)
+                doubts = doubts + 1 if in_double else 0
+                singly = doubts < _DOUBTS
+                all_awake |= shrinks  # for a step that is the exception
+            if in_double and sleepers:
                 if changed:
                     changed = False
-                    awake = trial
                     if n_awake < d:
-                        awake = System(buffer_read[:n * n_awake].reshape((n, n_awake)), buffer_read[buffer.shape[0] - n:],
-                                       work.space[:ROWS * n_awake].reshape((ROWS, n_awake)))
-                        gather(here, chosen[:n_awake], buffer, awake.rows)
-                if n_awake < d:
+                        gather(here, chosen[:n_awake], buffer, work.space[:ROWS * n_awake].reshape((ROWS, n_awake)))
+                awake = trial
+                if all_awake:
+                    copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
+                else:
+                    awake = System(buffer_read[:n * n_awake].reshape((n, n_awake)), buffer_read[buffer.shape[0] - n:],
+                                   work.space[:ROWS * n_awake].reshape((ROWS, n_awake)))
                     hold_others(awake, here, r, chosen[:n_awake], buffer)
-            if n_awake == d:
-                copy_rows(rows[BETA:SIZE + 1], trial.rows[BETA:SIZE + 1])
-            if sleepers and shrinks and n_awake < d:
-                copy(r, trace[0])
+            if in_double and shrinks and not all_awake:
                 scaled, stiffness = call_awake(large[DOZE], (
                     rule, curvature, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
                     filtered, settings[STRENGTH], settings[ASCENT], work.weights, chosen[:n_awake], work.parts, z_new, f_new,
                     r_new, local, K, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, trace))
-            else:
+            elif in_double:
                 scaled, stiffness = rosenbrock_attempt(
                     rule, curvature, large, awake, trial, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high,
                     gamma, filtered, settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, work.panel, work.diagonal,
@@ -245,8 +269,8 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
                 continue
             if scaled <= 1.0 and clock[STOP] < np.inf:
                 # The error of nu makes one of ``K e / c`` in the residual.
-                multiply_gram(large, M, work.diagonal, local[:n], work_n[1])
-                part = ERROR_ON_THE_WAY if closes and h < clock[STOP] - clock[T] else ERROR_OF_RESIDUAL
+                multiply_gram(large, M, W, work.diagonal, local[:n], work_n[1])
+                part = ERROR_ON_THE_WAY if closes and not shrinks and h < clock[STOP] - clock[T] else ERROR_OF_RESIDUAL
                 scaled = with_loss(scaled, tolerance, norm(work_n[1]) / c, part * norm(r_new))
         else:
             scaled, stiffness = explicit_attempt(
@@ -262,7 +286,7 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             startled = startle(trial, asleep, work.marks, chosen, n_awake)
             if startled > n_awake:
                 n_awake = startled if n * (startled + 1) <= buffer.shape[0] else d
-                changed = True
+                changed = chosen_anew = True
                 count[REJECTED] += 1
                 continue
         at_stop = h >= clock[STOP] - clock[T]

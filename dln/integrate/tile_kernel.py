@@ -21,6 +21,7 @@ from .planning import (
     COUPLED,
     DORMANT,
     ERROR_GOAL,
+    NOISE,
     RESIDUAL_SCALE,
     ROOM,
     RTOL,
@@ -61,12 +62,12 @@ TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, TILE_ROOM, TILE_WID
 PLACE, CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(6)
 
 #: Addresses: `advance`, `cross`, `set_scales`, the rule's kernel, its curvature, and those of `methods.rare_kernels`.
-KERNELS = types.UniTuple(types.intp, 11)
+KERNELS = types.UniTuple(types.intp, 12)
 #: ``A, C, b, error, second error, gamma, order, filtered, memory``: the arguments of `advance`.
 TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,
                        types.boolean, types.float64))
 #: ``log_alphas, log_ratios, params, t_ends, coupled`` of the cells: (C or 1, d or 1), twice, (C or 1, k), (C or 1, 1), and
-#: (C or 1, 4): `Rule.coupled`, `Rule.dormant_pair`, and `methods.relaxes`.
+#: (C or 1, 5): `Rule.coupled`, `Rule.dormant_pair`, `methods.relaxes`, and `methods.noise_of_single`.
 CELLS = types.UniTuple(DATA_MATRIX, 5)
 #: The state of one run: ``rows, work_d, params; z, f, r, error, settings; plateau, notes, peak;
 #: kept, known; triangle, row_factors``, the latter of `RowSpace.gram`.
@@ -170,6 +171,7 @@ def begin(kernels, X, y, c, data, options, facts, cells_given, state_given, ends
     settings[STRENGTH] = cells.coupled[_row(cells.coupled, i), 1]
     settings[ASCENT] = cells.coupled[_row(cells.coupled, i), 2]
     settings[CLOSES] = cells.coupled[_row(cells.coupled, i), 3]
+    settings[NOISE] = cells.coupled[_row(cells.coupled, i), 4]
     settings[SHARE] = options[TILE_SHARE]
     settings[SQUARED_NORM] = options[TILE_SQUARED_NORM]
     settings[ROOM] = 0.0 if settings[COUPLED] > 0.0 else options[TILE_ROOM]

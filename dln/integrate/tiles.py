@@ -26,6 +26,7 @@ from .methods import (
     attempts_per_call,
     begins_stiff,
     inexactness,
+    noise_of_single,
     rare_kernels,
     relaxes,
     room_for_awake,
@@ -243,9 +244,7 @@ class Tile:
         self._check_tops()
         self.log_alphas, self.log_ratios = _shared(self.log_alphas), _shared(self.log_ratios)
         self.rows = RowSpace(problem.X, problem.y, None, 0.0, True) if rule.uses_samples else problem.row_space
-        steepest = 0.5 / problem.n_samples * self.rows.largest_product
-        coupled = np.array([(rule.coupled(steepest), *(rule.dormant_pair or (0.0, 0.0)), relaxes(rule, rule.coupled(steepest)))
-                            for rule in rules], dtype=float)
+        coupled = np.array([self._kind(rule) for rule in rules], dtype=float)
         self.cells = self.log_alphas, self.log_ratios, params, self.t_ends, coupled
         n = self.rows.X.shape[0]
         total = n + d if rule.shrinks else n
@@ -327,12 +326,20 @@ class Tile:
             run_tile(kernels, X, self.rows.y, c, self.rows.facts, options, facts, explicit, stiff, self.cells, self.state, ends,
                      self.order, self.cursor, float(budget))
 
+    def _kind(self, rule):
+        """Return what the kernel has to know of a rule; see `tile_kernel.CELLS`."""
+        c = 0.5 / self.problem.n_samples
+        coupled = rule.coupled(c * self.rows.largest_product)
+        return (coupled, *(rule.dormant_pair or (0.0, 0.0)), relaxes(rule, coupled),
+                noise_of_single(rule, self.rows, c, self.rtol, coupled))
+
     def _needs(self):
-        """Return whether some cells take a last step to a stop, and whether some take steps in the coordinates awake alone."""
-        coupled, _, _, closes = self.cells[4].T
-        dozes = self.rule.shrinks and bool((coupled == 0.0).any()) and room_for_awake(self.rule, self.rows.X.shape) > 0
+        """Return what some cells do: a last step to a stop, steps in the coordinates awake alone, steps in single precision."""
+        coupled, _, _, closes, noise = self.cells[4].T
+        dozes = self.rule.shrinks and bool(((coupled == 0.0) & (noise == 0.0)).any()) and room_for_awake(
+            self.rule, self.rows.X.shape) > 0
         stops = bool(np.isfinite(self.t_ends).any()) and not keeps_gram(self.rows.X.shape)
-        return stops and bool(closes.any()), dozes
+        return stops and bool(closes.any()), dozes, bool(noise.any())
 
     def result(self):
         """Return the ends as a `TileResult`."""

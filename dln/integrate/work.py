@@ -10,19 +10,20 @@ from .._inverse_factor import FACTOR_ROOM, inverse_shape
 from .._jit import DATA_MATRIX, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import copy
 from .awake_steps import PARTS
+from .single_steps import SINGLES, singles_of
 from .state import BETA, LOG_PRODUCT, LOG_RATIO, LOG_U, PRODUCT, RATIO, ROWS, SCALE
 
 #: The end of an attempt, its local error and its stages; the matrices of a stiff step, as `rosenbrock_attempt` has them; the
 #: rows of an attempt, and those of the state before it; the coordinates that are awake, by their numbers and by marks, and
 #: room for their rows.
 Work = namedtuple("Work", "z_new f_new local r_new K M W panel diagonal row_scale work_n room trace weights parts rows before "
-                          "chosen marks space")
+                          "chosen marks space singles")
 WORK_ARRAYS = types.NamedTuple((
-    *(VECTOR,) * 4, *(MATRIX,) * 3, *(VECTOR,) * 3, MATRIX, VECTOR, *(MATRIX,) * 5, INTEGERS, *(VECTOR,) * 2), Work)
+    *(VECTOR,) * 4, *(MATRIX,) * 3, *(VECTOR,) * 3, MATRIX, VECTOR, *(MATRIX,) * 5, INTEGERS, *(VECTOR,) * 2, SINGLES), Work)
 
 
 @njit()
-def work_of(X, rows, total, stages, stiff_method, sleepers, kept, known):
+def work_of(X, rows, total, stages, stiff_method, sleepers, singly, kept, known):
     """Return what the steps of a run work in; `total` is the size of z, and with `sleepers` some coordinates may be left out.
 
     A kept Gram matrix, and the marks in what is `known` of it, are part of it (`_large.kept_arrays`).
@@ -34,15 +35,18 @@ def work_of(X, rows, total, stages, stiff_method, sleepers, kept, known):
     # An attempt takes the place of the state, of which four rows are kept; where some coordinates sleep it has its own.
     factor_rows, factor_columns = inverse_shape(dual)
     row_scale, marks = vector(n), vector(d if sleepers else 0)
+    W = matrix(factor_rows, factor_columns)
+    W[:] = 0.0  # what lies above its diagonal stays that
     row_scale[:] = 1.0
     marks[:] = 0.0
     return Work(
         vector(total), vector(total), vector(total), vector(n), matrix(stages + 1, total),
-        kept if keeps else matrix(dual, dual), matrix(factor_rows, factor_columns), vector(FACTOR_ROOM),
+        kept if keeps else matrix(dual, dual), W, vector(FACTOR_ROOM),
         known[d:] if keeps else vector(dual), row_scale, matrix(2, n), vector(gram_room(dual, d)),
         matrix(2 * stages if part else 0, n), matrix(2, stages if part else 0), matrix(PARTS if part else 0, total),
         _rows_like(rows) if sleepers else rows, matrix(0 if sleepers else RATIO + 1 - BETA, d),
-        np.empty(d if sleepers else 0, dtype=np.int64), marks, aligned(ROWS * d if sleepers else 0))
+        np.empty(d if sleepers else 0, dtype=np.int64), marks, aligned(ROWS * d if sleepers else 0),
+        singles_of(X, stages, total > n, sleepers, singly))
 
 
 # Kernels of their own: numba would compile each array that is made once more.

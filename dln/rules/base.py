@@ -86,6 +86,10 @@ class Rule(ABC):
         (s, w) if coordinates whose weights are negligible count for nothing, in `kernel` and in `curvature`, and if
         theirs is ``q_j = 2 s (c x_j.r) (c x_j.(r + w k))``, k being what the kernel leaves in ``work_n[0]``: then the flow
         may be integrated in the other coordinates alone.  None if not.
+    one_sided : (float, float) or None
+        (s, w) if the rule is the gradient of ``L + (s/2) |grad L|^2``, the gradient taken at a distance of w (0: exactly):
+        ``coef = c (r + s X m)``, ``q = 2 s g (g + w c X^T X m)`` with ``m = 4 g (size + w g beta)`` and ``kappa = s``; (0, 0)
+        for gradient flow.  Then loose steps may have their stages in single precision.  None if not.
     deep_kernel, deep_curvature : compiled functions of signatures `DEEP_RULE` and `DEEP_CURVATURE`
         The same rule at depth D > 2; without the first it is known at depth 2 only.
     deep_law : bool
@@ -115,6 +119,11 @@ class Rule(ABC):
 
     @property
     def dormant_pair(self):
+        """See the class; None unless a rule says otherwise."""
+        return None
+
+    @property
+    def one_sided(self):
         """See the class; None unless a rule says otherwise."""
         return None
 

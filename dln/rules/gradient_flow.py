@@ -41,6 +41,7 @@ class GradientFlow(Rule):
     exact_curvature = True
     ignores_zero_columns = True
     shrinks = False
+    one_sided = (0.0, 0.0)
 
     def parameters(self, n_features, t=0.0):
         """Return no parameters."""

@@ -208,6 +208,11 @@ class GradientRegularization(Rule):
         return (self.gamma, 1.0 if self.scheme == "centered" else self._signed_step) if self.squared else None
 
     @property
+    def one_sided(self):
+        """(gamma, signed ascent step); None for the centred difference, and if the norm is not squared."""
+        return self.dormant_pair if self.scheme != "centered" else None
+
+    @property
     def _signed_step(self):
         step = 0.0 if self.epsilon is None else self.epsilon
         return -step if self.scheme == "backward" else step

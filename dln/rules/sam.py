@@ -219,6 +219,11 @@ class SAM(Rule):
         """(rho, rho); None for one sample at a time and for a normalised radius."""
         return None if self.per_sample or self.normalized else (self.rho, self.rho)
 
+    @property
+    def one_sided(self):
+        """The same."""
+        return self.dormant_pair
+
     def parameters(self, n_features, t=0.0):
         """Return (rho, normalized)."""
         return np.array([self.rho, float(self.normalized)])

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.integrate import ode, odeint, solve_ivp
 
 from .fields import CODES, callbacks, start, to_beta, velocity
-from .protocol import Solver, TooSlow, clock, guarded
+from .protocol import STEP, Solver, TooSlow, clock, guarded
 
-LADDER = (10.0 ** -np.arange(2.0, 12.1, 0.25)).tolist()
+LADDER = (10.0 ** -np.arange(2.0, 12.1, STEP)).tolist()
 STEPS = 10_000_000
 LARGE = 1_000_000  # entries of X above which a run takes seconds: fewer ladders, of whole decades, from 1e-5 on
 LARGEST_JACOBIAN = 1000  # rows; above, a factorisation alone takes longer than a whole run of the explicit methods
@@ -21,8 +21,8 @@ def coordinates(task):
     """
     scale = min(cell.alpha for cell in task.cases[0].cells)
     if np.prod(task.shape) > LARGE:
-        return [(f"w, atol = {scale:.0e} rtol", [(tol, tol * scale) for tol in LADDER[12::4]]),
-                ("log w", [(tol, tol) for tol in LADDER[12::4]])]
+        return [(f"w, atol = {scale:.0e} rtol", [(tol, tol * scale) for tol in LADDER[24::8]]),
+                ("log w", [(tol, tol) for tol in LADDER[24::8]])]
     factors = sorted({1.0, scale, scale**2}, reverse=True)
     return [*((f"w, atol = {factor:.0e} rtol", [(tol, tol * factor) for tol in LADDER]) for factor in factors),
             ("log w", [(tol, tol) for tol in LADDER])]
@@ -96,7 +96,7 @@ def _solver(name, language, integrate, implicit, note):
 
 
 def _euler_ladders(task):
-    return [("step", (10.0 ** -np.arange(1.0, 7.1, 0.25)).tolist())]
+    return [("step", (10.0 ** -np.arange(1.0, 7.1, STEP)).tolist())]
 
 
 def _prepare_euler(case, label):

@@ -17,6 +17,7 @@ import numpy as np
 
 #: What other processes take from the processor does not count: neither in ratios nor against a deadline.
 clock = time.process_time
+STEP = 0.125  # of a ladder of tolerances, in decades
 
 
 class TooSlow(Exception):
