@@ -70,7 +70,7 @@ def matvec(X, b, out):
 # Sums over the columns, in X's precision: eight at a time, since a sum waits four cycles for the one before it.
 
 
-@njit()
+@njit(inline=True)
 def eight_sums(X, b, i):
     columns, width = X.shape[1], lanes(X)
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zeros(X)
@@ -99,7 +99,7 @@ def eight_sums(X, b, i):
     return totals(s0, s1, s2, s3), totals(s4, s5, s6, s7)
 
 
-@njit()
+@njit(inline=True)
 def four_sums(X, b, i):
     columns, width = X.shape[1], lanes(X)
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zeros(X)
@@ -124,7 +124,7 @@ def four_sums(X, b, i):
     return totals(s0 + s4, s1 + s5, s2 + s6, s3 + s7)
 
 
-@njit()
+@njit(inline=True)
 def one_sum(X, b, i):
     columns, width = X.shape[1], lanes(X)
     s = zeros(X)
@@ -205,10 +205,10 @@ def add_rmatvec(X, a, scale, start, out):
         store_some(load_some(start, j, left) + scale * sums_of_some(X, a, j), out, j, left)
 
 
-# The entries of X^T a from j on, in X's precision: eight vectors of them, four, one, or what is left.
+# The entries of X^T a from j on, in X's precision: eight vectors of them, four, two, one, or what is left.
 
 
-@njit()
+@njit(inline=True)
 def sums_of_eight(X, a, j):
     width = lanes(X)
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zeros(X)
@@ -225,7 +225,7 @@ def sums_of_eight(X, a, j):
     return s0, s1, s2, s3, s4, s5, s6, s7
 
 
-@njit()
+@njit(inline=True)
 def sums_of_four(X, a, j):
     width = lanes(X)
     rows = X.shape[0]
@@ -250,7 +250,27 @@ def sums_of_four(X, a, j):
     return s0 + s4, s1 + s5, s2 + s6, s3 + s7
 
 
-@njit()
+@njit(inline=True)
+def sums_of_two(X, a, j):
+    width = lanes(X)
+    rows = X.shape[0]
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zeros(X)
+    for i in range(0, rows - 3, 4):
+        s0 = s0 + a[i] * load_at(X, i, j)
+        s1 = s1 + a[i] * load_at(X, i, j + width)
+        s2 = s2 + a[i + 1] * load_at(X, i + 1, j)
+        s3 = s3 + a[i + 1] * load_at(X, i + 1, j + width)
+        s4 = s4 + a[i + 2] * load_at(X, i + 2, j)
+        s5 = s5 + a[i + 2] * load_at(X, i + 2, j + width)
+        s6 = s6 + a[i + 3] * load_at(X, i + 3, j)
+        s7 = s7 + a[i + 3] * load_at(X, i + 3, j + width)
+    for i in range(rows - rows % 4, rows):
+        s0 = s0 + a[i] * load_at(X, i, j)
+        s1 = s1 + a[i] * load_at(X, i, j + width)
+    return (s0 + s2) + (s4 + s6), (s1 + s3) + (s5 + s7)
+
+
+@njit(inline=True)
 def sums_of_one(X, a, j):
     rows = X.shape[0]
     s0 = s1 = s2 = s3 = zeros(X)
@@ -264,7 +284,7 @@ def sums_of_one(X, a, j):
     return (s0 + s1) + (s2 + s3)
 
 
-@njit()
+@njit(inline=True)
 def sums_of_some(X, a, j):
     rows, left = X.shape[0], X.shape[1] - j
     s0 = s1 = s2 = s3 = zeros(X)

@@ -19,7 +19,7 @@ def _rosenbrock_arguments(t, memory):
 
 
 # Less memory: longer steps.  That pays where the estimate of the error is good, as with the exact Jacobian.
-_MEMORY, _LITTLE_MEMORY, _LEAST_MEMORY = 0.3, 0.2, 0.1
+_MEMORY, _LITTLE_MEMORY, _LEAST_MEMORY = 0.3, 0.2, 0.05
 
 # The kernel's arguments, the nodes of the stages and of the end of the step, and the number of stages.
 EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.error_low, 0.0, DOP853.order, False,

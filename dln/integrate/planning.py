@@ -69,7 +69,7 @@ ROUNDING = 1e-14  # log weights as large as `reach` cannot be known better than 
 _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of the weights that matter
 # A memory of this says: the error of the next step is extrapolated.  Looser tolerances with more caution take the fewest steps.
 PREDICTIVE = -1.0
-_CAUTION, _LEAST_TREND, _MOST_TREND = 0.56, 0.4, 1.4
+_CAUTION, _LEAST_TREND, _MOST_TREND = 0.56, 0.4, 1.2
 NEARER = 0.6  # of the way left is to be left when the last step, refused, is tried again
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
 _EDGE = 5.0  # and where it stays

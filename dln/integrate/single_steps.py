@@ -3,7 +3,8 @@
 What a stage needs is how much it differs from the start of the step, where all is known in double: the weights change by
 ``u^2 (e^x - 1)``, the residual by X times the change of beta.  Such differences are made in single precision, from products
 with X and exponentials of twice as many lanes.  Their rounding errors are parts of the differences themselves, so they shrink
-as the flow converges.  The state, its sums and the evaluation at the end of each step stay in double.
+as the flow converges.  The state, its sums, and weights and residual at the end of each step stay in double; what a penalty
+adds to the rates there is proportional to the residual, and single.
 
 That is for the gradient and its one-sided penalties (`Rule.one_sided`).  A step says so where single precision does not do:
 where its rounding errors would be felt, or its range is left.  Then it has to be made in double.
@@ -28,29 +29,31 @@ from .._jit import (
     caller,
     njit,
 )
-from .._large import NO_KERNELS
-from .._linalg import copy, eight_sums, four_sums, one_sum, sums_of_four, sums_of_one
-from .._simd import (
-    WIDTH,
-    joined,
-    lanes,
-    larger,
-    largest_lane,
-    load,
-    load_at,
-    load_some_at,
-    modulus,
-    narrow,
-    power_of_half,
-    power_of_two,
-    splat_four,
-    store,
-    store_at,
-    total,
-    zeros,
+from .._linalg import copy, residual, sums_of_four
+from .._simd import WIDTH, load, load_some_at, narrow, store, store_at, zeros
+from .rosenbrock import combine, factorize_step, stage_weights
+from .single_parts import (
+    CHANGE,
+    GRADIENT,
+    MOVED,
+    RATIO,
+    STAGE_BETA,
+    STAGE_SIZE,
+    STAGES,
+    WORK,
+    ascend,
+    first_rates,
+    gather_columns,
+    grow,
+    largest_error,
+    multiply,
+    multiply_transposed,
+    settle,
+    shrink,
+    shrink_sleepers,
+    start_weights,
 )
-from .rosenbrock import combine, contract, factorize_step, stage_weights
-from .state import BETA, SIZE, SYSTEM, evaluate, strictness
+from .state import BETA, SIZE, SYSTEM, place, strictness
 
 #: Tolerances from which on steps may be single.
 SINGLE_FROM = 2.5e-3
@@ -59,14 +62,11 @@ _MOST_STIFF = 1e5  # beyond, rounding errors of the Gram matrix would be felt be
 _NEARLY_LINEAR = 0.3  # kappa |K| up to which ``K + kappa K^2`` is near enough to a multiple of K for a W-method
 _LARGEST_MOVE = 60.0  # of a log weight: its exponential has to be in range
 
-#: X (N, side), and as much room for columns of it; per coordinate what `_ROWS` says and then q at each stage, (rows, side);
+#: X (N, side), and as much room for columns of it; per coordinate what `STAGES` says and then q at each stage, (rows, side);
 #: vectors of N numbers in single and in double precision, the stages of nu, and the inverse of the matrix of a step, all filled
 #: up with zeros; the weights of rates in stages, in the step and in its error, (stages + 2, stages).
 Singles = namedtuple("Singles", "data part rows short vectors stages inverse weights")
 SINGLES = types.NamedTuple((SINGLE_MATRIX, SINGLE_VECTOR, SINGLE_MATRIX, SINGLE_MATRIX, *(MATRIX,) * 4), Singles)
-# u^2 and v^2 at the start; the change of beta; beta, u^2 + v^2, the gradient and what the penalty moves at a stage; the error
-# of Q, of all coordinates; two rows of work; q at each stage.
-_U, _V, _CHANGE, _BETA, _SIZE, _G, _MOVED, _WRONG, _WORK, _MORE_WORK, _ROWS = range(11)
 _ZEROS, _START, _MOVE, _OTHER, _R, _PENALTY, _VECTORS = range(7)
 _NU, _SCALED, _FALLS, _SHORT = range(4)
 
@@ -91,7 +91,7 @@ def singles_of(X, stages, shrinks, sleepers, wanted):
             data[i, j] = X[i, j]
         for j in range(d, side):
             data[i, j] = 0.0
-    count = (_ROWS + (stages if shrinks else 0)) if wanted else 0
+    count = (STAGES + (stages if shrinks else 0)) if wanted else 0
     short = (_SHORT + (2 * stages if shrinks and sleepers else 0)) if wanted else 0
     length = max(n, stages)
     length += -length % (4 * WIDTH)
@@ -122,30 +122,29 @@ def weigh_stages(singles, A, C, m, e, gamma):
 
 
 _ATTEMPT = types.UniTuple(types.float64, 2)(
-    types.intp, SYSTEM, SYSTEM, SINGLES, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
+    SYSTEM, SYSTEM, SINGLES, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.float64, types.float64,
     types.float64, INTEGERS, types.boolean, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR,
-    MATRIX, VECTOR, MATRIX,
+    VECTOR, MATRIX,
 )
 
 
 @njit(_ATTEMPT, allocates=False)
-def single_attempt(rule, here, system, singles, c, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
-                   strength, ascent, noise, chosen, anew, z_new, f_new, r, local, M, W, panel, diagonal, row_scale, work_n,
-                   room, trace):
+def single_attempt(here, system, singles, c, z, f, h, tolerance, ratio_scale, A, C, m, e, gamma, filtered, strength, ascent,
+                   noise, chosen, anew, z_new, f_new, r, local, M, W, panel, diagonal, row_scale, room, trace):
     """Attempt what `rosenbrock_attempt` does, with stages in single precision; return (error / tolerance, stiffness h |K|).
 
     The state is that of `here`, and stays until `system`, which may be the same, becomes that of the end.  (`strength`,
     `ascent`) is `Rule.one_sided`; times h and a change of beta, `noise` is what rounding errors do to the logarithms of the
     weights.  Only the `chosen` coordinates move in the stages, all if there are none; `anew` says that they are others than in
-    the call before.  Q of those that sleep is found as in `awake_steps.py`; rows 0 and 1 of `trace` hold r and k at the start.
-    NaN, twice, where single precision does not do: then nothing has changed but work.
+    the call before.  Q of those that sleep is found as in `awake_steps.py`; rows 0 and 1 of `trace` hold r and k at the start,
+    `keep_penalty` has k at the end.  NaN, twice, where single precision does not do: then nothing has changed but work.
     """
     n, d = here.X.shape
     stages = A.shape[0]
     shrinks = z.shape[0] > n
     rows, weights, vectors = singles.rows, singles.weights, singles.vectors
-    start, move, other, residual, penalty = vectors[_START], vectors[_MOVE], vectors[_OTHER], vectors[_R], vectors[_PENALTY]
+    start, move, other, at_stage, penalty = vectors[_START], vectors[_MOVE], vectors[_OTHER], vectors[_R], vectors[_PENALTY]
     nu, scaled, falls = singles.short[_NU], singles.short[_SCALED], singles.short[_FALLS]
     data = singles.data
     sleepers = chosen.shape[0] > 0
@@ -153,10 +152,10 @@ def single_attempt(rule, here, system, singles, c, z, f, h, tolerance, ratio_sca
         side = single_side(chosen.shape[0])
         data = singles.part[:n * side].reshape((n, side))
         if anew:
-            _gather(singles.data, chosen, data)
+            gather_columns(singles.data, chosen, data)
     side = data.shape[1]
-    _start(here.rows, chosen, d, 4.0 * c, side, rows)
-    gram_in_blocks(data, rows[_WORK], rows[_BETA:_SIZE + 1], M)
+    start_weights(here.rows, chosen, d, 4.0 * c, side, rows)
+    gram_in_blocks(data, rows[WORK], rows[STAGE_BETA:STAGE_SIZE + 1], M)
     mirror(M, True)
     largest_row = largest_row_sum(M)
     for i in range(n):
@@ -178,27 +177,24 @@ def single_attempt(rule, here, system, singles, c, z, f, h, tolerance, ratio_sca
             for k in range(n):
                 other[k] = tau * f[k]
             if shrinks:
-                _first_rates(f[n:], chosen, side, rows[_ROWS])
+                first_rates(f[n:], chosen, side, rows[STAGES])
         else:
             combine(vectors[_ZEROS], singles.stages, i, A[i], C[i], 1.0 / h, move, other)
             _in_single(-4.0, move, nu)
             for s in range(i if shrinks else 0):
                 falls[s] = -4.0 * h * weights[i, s]
-            moved, squares = _grow(data, nu, falls, i, shrinks, rows)
+            multiply_transposed(data, nu, rows[RATIO])
+            moved, squares = grow(falls, i, shrinks, side, rows)
             furthest, most = max(furthest, moved), max(most, squares)
-            _multiply(data, rows[_CHANGE], residual)
-            _add(residual, 1.0, start, residual)
+            multiply(data, rows[CHANGE], at_stage)
+            _add(at_stage, 1.0, start, at_stage)
             if shrinks:
-                _in_single(c, residual, scaled)
-                _ascend(data, scaled, ascent, rows)
-                _multiply(data, rows[_MOVED], penalty)
-                _in_single(c * ascent, penalty, scaled)
-                _shrink(data, scaled, 2.0 * strength, rows, rows[_ROWS + i])
+                _penalize(data, c, ascent, 2.0 * strength, at_stage, scaled, penalty, rows, rows[STAGES + i])
                 if sleepers:
-                    copy(residual[:n], trace[2 * i])
+                    copy(at_stage[:n], trace[2 * i])
                     copy(penalty[:n], trace[2 * i + 1])
-                _add(residual, strength, penalty, residual)
-            _add(other, c, residual, other)
+                _add(at_stage, strength, penalty, at_stage)
+            _add(other, c, at_stage, other)
             _add(vectors[_ZEROS], tau, other, other)
         _solve(M, W, singles.inverse, other, k_i)
     if not (furthest <= _LARGEST_MOVE and noise * h * math.sqrt(most) <= _UNFELT * tolerance):
@@ -213,17 +209,62 @@ def single_attempt(rule, here, system, singles, c, z, f, h, tolerance, ratio_sca
         return np.nan, np.nan
     if shrinks:
         if sleepers:
-            _shrink_sleepers(singles.data, trace, c, ascent, 2.0 * strength * h, weights[stages:], singles.short[_SHORT:],
+            shrink_sleepers(singles.data, trace, c, ascent, 2.0 * strength * h, weights[stages:], singles.short[_SHORT:],
                              rows, z[n:], z_new[n:], local[n:])
-        _settle(weights[stages:], h, side, chosen, rows, z[n:], z_new[n:], local[n:])
-    if not evaluate(rule, system, c, z_new, params[0], r, f_new, work_n):
+        settle(weights[stages:], h, side, chosen, rows, z[n:], z_new[n:], local[n:])
+    if not place(system, z_new):
         return np.inf, stiffness
+    _rates(system, singles, c, strength, ascent, r, f_new)
     if filtered:
-        contract(NO_KERNELS, M, W, diagonal, row_scale, local)
-        for k in range(n):
-            other[k] = local[k]
-    _in_single(2.0 / ratio_scale, other, nu)
-    return _largest_error(singles.data, nu, 2.0 * strictness(tolerance), shrinks, rows) / tolerance, stiffness
+        _solve(M, W, singles.inverse, other, move)
+        copy(move[:n], local[:n])
+        _in_single(2.0 / ratio_scale, move, nu)
+    else:
+        _in_single(2.0 / ratio_scale, other, nu)
+    multiply_transposed(singles.data, nu, rows[RATIO])
+    return largest_error(2.0 * strictness(tolerance), shrinks, rows) / tolerance, stiffness
+
+
+@njit()
+def keep_penalty(singles, out):
+    """Fill `out` (n,) with k at the end of a step; see `Rule.dormant_pair`."""
+    copy(singles.vectors[_PENALTY, :out.shape[0]], out)
+
+
+@njit()
+def _rates(system, singles, c, strength, ascent, r, f):
+    """Fill the residual and the rates f at the state of the system."""
+    rows, start, penalty = singles.rows, singles.vectors[_START], singles.vectors[_PENALTY]
+    n, d = system.X.shape
+    residual(system.X, system.rows[BETA], system.y, r)
+    for k in range(n):
+        start[k] = r[k]
+        f[k] = c * r[k]
+    if f.shape[0] == n:
+        return
+    for j in range(d):
+        rows[STAGE_BETA, j] = system.rows[BETA, j]
+        rows[STAGE_SIZE, j] = system.rows[SIZE, j]
+    for j in range(d, rows.shape[1]):
+        rows[STAGE_BETA, j] = rows[STAGE_SIZE, j] = 0.0
+    _penalize(singles.data, c, ascent, 2.0 * strength, start, singles.short[_SCALED], penalty, rows, rows[WORK])
+    for k in range(n):
+        f[k] += c * strength * penalty[k]
+    for j in range(d):
+        f[n + j] = rows[WORK, j]
+
+
+@njit()
+def _penalize(data, c, ascent, factor, residual, scaled, penalty, rows, q):
+    """Fill k and q of a one-sided penalty, given a residual."""
+    _in_single(c, residual, scaled)
+    multiply_transposed(data, scaled, rows[GRADIENT])
+    ascend(ascent, data.shape[1], rows)
+    multiply(data, rows[MOVED], penalty)
+    if ascent != 0.0:
+        _in_single(c * ascent, penalty, scaled)
+        multiply_transposed(data, scaled, rows[RATIO])
+    shrink(factor, ascent != 0.0, data.shape[1], rows, q)
 
 
 # Vectors of N numbers, filled up with zeros.
@@ -243,87 +284,12 @@ def _add(a, factor, b, out):
         store(load(a, k) + factor * load(b, k), out, k)
 
 
-@njit(types.float64(SINGLE_MATRIX, SINGLE_VECTOR, types.float64, types.boolean, SINGLE_MATRIX), allocates=False)
-def _largest_error(X, a, strict, shrinks, rows):
-    """Return the largest entry of ``|X^T a|`` and `strict` times the error of Q; NaN if one is, as `log_weight_error`."""
-    columns, width = X.shape[1], lanes(X)
-    largest = sums = zeros(X)
-    j = 0
-    while j + 4 * width <= columns:
-        s0, s1, s2, s3 = sums_of_four(X, a, j)
-        largest, sums = _larger_error(s0, strict, shrinks, j, rows, largest, sums)
-        largest, sums = _larger_error(s1, strict, shrinks, j + width, rows, largest, sums)
-        largest, sums = _larger_error(s2, strict, shrinks, j + 2 * width, rows, largest, sums)
-        largest, sums = _larger_error(s3, strict, shrinks, j + 3 * width, rows, largest, sums)
-        j += 4 * width
-    while j < columns:
-        largest, sums = _larger_error(sums_of_one(X, a, j), strict, shrinks, j, rows, largest, sums)
-        j += width
-    return largest_lane(largest) if total(sums) >= 0.0 else np.nan
-
-
-@njit()
-def _larger_error(error, strict, shrinks, j, rows, largest, sums):
-    error = modulus(error)
-    if shrinks:
-        error = error + strict * modulus(load_at(rows, _WRONG, j))
-    return larger(error, largest), sums + error
-
-
 @njit()
 def _mean(a):
     total = 0.0
     for x in a:
         total += x
     return total / a.shape[0]
-
-
-@njit(types.void(SINGLE_MATRIX, INTEGERS, SINGLE_MATRIX), allocates=False)
-def _gather(data, chosen, part):
-    """Fill `part` with the chosen columns of the data, and zeros."""
-    size = chosen.shape[0]
-    for i in range(part.shape[0]):
-        for k in range(size):
-            part[i, k] = data[i, chosen[k]]
-        for k in range(size, part.shape[1]):
-            part[i, k] = 0.0
-
-
-@njit()
-def _start(start, chosen, d, coupling, side, rows):
-    """Fill u^2, v^2 and, in the first row of work, the weights of the Gram matrix."""
-    size = chosen.shape[0]
-    if size == 0:
-        size = d
-        for j in range(d):
-            rows[_U, j] = 0.5 * (start[SIZE, j] + start[BETA, j])
-            rows[_V, j] = 0.5 * (start[SIZE, j] - start[BETA, j])
-            rows[_WORK, j] = coupling * start[SIZE, j]
-    else:
-        for k in range(size):
-            beta, size_k = start[BETA, chosen[k]], start[SIZE, chosen[k]]
-            rows[_U, k] = 0.5 * (size_k + beta)
-            rows[_V, k] = 0.5 * (size_k - beta)
-            rows[_WORK, k] = coupling * size_k
-    for j in range(size, side):
-        rows[_U, j] = rows[_V, j] = rows[_WORK, j] = 0.0
-
-
-@njit(types.void(SINGLE_MATRIX, SINGLE_VECTOR, VECTOR), allocates=False)
-def _multiply(X, b, out):
-    """out = X b, filled up with zeros."""
-    # Eight at a time, as it will be read: a load that finds two stores under way waits for both.
-    rows = X.shape[0]
-    for i in range(0, rows - 7, 8):
-        first, second = eight_sums(X, b, i)
-        store(joined(first, second), out, i)
-    i = rows - rows % 8
-    if i + 4 <= rows:
-        store(joined(four_sums(X, b, i), splat_four(0.0)), out, i)
-        i += 4
-    while i < rows:
-        out[i] = one_sum(X, b, i)
-        i += 1
 
 
 @njit(types.void(MATRIX, MATRIX), allocates=False)
@@ -362,201 +328,6 @@ def _solve(M, W, inverse, b, x):
         store(s1, x, j + WIDTH)
         store(s2, x, j + 2 * WIDTH)
         store(s3, x, j + 3 * WIDTH)
-
-
-# What is done to each vector of the sums X^T a: four at a time, then one by one.
-
-
-@njit(types.UniTuple(types.float64, 2)(SINGLE_MATRIX, SINGLE_VECTOR, SINGLE_VECTOR, types.intp, types.boolean, SINGLE_MATRIX),
-      allocates=False)
-def _grow(X, nu, falls, stage, shrinks, rows):
-    """Fill what the weights are at a stage, log(u/v) being larger by ``X^T nu`` and log(uv) by sums of q times `falls`.
-
-    Return how far the logarithm of a weight is from that at the start, and the largest square of the change of beta.
-    """
-    columns, width = X.shape[1], lanes(X)
-    furthest = squares = zeros(X)
-    j = 0
-    while j + 4 * width <= columns:
-        s0, s1, s2, s3 = sums_of_four(X, nu, j)
-        furthest, squares = _grow_one(s0, falls, stage, shrinks, j, rows, furthest, squares)
-        furthest, squares = _grow_one(s1, falls, stage, shrinks, j + width, rows, furthest, squares)
-        furthest, squares = _grow_one(s2, falls, stage, shrinks, j + 2 * width, rows, furthest, squares)
-        furthest, squares = _grow_one(s3, falls, stage, shrinks, j + 3 * width, rows, furthest, squares)
-        j += 4 * width
-    while j < columns:
-        furthest, squares = _grow_one(sums_of_one(X, nu, j), falls, stage, shrinks, j, rows, furthest, squares)
-        j += width
-    return largest_lane(furthest), total(squares)
-
-
-@njit()
-def _grow_one(ratio, falls, stage, shrinks, j, rows, furthest, squares):
-    u2, v2 = load_at(rows, _U, j), load_at(rows, _V, j)
-    if shrinks:
-        product = zeros(falls)
-        for s in range(stage):
-            product = product + falls[s] * load_at(rows, _ROWS + s, j)
-        up, down = u2 * _expm1(product + ratio), v2 * _expm1(product - ratio)
-        furthest = larger(furthest, modulus(product) + modulus(ratio))
-    else:
-        up, down = _expm1_of_both_signs(ratio)
-        up, down = u2 * up, v2 * down
-        furthest = larger(furthest, modulus(ratio))
-    change = up - down
-    store_at(change, rows, _CHANGE, j)
-    if shrinks:
-        store_at((u2 - v2) + change, rows, _BETA, j)
-        store_at((u2 + v2) + (up + down), rows, _SIZE, j)
-    return furthest, squares + change * change
-
-
-@njit(types.void(SINGLE_MATRIX, SINGLE_VECTOR, types.float64, SINGLE_MATRIX), allocates=False)
-def _ascend(X, a, ascent, rows):
-    """Fill the gradient ``g = X^T a``, and what the penalty moves, ``4 g (size + ascent g beta)``."""
-    columns, width = X.shape[1], lanes(X)
-    j = 0
-    while j + 4 * width <= columns:
-        s0, s1, s2, s3 = sums_of_four(X, a, j)
-        _ascend_one(s0, ascent, j, rows)
-        _ascend_one(s1, ascent, j + width, rows)
-        _ascend_one(s2, ascent, j + 2 * width, rows)
-        _ascend_one(s3, ascent, j + 3 * width, rows)
-        j += 4 * width
-    while j < columns:
-        _ascend_one(sums_of_one(X, a, j), ascent, j, rows)
-        j += width
-
-
-@njit()
-def _ascend_one(g, ascent, j, rows):
-    store_at(g, rows, _G, j)
-    store_at((4.0 * g) * (load_at(rows, _SIZE, j) + (ascent * g) * load_at(rows, _BETA, j)), rows, _MOVED, j)
-
-
-@njit(types.void(SINGLE_MATRIX, SINGLE_VECTOR, types.float64, SINGLE_MATRIX, SINGLE_VECTOR), allocates=False)
-def _shrink(X, a, factor, rows, q):
-    """Fill ``q = factor g (g + X^T a)``."""
-    columns, width = X.shape[1], lanes(X)
-    j = 0
-    while j + 4 * width <= columns:
-        s0, s1, s2, s3 = sums_of_four(X, a, j)
-        _shrink_one(s0, factor, j, rows, q)
-        _shrink_one(s1, factor, j + width, rows, q)
-        _shrink_one(s2, factor, j + 2 * width, rows, q)
-        _shrink_one(s3, factor, j + 3 * width, rows, q)
-        j += 4 * width
-    while j < columns:
-        _shrink_one(sums_of_one(X, a, j), factor, j, rows, q)
-        j += width
-
-
-@njit()
-def _shrink_one(change, factor, j, rows, q):
-    g = load_at(rows, _G, j)
-    store((factor * g) * (g + change), q, j)
-
-
-@njit(types.void(MATRIX, types.float64, types.intp, INTEGERS, SINGLE_MATRIX, VECTOR, VECTOR, VECTOR), allocates=False)
-def _settle(weights, h, side, chosen, rows, Q, Q_new, wrong):
-    """Fill Q at the end of a step, and its error, of the chosen coordinates; of all if there are none."""
-    width = lanes(rows)
-    for j in range(0, side, width):
-        gain = error = zeros(rows)
-        for s in range(weights.shape[1]):
-            q = load_at(rows, _ROWS + s, j)
-            gain = gain + weights[0, s] * q
-            error = error + weights[1, s] * q
-        store_at(h * gain, rows, _WORK, j)
-        store_at(h * error, rows, _MORE_WORK if chosen.shape[0] > 0 else _WRONG, j)
-    for k in range(chosen.shape[0]):
-        rows[_WRONG, chosen[k]] = rows[_MORE_WORK, k]
-        Q_new[chosen[k]] = Q[chosen[k]] + rows[_WORK, k]
-        wrong[chosen[k]] = rows[_MORE_WORK, k]
-    if chosen.shape[0] == 0:
-        for j in range(Q.shape[0]):
-            Q_new[j] = Q[j] + rows[_WORK, j]
-            wrong[j] = rows[_WRONG, j]
-
-
-@njit(types.void(SINGLE_MATRIX, MATRIX, types.float64, types.float64, types.float64, MATRIX, SINGLE_MATRIX, SINGLE_MATRIX,
-                 VECTOR, VECTOR, VECTOR), allocates=False)
-def _shrink_sleepers(X, trace, c, ascent, scale, weights, short, rows, Q, Q_new, wrong):
-    """Fill Q at the end of a step, and its error, of all coordinates as if they slept; the stages are a multiple of three."""
-    n, width, stages = X.shape[0], lanes(X), weights.shape[1]
-    for s in range(stages):
-        for i in range(n):
-            short[2 * s, i] = c * trace[2 * s, i]
-            short[2 * s + 1, i] = c * ascent * trace[2 * s + 1, i]
-    for j in range(0, X.shape[1], width):
-        step = error = zeros(X)
-        for s in range(0, stages, 3):
-            # Six sums at a time: a sum waits four cycles for the one before it.
-            a0 = b0 = a1 = b1 = a2 = b2 = zeros(X)
-            for i in range(n):
-                x = load_at(X, i, j)
-                a0 = a0 + short[2 * s, i] * x
-                b0 = b0 + short[2 * s + 1, i] * x
-                a1 = a1 + short[2 * s + 2, i] * x
-                b1 = b1 + short[2 * s + 3, i] * x
-                a2 = a2 + short[2 * s + 4, i] * x
-                b2 = b2 + short[2 * s + 5, i] * x
-            a0, a1, a2 = a0 * (a0 + b0), a1 * (a1 + b1), a2 * (a2 + b2)
-            step = step + (weights[0, s] * a0 + weights[0, s + 1] * a1 + weights[0, s + 2] * a2)
-            error = error + (weights[1, s] * a0 + weights[1, s + 1] * a1 + weights[1, s + 2] * a2)
-        store_at(scale * step, rows, _WORK, j)
-        store_at(scale * error, rows, _WRONG, j)
-    for j in range(Q.shape[0]):
-        Q_new[j] = Q[j] + rows[_WORK, j]
-        wrong[j] = rows[_WRONG, j]
-
-
-@njit()
-def _first_rates(q, chosen, side, rates):
-    """Fill the rates of Q at the start of a step, of the chosen coordinates or of all."""
-    size = chosen.shape[0]
-    for k in range(size):
-        rates[k] = q[chosen[k]]
-    if size == 0:
-        size = q.shape[0]
-        for j in range(size):
-            rates[j] = q[j]
-    for j in range(size, side):
-        rates[j] = 0.0
-
-
-# e^x - 1 as in `_exponentials`, to single precision.
-
-_MAGIC = 12582912.0  # 1.5 * 2^23
-_LOG2E = 1.4426950408889634
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440054690583e-4  # the first has so few digits that products with k are exact
-_E0, _E1, _E2 = 0.5, 1.0 / 24.0, 1.0 / 720.0
-_O0, _O1, _O2 = 1.0 / 6.0, 1.0 / 120.0, 1.0 / 5040.0
-
-
-@njit()
-def _series(x):
-    """Return what `power_of_two` takes, f with ``x = k ln 2 + f``, and the even and odd parts of ``(e^f - 1 - f)/f^2``."""
-    shifted = x * _LOG2E + _MAGIC
-    k = shifted - _MAGIC
-    f = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    square = f * f
-    return shifted, f, square * (_E0 + square * (_E1 + square * _E2)), square * (f * (_O0 + square * (_O1 + square * _O2)))
-
-
-@njit()
-def _expm1(x):
-    shifted, f, even, odd = _series(x)
-    power = power_of_two(shifted)
-    return (power - 1.0) + power * (f + (even + odd))
-
-
-@njit()
-def _expm1_of_both_signs(x):
-    """Return e^x - 1 and e^-x - 1."""
-    shifted, f, even, odd = _series(x)
-    up, down = power_of_two(shifted), power_of_half(shifted)
-    return (up - 1.0) + up * (f + (even + odd)), (down - 1.0) + down * (even - (f + odd))
 
 
 call_single = caller(_ATTEMPT)

@@ -40,7 +40,7 @@ from .planning import (
     with_loss,
 )
 from .rosenbrock import contract, multiply_gram, rosenbrock_attempt, stage_weights
-from .single_steps import SINGLE_FROM, call_single, weigh_stages
+from .single_steps import SINGLE_FROM, call_single, keep_penalty, weigh_stages
 from .sleep import gather, hold_others, rouse, startle, threshold
 from .state import (
     ACCEPTED,
@@ -201,6 +201,7 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
         if not sleepers:
             copy_rows(rows[BETA:RATIO + 1], before)
         closing = closes and may_close(h, clock)
+        in_double = True
         if closing:
             h = clock[STOP] - clock[T]
             if sleepers:
@@ -229,18 +230,17 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             all_awake = not sleepers or n_awake == d
             if sleepers and shrinks:
                 copy(r, trace[0])
-            in_double = True
             if singly:
                 moving = chosen[:0] if all_awake else chosen[:n_awake]
                 scaled, stiffness = call_single(large[SINGLE], (
-                    rule, here, trial, singles, c, z, f, h, tolerance, ratio_scale, params, A, C, b, error_high, gamma,
-                    filtered, settings[STRENGTH], settings[ASCENT], settings[NOISE], moving, chosen_anew, z_new, f_new, r_new,
-                    local, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, trace))
+                    here, trial, singles, c, z, f, h, tolerance, ratio_scale, A, C, b, error_high, gamma, filtered,
+                    settings[STRENGTH], settings[ASCENT], settings[NOISE], moving, chosen_anew, z_new, f_new, r_new, local, M,
+                    W, work.panel, work.diagonal, work.row_scale, work.room, trace))
                 chosen_anew = False
                 in_double = math.isnan(stiffness)
                 doubts = doubts + 1 if in_double else 0
                 singly = doubts < _DOUBTS
-                all_awake |= shrinks  # for a step that is the exception
+            all_awake |= shrinks and large[DOZE] == 0  # where steps in double are the exception
             if in_double and sleepers:
                 if changed:
                     changed = False
@@ -300,7 +300,10 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             copy_rows(trial.rows[BETA:RATIO + 1], rows[BETA:RATIO + 1])
         copy(r_new, r)
         if sleepers and shrinks:
-            copy(work_n[0], trace[1])
+            if in_double:
+                copy(work_n[0], trace[1])
+            else:
+                keep_penalty(singles, trace[1])
         if closing:  # the error of such a step is one of its end
             contract(large, M, W, work.diagonal, work.row_scale, error)
         for k in range(total):

@@ -25,8 +25,8 @@ from .tiles import STATUSES, TileResult, run_all
 _LONG_PLATEAUS = -100.0  # log u0^2 from which on it is quicker to go from plateau to plateau
 _STOP = 1e-3  # relative residual at which an integration is closed
 _TOL = 1e-9  # relative residual of a limit, from which one more step is made
-_LOOSEST = 1e-2  # tolerance of a way
-_STRICT = 10.0
+_LOOSEST = 0.04  # tolerance of a way
+_STRICT = 20.0
 _RICH = 0.05  # u0^2 relative to the size of beta, up to which the regime is rich enough for loose ways
 _TRIES = 2  # of looser ways
 _TIGHTEN = 0.5  # of the tolerance that would do by the estimate
@@ -70,7 +70,7 @@ def _ways(tile, strengths):
     """Return the tolerance at which the way of each cell is first tried: one at which beta, which knows Q alone, is at rtol.
 
     The error of Q on a way at a tolerance is about that times ``strength |g|``, g the gradient in beta at the start, and at
-    most a tenth of it where stiff steps hold Q strictly (`state.strictness`); beta feels a part of that.  In the kernel regime
+    most a twentieth of it where stiff steps hold Q strictly (`state.strictness`); beta feels a part of that.  In the kernel regime
     it feels more, and ways are short.
     """
     ways = np.full(tile.n_cells, tile.rtol)
