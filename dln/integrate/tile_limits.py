@@ -70,8 +70,8 @@ def _ways(tile, strengths):
     """Return the tolerance at which the way of each cell is first tried: one at which beta, which knows Q alone, is at rtol.
 
     The error of Q on a way at a tolerance is about that times ``strength |g|``, g the gradient in beta at the start, and at
-    most a twentieth of it where stiff steps hold Q strictly (`state.strictness`); beta feels a part of that.  In the kernel regime
-    it feels more, and ways are short.
+    most a twentieth of it where stiff steps hold Q strictly (`state.strictness`); beta feels a part of that.  In the kernel
+    regime it feels more, and ways are short.
     """
     ways = np.full(tile.n_cells, tile.rtol)
     if tile.method != "auto" or _too_large(tile):
