@@ -136,7 +136,8 @@ class Step:
 
     def _made(self, attempt, singly):
         total, sleepers = len(self.z), len(self.chosen) > 0
-        work = work_of(self.X, self.rows, total, len(self.method.m), True, sleepers, singly, np.empty((0, 0)), np.empty(0))
+        room = self.n * (self.d + 1) if sleepers else 0
+        work = work_of(self.X, self.rows, total, len(self.method.m), True, room, singly, np.empty((0, 0)), np.empty(0))
         if sleepers and self.rule.shrinks:
             work.trace[0], work.trace[1] = self.r, self.work_n[0]
         end = self.rows.copy()
@@ -292,6 +293,8 @@ def test_strict_tolerances_are_left_to_double():
     space = dln.sparse_regression(10, 30, 3, rng=6).row_space
     c = 0.05
     assert flows.noise_of_single(RULES[0], space, c, 0.1, False) == c * space.rounding > 0.0
+    large = dln.sparse_regression(100, 10500, 3, rng=6).row_space
+    assert flows.noise_of_single(RULES[0], large, c, 0.1, False) == 0.0
     for rule, rtol, coupled in ((RULES[0], 1e-3, False), (PENALTIES[0], 0.01, True), (dln.WeightDecay(0.01), 0.01, False),
                                 (GR(0.02, 0.1, "centered"), 0.01, False)):
         assert flows.noise_of_single(rule, space, c, rtol, coupled) == 0.0

@@ -35,6 +35,7 @@ _LOOSE = 0.02
 # From here on steps with a prediction of their error are the more accurate ones for what they cost.
 _LOOSE_INEXACT = 2.5e-3
 _ROOM = 1 << 17  # numbers: 1 MB
+_LARGEST_SINGLE = 1 << 20  # numbers of X, of which steps in single precision keep a copy
 
 
 def inexactness(rule, rtol):
@@ -94,7 +95,9 @@ def noise_of_single(rule, rows, c, rtol, coupled):
 
     0 if there should be no such steps: for other rules, strict tolerances, large data, and those of an extraordinary scale.
     """
-    if rule.one_sided is None or coupled or rtol < SINGLE_FROM or rule.time_dependent or keeps_gram(rows.X.shape):
+    if rule.one_sided is None or coupled or rtol < SINGLE_FROM or rule.time_dependent:
+        return 0.0
+    if keeps_gram(rows.X.shape) or rows.X.size > _LARGEST_SINGLE:
         return 0.0
     return c * rows.rounding
 

@@ -79,10 +79,11 @@ def single_side(columns):
     return columns + -columns % _ALIGNED
 
 
-@njit(SINGLES(DATA_MATRIX, types.intp, types.boolean, types.boolean, types.boolean))
-def singles_of(X, stages, shrinks, sleepers, wanted):
-    """Return what `single_attempt` works in, with X; empty unless `wanted`."""
+@njit(SINGLES(DATA_MATRIX, types.intp, types.boolean, types.intp, types.boolean))
+def singles_of(X, stages, shrinks, room, wanted):
+    """Return what `single_attempt` works in, with X; empty unless `wanted`.  `room` is what the data awake may take, or 0."""
     n, d = X.shape
+    sleepers = room > 0
     side = single_side(d) if wanted else 0
     rows = n if wanted else 0
     data = _aligned(rows * side).reshape((rows, side))
@@ -96,7 +97,7 @@ def singles_of(X, stages, shrinks, sleepers, wanted):
     length = max(n, stages)
     length += -length % (4 * WIDTH)
     singles = Singles(
-        data, _aligned(rows * side if sleepers else 0), _aligned(count * side).reshape((count, side)),
+        data, _aligned(rows * single_side(min(d, room // max(n, 1)))), _aligned(count * side).reshape((count, side)),
         _aligned(short * length).reshape((short, length)), np.zeros((_VECTORS if wanted else 0, length)),
         np.zeros((stages if wanted else 0, length)), np.zeros((n + -n % 4 if wanted else 0, length)),
         np.zeros((stages + 2 if wanted and shrinks else 0, stages)))

@@ -132,10 +132,10 @@ def _in_work(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
              kept, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts):
     """Do what `advance` does, with the columns that there are."""
     fix_scale(rows, z.shape[0] > X.shape[0])  # before the rows are copied: the copy has to know it, too
-    sleepers = stiff_method and settings[ROOM] > 0.0
+    room = int(settings[ROOM]) if stiff_method else 0
     singly = stiff_method and settings[NOISE] > 0.0 and settings[RTOL] >= SINGLE_FROM
-    work = work_of(X, rows, z.shape[0], A.shape[0], stiff_method, sleepers, singly, kept, known)
-    buffer = aligned(int(settings[ROOM]) if sleepers else 0)
+    work = work_of(X, rows, z.shape[0], A.shape[0], stiff_method, room, singly, kept, known)
+    buffer = aligned(room)
     return _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error, clock, count, settings, params, buffer,
                     buffer, known, A, C, b, error_high, error_low, gamma, order, filtered, memory, attempts, work)
 

@@ -23,13 +23,15 @@ WORK_ARRAYS = types.NamedTuple((
 
 
 @njit()
-def work_of(X, rows, total, stages, stiff_method, sleepers, singly, kept, known):
-    """Return what the steps of a run work in; `total` is the size of z, and with `sleepers` some coordinates may be left out.
+def work_of(X, rows, total, stages, stiff_method, room, singly, kept, known):
+    """Return what the steps of a run work in.
 
-    A kept Gram matrix, and the marks in what is `known` of it, are part of it (`_large.kept_arrays`).
+    `total` is the size of z; `room` is what the data of the coordinates that are awake may take, if others may be left out, or
+    0.  A kept Gram matrix, and the marks in what is `known` of it, are part of it (`_large.kept_arrays`).  With `singly` steps
+    may be in single precision.
     """
     n, d = X.shape
-    keeps = known.shape[0] > 0
+    keeps, sleepers = known.shape[0] > 0, room > 0
     dual = n if stiff_method and not keeps else 0
     part = sleepers and total > n  # a state of its own for the coordinates that are awake
     # An attempt takes the place of the state, of which four rows are kept; where some coordinates sleep it has its own.
@@ -46,7 +48,7 @@ def work_of(X, rows, total, stages, stiff_method, sleepers, singly, kept, known)
         matrix(2 * stages if part else 0, n), matrix(2, stages if part else 0), matrix(PARTS if part else 0, total),
         _rows_like(rows) if sleepers else rows, matrix(0 if sleepers else RATIO + 1 - BETA, d),
         np.empty(d if sleepers else 0, dtype=np.int64), marks, aligned(ROWS * d if sleepers else 0),
-        singles_of(X, stages, total > n, sleepers, singly))
+        singles_of(X, stages, total > n, room, singly))
 
 
 # Kernels of their own: numba would compile each array that is made once more.
