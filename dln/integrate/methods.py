@@ -108,5 +108,10 @@ def rare_kernels(X, closes, dozes, singly):
     They are `_large.kept_kernels`, and what makes the last step to a stop, if a run `closes`, steps of a rule that shrinks in
     the coordinates that are awake, if it `dozes`, and those in single precision, if it has some.
     """
-    return (*kept_kernels(X)[:BEGIN + 1], address(closing_attempt) if closes else 0, address(awake_attempt) if dozes else 0,
+    return kept_kernels(X)[:BEGIN + 1] + _rare_kernels(bool(closes), bool(dozes), bool(singly))
+
+
+@functools.cache
+def _rare_kernels(closes, dozes, singly):
+    return (address(closing_attempt) if closes else 0, address(awake_attempt) if dozes else 0,
             address(single_attempt) if singly else 0)
