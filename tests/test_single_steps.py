@@ -107,7 +107,7 @@ def test_the_inverse(n):
 class Step:
     """One step of a rule from a point of its flow, in single and in double precision."""
 
-    def __init__(self, rule, alpha, h, n=8, d=30, chosen=(), scale=1.0, noise=1e-9):
+    def __init__(self, rule, alpha, h, n=8, d=30, chosen=(), scale=1.0, noise=1e-9, residual=1.0):
         self.rule, self.h, self.noise = rule, h, noise
         rng = np.random.default_rng(3)
         X = np.ascontiguousarray(scale * rng.standard_normal((n, d)))
@@ -128,7 +128,14 @@ class Step:
         self.z[n:] = 0.01 * rng.random(len(self.z) - n)
         st.fix_scale(self.rows, rule.shrinks)
         self.r, self.f, self.work_n = np.empty(n), np.empty(len(self.z)), np.zeros((2, n))
-        assert st.evaluate(address(rule.kernel), self._system(self.rows), self.c, self.z, self.params[0], self.r, self.f,
+        self._evaluate()
+        if residual != 1.0:  # so many times smaller: near the end, where steps are long
+            self.y = X @ self.rows[st.BETA] - residual * self.r
+            self.y.flags.writeable = False
+            self._evaluate()
+
+    def _evaluate(self):
+        assert st.evaluate(address(self.rule.kernel), self._system(self.rows), self.c, self.z, self.params[0], self.r, self.f,
                            self.work_n)
 
     def _system(self, rows):
@@ -219,7 +226,8 @@ def test_a_step_with_sleepers(rule, size):
     np.testing.assert_allclose(local, local_double, rtol=0.0, atol=exact)
 
 
-@pytest.mark.parametrize("change", [{"noise": 1.0}, {"h": 1e8}, {"scale": 1e25}, {"scale": 1e-25, "noise": np.nan}], ids=str)
+@pytest.mark.parametrize("change", [{"noise": 1.0}, {"alpha": 0.3, "h": 1e5, "noise": 0.0, "residual": 1e-9}, {"scale": 1e25},
+                                    {"scale": 1e-25, "noise": np.nan}], ids=str)
 @pytest.mark.parametrize("rule", [RULES[0], PENALTIES[0]], ids=str)
 def test_a_step_that_will_not_do_says_so_and_changes_nothing(rule, change):
     # Reference: the state before.  Rounding errors would be felt, the matrix is too stiff, the range is left.
