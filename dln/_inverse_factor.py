@@ -6,7 +6,7 @@ Substitution is a chain of 2 N dependent sums, at N = 20 twice as slow as two tr
 import numpy as np
 from numba import types
 
-from ._jit import DATA_MATRIX, MATRIX, REDUCTION, VECTOR, njit
+from ._jit import MATRIX, REDUCTION, VECTOR, njit
 from ._linalg import cholesky, cholesky_solve, four_rows
 from ._simd import (
     four,
@@ -36,11 +36,11 @@ def inverse_shape(n):
 
 @njit()
 def factorize(M, W, panel):
-    """Factor a positive definite matrix for `solve_factorized`: in W, of `inverse_shape`, or in M if W is empty.
+    """Factor a positive definite matrix for `solve_factorized`, in place: in W, of `inverse_shape`, or in M if W is empty.
 
-    The lower triangle of M is read; False as `cholesky`.  `panel` is work, (FACTOR_ROOM,).
+    Its lower triangle is there already; the size is that of M.  False as `cholesky`.  `panel` is work, (FACTOR_ROOM,).
     """
-    return invert_factor(M, W, panel) if W.shape[0] > 0 else cholesky(M)
+    return invert_factor(W, M.shape[0], panel) if W.shape[0] > 0 else cholesky(M)
 
 
 @njit()
@@ -52,9 +52,9 @@ def solve_factorized(M, W, b):
         cholesky_solve(M, b)
 
 
-@njit(types.boolean(DATA_MATRIX, MATRIX, VECTOR), fastmath=REDUCTION, allocates=False)
-def invert_factor(M, W, panel):
-    """Invert the factor of ``M = L D L^T``, of which the lower triangle is read; False as `cholesky`.
+@njit(types.boolean(MATRIX, types.intp, VECTOR), fastmath=REDUCTION, allocates=False)
+def invert_factor(W, n, panel):
+    """Invert the factor of ``M = L D L^T``, n x n, whose lower triangle is in W, in place; False as `cholesky`.
 
     Substitution is a chain of n dependent sums, twice; with ``W = L^-1``, `solve_with_inverse` has none.  L itself is never
     stored: four pivots at a time, rows of (identity, M) are eliminated, which leaves W in place of the identity.  The sums are
@@ -63,18 +63,6 @@ def invert_factor(M, W, panel):
     W is (m + 3, m) with m, a multiple of four, at least n and at most 64; `panel` is (FACTOR_ROOM,).  Filled are the lower
     triangle of W (with the unit diagonal, and zeros above it as far as the blocks of four go) and the row below that, D^-1.
     """
-    n = M.shape[0]
-    for i in range(n):
-        for j in range(0, i - 2, 4):
-            store_at(load_four_at(M, i, j), W, i, j)
-        for j in range((i + 1) - (i + 1) % 4, i + 1):
-            W[i, j] = M[i, j]
-    return eliminate(W, n, panel)
-
-
-@njit(types.boolean(MATRIX, types.intp, VECTOR), fastmath=REDUCTION, allocates=False)
-def eliminate(W, n, panel):
-    """Do what `invert_factor` does for an n x n matrix whose lower triangle is in W already."""
     m = W.shape[1]
     for i in range(n, m):  # rows of the identity, up to a multiple of four
         for j in range(i):

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 _PANEL = 128  # columns
 _ORDINARY = 1e6  # sums of products of four such numbers are in the range of single precision
-_SINGLE_ROUNDING = 6e-8
+_SINGLE_ROUNDING = 6e-8  # relative
 _POWER_STEPS = 8  # of the power method
 
 EPS = float(np.finfo(np.float64).eps)

@@ -160,8 +160,14 @@ def test_cholesky_refuses_a_pivot_that_overflows():
 def inverted(M):
     m = len(M) + -len(M) % 4
     W = np.full((m + 3, m), np.nan)  # nothing is read that was not filled
-    assert invert_factor(read_only(M), W, np.full(FACTOR_ROOM, np.nan))
+    fill_lower(W, M)
+    assert invert_factor(W, len(M), np.full(FACTOR_ROOM, np.nan))
     return W
+
+
+def fill_lower(W, M):
+    rows, columns = np.tril_indices(len(M))
+    W[rows, columns] = M[rows, columns]
 
 
 @pytest.mark.interpreted
@@ -229,10 +235,16 @@ def test_the_inverse_refuses_what_is_not_positive_definite(place, value):
     # Reference: a pivot that is not a positive number, wherever in a block of four it stands.
     M = np.eye(6)
     M[place, place] = value
-    assert not invert_factor(M, np.empty((11, 8)), np.empty(FACTOR_ROOM))
+    assert refused(M)
     M = np.eye(6)
     M[5, place] = M[place, 5] = 2.0 if place < 5 else np.nan
-    assert not invert_factor(M, np.empty((11, 8)), np.empty(FACTOR_ROOM))
+    assert refused(M)
+
+
+def refused(M):
+    W = np.empty((11, 8))
+    fill_lower(W, M)
+    return not invert_factor(W, len(M), np.empty(FACTOR_ROOM))
 
 
 @pytest.mark.interpreted
@@ -242,10 +254,14 @@ def test_one_factorization_for_all_sizes(n):
     A = draw(n, n + 3)
     M, b = A @ A.T + 0.1 * np.eye(n), draw(n, seed=3)
     W, factor, x = np.full(inverse_shape(n), np.nan), M.copy(), b.copy()
+    if W.size:
+        fill_lower(W, M)
     assert factorize(factor, W, np.empty(FACTOR_ROOM))
     assert np.array_equal(factor, M) == (W.size > 0 or n == 0)
     solve_factorized(factor, W, x)
     assert np.linalg.norm(M @ x - b) <= 1e-14 * (np.linalg.norm(M) * np.linalg.norm(x))
+    if W.size:
+        fill_lower(W, -M)
     assert not n or not factorize(-M, W, np.empty(FACTOR_ROOM))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from .._gram import add_square_of_upper, gram_in, largest_row_sum, upper_matvec
-from .._inverse_factor import eliminate, solve_factorized
+from .._inverse_factor import factorize, solve_factorized
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._large import (
     FACTORED,
@@ -27,7 +27,7 @@ from .._large import (
     call_multiply_kept,
     call_solve_kept,
 )
-from .._linalg import cholesky, copy, matvec
+from .._linalg import copy, matvec
 from .._simd import WIDTH, load, load_at, load_four_at, load_some, load_some_at, splat, store, store_at, store_some
 from ..rules.base import call_curvature
 from .state import BETA, HELD, RATIO, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error, strictness
@@ -167,7 +167,7 @@ def factorize_step(M, diagonal, tau, kappa, row_scale, W, panel, room):
         out[i, i] = tau * diagonal[i] + row_scale[i]
     if kappa != 0.0:
         add_square_of_upper(M, diagonal, math.sqrt(tau) * math.sqrt(kappa), room, out)
-    return eliminate(W, n, panel) if W.shape[0] > 0 else cholesky(M)
+    return factorize(M, W, panel)
 
 
 @njit(types.void(DATA_VECTOR, MATRIX, types.intp, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR, VECTOR), allocates=False)

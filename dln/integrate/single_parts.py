@@ -110,8 +110,7 @@ def grow(falls, stage, shrinks, side, rows):
             product = zeros(rows)
             for s in range(stage):
                 product = product + falls[s] * load_at(rows, STAGES + s, j)
-            up, down = _expm1_of_two(product + ratio, product - ratio)
-            up, down = u2 * up, v2 * down
+            up, down = u2 * _expm1(product + ratio), v2 * _expm1(product - ratio)
             furthest = larger(furthest, modulus(product) + modulus(ratio))
             store_at((u2 - v2) + (up - down), rows, STAGE_BETA, j)
             store_at((u2 + v2) + (up + down), rows, STAGE_SIZE, j)
@@ -230,17 +229,15 @@ _E0, _E1, _E2 = 0.5, 1.0 / 24.0, 1.0 / 720.0
 _O0, _O1, _O2 = 1.0 / 6.0, 1.0 / 120.0, 1.0 / 5040.0
 
 
-@njit()
-def _expm1_of_two(x, y):
-    """Return e^x - 1 and e^y - 1: one function, which is called once, so that it becomes a part of the loop that calls it."""
-    x_shifted, y_shifted = x * _LOG2E + _MAGIC, y * _LOG2E + _MAGIC
-    j, k = x_shifted - _MAGIC, y_shifted - _MAGIC
-    f, g = (x - j * _LN2_HIGH) - j * _LN2_LOW, (y - k * _LN2_HIGH) - k * _LN2_LOW
-    s, t = f * f, g * g
-    f = f + s * ((_E0 + s * (_E1 + s * _E2)) + f * (_O0 + s * (_O1 + s * _O2)))
-    g = g + t * ((_E0 + t * (_E1 + t * _E2)) + g * (_O0 + t * (_O1 + t * _O2)))
-    p, q = power_of_two(x_shifted), power_of_two(y_shifted)
-    return (p - 1.0) + p * f, (q - 1.0) + q * g
+@njit(inline=True)
+def _expm1(x):
+    shifted = x * _LOG2E + _MAGIC
+    k = shifted - _MAGIC
+    f = (x - k * _LN2_HIGH) - k * _LN2_LOW
+    square = f * f
+    even, odd = _E0 + square * (_E1 + square * _E2), _O0 + square * (_O1 + square * _O2)
+    power = power_of_two(shifted)
+    return (power - 1.0) + power * (f + square * (even + f * odd))
 
 
 @njit()

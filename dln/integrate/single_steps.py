@@ -297,7 +297,7 @@ def _mean(a):
 def _invert(W, inverse):
     """Fill the inverse of a matrix, given W as `invert_factor` leaves it, with zeros above its diagonal: ``W^T D^-1 W``.
 
-    It is applied seven times, at a third of the price of two triangular products.
+    It is applied seven times, at two thirds of the price of two triangular products.
     """
     m = W.shape[1]
     for j in range(0, m, WIDTH):

@@ -103,7 +103,8 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
 
     ``settings[ROOM]`` is how many numbers the data of the coordinates that are awake may have; where they have more, or with
     no room, all are.  STRENGTH and ASCENT are the rule's `dormant_pair`, if it shrinks.  ``settings[WIDENS]`` says that columns
-    of zeros may be added, ``settings[CLOSES]`` that the last step to a stop may be that of `closing.py`.
+    of zeros may be added, ``settings[CLOSES]`` that the last step to a stop may be that of `closing.py`, and
+    ``settings[NOISE]``, if it is not 0, that stages may be in single precision (`single_steps.py`).
     """
     n, d = X.shape
     more = -d % WIDTH

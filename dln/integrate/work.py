@@ -15,7 +15,7 @@ from .state import BETA, LOG_PRODUCT, LOG_RATIO, LOG_U, PRODUCT, RATIO, ROWS, SC
 
 #: The end of an attempt, its local error and its stages; the matrices of a stiff step, as `rosenbrock_attempt` has them; the
 #: rows of an attempt, and those of the state before it; the coordinates that are awake, by their numbers and by marks, and
-#: room for their rows.
+#: room for their rows; what steps in single precision work in.
 Work = namedtuple("Work", "z_new f_new local r_new K M W panel diagonal row_scale work_n room trace weights parts rows before "
                           "chosen marks space singles")
 WORK_ARRAYS = types.NamedTuple((
