@@ -7,6 +7,7 @@ four times as long.
 
 import ctypes
 import functools
+import importlib
 import inspect
 import re
 from typing import Any
@@ -20,11 +21,12 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import TypingError
 from numba.extending import get_cython_function_address, intrinsic, lower_builtin, type_callable
 
+from ._crew import compile_ahead
 from ._kernel_cache import KernelCache, find_folder, source_digest
 
 __all__ = ["DATA_MATRIX", "DATA_VECTOR", "INTEGERS", "MATRIX", "REDUCTION", "SINGLE_DATA_MATRIX", "SINGLE_DATA_VECTOR",
-           "SINGLE_MATRIX", "SINGLE_VECTOR", "VECTOR", "Blas", "Kernel", "address",
-           "cache_folder", "caller", "entry_point", "njit", "source_digest"]
+           "SINGLE_MATRIX", "SINGLE_VECTOR", "VECTOR", "Blas", "Kernel", "address", "cache_folder", "caller", "compile_only",
+           "compile_together", "entry_point", "is_kept", "named", "njit", "source_digest"]
 
 _numba_settings: Any = numba.config
 
@@ -68,17 +70,27 @@ def njit(signature=None, *, fastmath=False, allocates=True, inline=False):
         raise ValueError("fastmath must be REDUCTION or False: the blanket flag removes NaN checks")
 
     def decorate(function):
+        if signature is None or _numba_settings.DISABLE_JIT:
+            return _dispatcher(function, fastmath=fastmath, forceinline=inline)
         # Said to each kernel: one that does not say it inherits it from the caller for which it is compiled.
-        counting = {} if signature is None else {"_nrt": allocates, "no_cfunc_wrapper": True}
-        compiled: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath, forceinline=inline, **counting)(function)
-        if _numba_settings.DISABLE_JIT:
-            return compiled
-        folder = cache_folder()
-        if folder is not None:
-            compiled._cache = KernelCache(function, folder, _names_in, _provide)
-        return compiled if signature is None else Kernel(compiled, signature)
+        return Kernel(_dispatcher(function, fastmath=fastmath, forceinline=inline, _nrt=allocates,
+                                  no_cpython_wrapper=_has_name(function)), signature)
 
     return decorate
+
+
+def _dispatcher(function, **options):
+    # What C functions would call is never used, and costs a compilation.
+    compiling: Any = numba.njit  # some of its options are not in its types
+    made = compiling(nogil=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
+    if not _numba_settings.DISABLE_JIT and (folder := cache_folder()) is not None:
+        made._cache = KernelCache(function, folder, _names_in, _provide)
+    return made
+
+
+def _has_name(function):
+    """Whether another process would find the function by its name: one made by a function has none."""
+    return "<locals>" not in function.__qualname__ and not function.__closure__
 
 
 class Kernel:
@@ -92,18 +104,33 @@ class Kernel:
         functools.update_wrapper(self, dispatcher.py_func)
         self.dispatcher, self.signature = dispatcher, signature
         function = dispatcher.py_func
-        # Functions made by functions have no name by which another process would find them: they become parts of their callers.
-        if "<locals>" in function.__qualname__ or function.__closure__:
-            self._numba_type_ = numba.typeof(dispatcher)
-        else:
+        if _has_name(function):
             self.symbol = f"{_PREFIX}{function.__module__}.{function.__qualname__}"
             _NAMED[self.symbol] = self
             self._declare(inspect.signature(function))
+        else:  # it becomes a part of its callers
+            self._numba_type_ = numba.typeof(dispatcher)
+
+    @functools.cached_property
+    def door(self):
+        """The dispatcher by which Python comes in: a function of its own, which most kernels never need.
+
+        To take some twenty arrays out of Python's objects is as much to compile as many a kernel.
+        """
+        if not hasattr(self, "symbol"):
+            return self.dispatcher
+        function = self.dispatcher.py_func
+        names = ", ".join(inspect.signature(function).parameters)
+        there = {"kernel": self, "__name__": function.__module__}
+        exec(compile(f"def door({names}): return kernel({names})", function.__code__.co_filename, "exec"), there)
+        door = there["door"]
+        door.__name__, door.__qualname__ = f"{function.__name__}_door", f"{function.__qualname__}.door"
+        return _dispatcher(door, _nrt=_holds_arrays(self.signature.return_type))
 
     def __call__(self, *arguments):
         """Call the function from Python."""
-        _compiled(self)
-        return self.dispatcher(*arguments)
+        entry_point(self)
+        return self.door(*arguments)
 
     def __getattr__(self, name):
         if name in ("dispatcher", "_numba_type_", "symbol"):
@@ -165,6 +192,8 @@ class Blas:
 
 _PREFIX = "dln:"  # of symbols
 _NAMED: dict[str, Kernel | Blas] = {}
+_NOWHERE = ctypes.c_char()  # for the linker of a process that runs nothing
+_runs_nothing = False
 
 
 def _declare(function, parameters):
@@ -214,13 +243,46 @@ def _call(context, builder, function, signature, given):
     return context.get_dummy_value() if signature.return_type == types.none else result
 
 
-@functools.cache
-def _compiled(kernel):
+def _compiled(dispatcher, signature):
     with global_compiler_lock:
-        if not kernel.dispatcher.overloads:
-            kernel.dispatcher.compile(kernel.signature)
-            kernel.dispatcher.disable_compile()
-        return kernel.dispatcher.get_compile_result(kernel.signature)
+        if not dispatcher.overloads:
+            dispatcher.compile(signature)
+            dispatcher.disable_compile()
+        return dispatcher.get_compile_result(signature)
+
+
+@functools.cache
+def _entry_point(kernel):
+    compile_together(kernel)
+    return _compiled(kernel.door, kernel.signature).entry_point
+
+
+def compile_together(*kernels):
+    """Compile all that these kernels need and that is not on disk, by several processes at once if it is much."""
+    folder = None if _numba_settings.DISABLE_JIT else cache_folder()
+    if folder is not None:
+        with global_compiler_lock:
+            compile_ahead(kernels, folder, is_kept)
+
+
+def named(symbol):
+    """Return the kernel of a symbol."""
+    if symbol not in _NAMED:
+        importlib.import_module(symbol.removeprefix(_PREFIX).rpartition(".")[0])
+    return _NAMED[symbol]
+
+
+def is_kept(kernel):
+    """Whether the compiled kernel is on disk."""
+    cache = kernel.dispatcher._cache
+    return isinstance(cache, KernelCache) and cache.has(kernel.signature, kernel.dispatcher.targetctx)
+
+
+def compile_only(kernel):
+    """Compile a kernel and keep it on disk, without those that it calls: this process cannot run kernels any more."""
+    global _runs_nothing
+    _runs_nothing = True
+    _compiled(kernel.dispatcher, kernel.signature)
 
 
 def entry_point(kernel):
@@ -228,7 +290,7 @@ def entry_point(kernel):
 
     Numba's own dispatch spends 0.1 ms on recognising a function among the arguments: as long as a short run takes.
     """
-    return kernel if _numba_settings.DISABLE_JIT else _compiled(kernel).entry_point
+    return kernel if _numba_settings.DISABLE_JIT else _entry_point(kernel)
 
 
 @functools.cache
@@ -236,10 +298,12 @@ def address(kernel):
     """Compile `kernel` for its declared signature, once, and return the number by which a kernel finds it."""
     if _numba_settings.DISABLE_JIT:
         return kernel
-    if isinstance(kernel, Blas):
+    if _runs_nothing:
+        found = ctypes.addressof(_NOWHERE)
+    elif isinstance(kernel, Blas):
         found = kernel.address
     else:
-        compiled = _compiled(kernel)
+        compiled = _compiled(kernel.dispatcher, kernel.signature)
         found = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
     if hasattr(kernel, "symbol"):
         llvm.add_symbol(kernel.symbol, found)

@@ -146,6 +146,13 @@ class KernelCache:
         name = re.sub(r"\W+", "-", self._function.__name__)
         return self._folder / f"{name}-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}.kernel"
 
+    def has(self, signature, target_context):
+        """Whether what was compiled for `signature` is there."""
+        try:
+            return self._path(signature, target_context.codegen()).exists()
+        except (OSError, Unknown):
+            return False
+
     def load_overload(self, signature, target_context):
         """Return what was compiled for `signature`, or None: if there is nothing, or nothing whole."""
         target_context.refresh()

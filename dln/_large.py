@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from ._gram import PANEL, multiply_upper
-from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, address, caller, njit
+from ._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, REDUCTION, VECTOR, Blas, caller, njit
 from ._linalg import norm, substitute
 
 _KEPT_FROM = 150  # rows above which the Gram matrix is kept
@@ -355,18 +355,10 @@ def multiply_kept(M, marked, b, out):
         out[i] *= unit
 
 
-# Other kernels find these by their addresses, so that they are compiled where data are large, and only there.
-# (Three places more are for kernels that few runs need: `integrate.methods.rare_kernels`.)
-KEPT_KERNELS = types.UniTuple(types.intp, 7)
+#: Addresses of kernels that few runs need, here and in `integrate.methods.run_kernels`: they are compiled for those alone.
+RARE = types.UniTuple(types.intp, 7)
 FACTORIZE, SOLVE, MULTIPLY, BEGIN, CLOSE, DOZE, SINGLE = range(7)
-NO_KERNELS = (0,) * 7
+NONE = (0,) * 7
 
 call_factorize_kept, call_solve_kept = caller(_FACTORIZE), caller(_SOLVE)
 call_multiply_kept, call_begin_kept = caller(_MULTIPLY), caller(_BEGIN)
-
-
-def kept_kernels(X):
-    """Return the addresses of the kernels that handle a kept matrix, or zeros where none is kept."""
-    if not keeps_gram(X.shape):
-        return NO_KERNELS
-    return address(factorize_kept), address(solve_kept), address(multiply_kept), address(begin_kept), 0, 0, 0

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from ._aligned import first_aligned
-from ._jit import address, entry_point
+from ._jit import entry_point
 from ._large import begin_kept, keeps_gram, kept_arrays
 from ._suggest import unknown
 from .deep_potential import checked_depth
@@ -18,10 +18,10 @@ from .integrate.methods import (
     begins_stiff,
     inexactness,
     noise_of_single,
-    rare_kernels,
     relaxes,
     room_for_awake,
     rosenbrock_method,
+    run_kernels,
 )
 from .integrate.stops import checked_times
 from .network import difference_of_squares, initialize
@@ -305,14 +305,14 @@ class Integration:
         self.attempts = attempts_per_call(self.X.shape, stages, method != "explicit")
 
     def _kernels(self):
-        kernel = plateaus.cross if self.methods[-1] == "plateaus" else stepping.advance
-        return entry_point(kernel), address(self.rule.kernel), address(self.rule.curvature), self._rare_kernels()
+        return self._kernels_of(plateaus.cross if self.methods[-1] == "plateaus" else stepping.advance)
 
-    def _rare_kernels(self):
-        singly = self.settings[planning.NOISE] > 0.0
-        dozes = (self.rule.shrinks and not self.settings[planning.COUPLED] and not singly
-                 and room_for_awake(self.rule, self.X.shape) > 0)
-        return rare_kernels(self.X, self.settings[planning.CLOSES] > 0.0, dozes, singly)
+    def _kernels_of(self, run):
+        rule, shape, settings = self.rule, self.X.shape, self.settings
+        singly = bool(settings[planning.NOISE] > 0.0)
+        dozes = rule.shrinks and not settings[planning.COUPLED] and not singly and room_for_awake(rule, shape) > 0
+        return run_kernels(run, rule.kernel, rule.curvature, keeps_gram(shape), bool(settings[planning.CLOSES] > 0.0), dozes,
+                           singly)
 
     def _parameters(self, break_before):
         """Return the rule's parameters: one row, or for rules that depend on time one per stage of the planned step."""
@@ -386,8 +386,9 @@ class Integration:
         settings[planning.RESIDUAL_SCALE] = 0.0 if free and rule.settles else -1.0  # the kernel knows the scale
         settings[planning.STATIONARY_TOL] = 1e-6 if free else -1.0
         self.clock[st.STOP] = math.inf if free else self.t_end
-        reason, scale, self.first = entry_point(starting.start_and_advance)(
-            address(rule.kernel), address(rule.curvature), self._rare_kernels(), self.methods[0] == "rosenbrock", self.X,
+        start_and_advance, *kernels = self._kernels_of(starting.start_and_advance)
+        reason, scale, self.first = start_and_advance(
+            *kernels, self.methods[0] == "rosenbrock", self.X,
             self.y, self.c, self.rows.facts, self.rtol, self.residual_tol, asks and isinstance(rule, GradientFlow), free,
             self.start.log_alpha, self.start.log_ratio, self.space, self.clock, self.count, settings,
             self._parameters(-math.inf), *self.tableau, min(self.attempts, self.max_steps))

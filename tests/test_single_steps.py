@@ -10,7 +10,7 @@ from numba import types
 import dln
 from dln._inverse_factor import FACTOR_ROOM, inverse_shape, invert_factor
 from dln._jit import SINGLE_MATRIX, SINGLE_VECTOR, address, njit
-from dln._large import NO_KERNELS
+from dln._large import NONE
 from dln._simd import lanes, load, store
 from dln.integrate import single_parts
 from dln.integrate import single_steps as single
@@ -184,7 +184,7 @@ class Step:
                     work.K, work.M, work.W, work.panel, work.diagonal, work.row_scale, self.work_n.copy(), work.room,
                     work.trace)
             return rosenbrock_attempt(
-                *kernels, NO_KERNELS, end, end, self.c, self.z, self.f, self.h, 0.01, 1.0, self.params, t.A, t.C, t.m, t.e,
+                *kernels, NONE, end, end, self.c, self.z, self.f, self.h, 0.01, 1.0, self.params, t.A, t.C, t.m, t.e,
                 t.gamma, not t.stiff_error, False, z_new, f_new, r, local, work.K, work.M, work.W, work.panel, work.diagonal,
                 np.empty(0), 0.0, 0.0, work.row_scale, self.work_n.copy(), work.room, work.trace[:0])
 

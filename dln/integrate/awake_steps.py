@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
-from .._large import NO_KERNELS
+from .._large import NONE
 from .._simd import WIDTH, load_some, load_some_at, splat, store_some
 from .rosenbrock import contract, rosenbrock_stages
 from .state import SYSTEM, WORK, evaluate, log_weight_error, strictness
@@ -48,7 +48,7 @@ def awake_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_s
     stages = A.shape[0]
     stage_vectors = K.reshape(K.size)[:(stages + 1) * total].reshape((stages + 1, total))
     fits, stiffness = rosenbrock_stages(
-        rule, curvature, NO_KERNELS, awake, c, z_part, f_part, h, params, A, C, m, e, gamma, False, False, z_part_new, r, wrong,
+        rule, curvature, NONE, awake, c, z_part, f_part, h, params, A, C, m, e, gamma, False, False, z_part_new, r, wrong,
         stage_vectors, M, W, panel, diagonal, diagonal[:0], 0.0, 0.0, row_scale, work_n, room, trace)
     if not fits:
         return np.inf, stiffness
@@ -60,7 +60,7 @@ def awake_attempt(rule, curvature, awake, system, c, z, f, h, tolerance, ratio_s
     if not evaluate(rule, system, c, z_new, params[params.shape[0] - 1], r, f_new, work_n):
         return np.inf, stiffness
     if filtered:
-        contract(NO_KERNELS, M, W, diagonal, row_scale, local)
+        contract(NONE, M, W, diagonal, row_scale, local)
     return log_weight_error(system.X, local, ratio_scale, strictness(tolerance), system.rows[WORK]) / tolerance, stiffness
 
 

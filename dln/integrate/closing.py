@@ -19,7 +19,7 @@ from numba import types
 from .._gram import gram_in, mirror
 from .._inverse_factor import solve_factorized
 from .._jit import DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
-from .._large import NO_KERNELS
+from .._large import NONE
 from .._linalg import copy, norm, rmatvec
 from ..rules.base import call_curvature
 from .rosenbrock import factorize_step, multiply_gram
@@ -79,11 +79,11 @@ def closing_attempt(rule, curvature, system, c, z, f, h, tolerance, ratio_scale,
         return np.inf
     # The velocity at the end of an exponential way.
     kappa = _linearize(curvature, system, c, r, params, row_scale, room, M, diagonal)
-    multiply_gram(NO_KERNELS, M, W, diagonal, move, work)
+    multiply_gram(NONE, M, W, diagonal, move, work)
     mix(1.0, now, -1.0, start, bent)
     mix(1.0, bent, 1.0, work, bent)
     if kappa != 0.0:
-        multiply_gram(NO_KERNELS, M, W, diagonal, work, flat)
+        multiply_gram(NONE, M, W, diagonal, work, flat)
         mix(1.0, bent, kappa, flat, bent)
     mix(1.0, start, 2.0, bent, flat)
     if not factorize_step(M, diagonal, h * _POLE / max(parts, 1), kappa, row_scale, W, panel, room):

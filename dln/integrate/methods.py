@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from .._jit import address
-from .._large import BEGIN, keeps_gram, kept_kernels
+from .._jit import address, compile_together, entry_point
+from .._large import begin_kept, factorize_kept, keeps_gram, multiply_kept, solve_kept
 from .awake_steps import awake_attempt
 from .closing import closing_attempt
 from .planning import PREDICTIVE
@@ -102,16 +102,19 @@ def noise_of_single(rule, rows, c, rtol, coupled):
     return c * rows.rounding
 
 
-def rare_kernels(X, closes, dozes, singly):
-    """Return the addresses of kernels that few runs need and that are compiled for those alone.
-
-    They are `_large.kept_kernels`, and what makes the last step to a stop, if a run `closes`, steps of a rule that shrinks in
-    the coordinates that are awake, if it `dozes`, and those in single precision, if it has some.
-    """
-    return kept_kernels(X)[:BEGIN + 1] + _rare_kernels(bool(closes), bool(dozes), bool(singly))
-
-
 @functools.cache
-def _rare_kernels(closes, dozes, singly):
-    return (address(closing_attempt) if closes else 0, address(awake_attempt) if dozes else 0,
-            address(single_attempt) if singly else 0)
+def run_kernels(run, rule, curvature, keeps, closes, dozes, singly, others=()):
+    """Return what runs need: the entry point of the kernel `run`, and addresses, all compiled together.
+
+    The addresses are those of a rule's kernels, then, in a tuple, of kernels that few runs need and that are compiled for
+    those alone, 0 for the rest (`_large.RARE`), then of `others`.  The few handle a Gram matrix that a run `keeps`, make the
+    last step to a stop, if it `closes`, steps of a rule that shrinks in the coordinates that are awake, if it `dozes`, and
+    those in single precision, if it has some.
+    """
+    kept = factorize_kept, solve_kept, multiply_kept, begin_kept
+    wanted = (*(keeps,) * len(kept), closes, dozes, singly)
+    rare = [kernel if wants else None for kernel, wants in zip(
+        (*kept, closing_attempt, awake_attempt, single_attempt), wanted, strict=True)]
+    compile_together(run, rule, curvature, *filter(None, rare), *others)
+    places = tuple(0 if kernel is None else address(kernel) for kernel in rare)
+    return entry_point(run), address(rule), address(curvature), places, *map(address, others)

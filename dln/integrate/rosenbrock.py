@@ -19,8 +19,8 @@ from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._large import (
     FACTORED,
     FACTORIZE,
-    KEPT_KERNELS,
     MULTIPLY,
+    RARE,
     SOLVE,
     TOO_STIFF,
     call_factorize_kept,
@@ -33,13 +33,13 @@ from ..rules.base import call_curvature
 from .state import BETA, HELD, RATIO, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error, strictness
 
 _STAGES = types.Tuple((types.boolean, types.float64))(
-    types.intp, types.intp, KEPT_KERNELS, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, MATRIX,
+    types.intp, types.intp, RARE, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.boolean,
     VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, types.float64, types.float64,
     VECTOR, MATRIX, VECTOR, MATRIX,
 )
 _ROSENBROCK = types.UniTuple(types.float64, 2)(
-    types.intp, types.intp, KEPT_KERNELS, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR,
+    types.intp, types.intp, RARE, SYSTEM, SYSTEM, types.float64, VECTOR, VECTOR,
     types.float64, types.float64, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.boolean,
     VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, types.float64, types.float64,
@@ -279,7 +279,7 @@ def multiply_gram(large, M, W, diagonal, b, out):
         upper_matvec(M, diagonal, b, out)
 
 
-@njit(types.void(KEPT_KERNELS, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR), allocates=False)
+@njit(types.void(RARE, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR), allocates=False)
 def contract(large, M, W, diagonal, row_scale, error):
     """Carry an error of nu over the step: multiply by ``(I + h gamma S (K + kappa K^2))^-1``, slower than the flow itself."""
     n = M.shape[0]

@@ -22,7 +22,7 @@ from numba import types
 from .._gram import gram_room
 from .._inverse_factor import FACTOR_ROOM, INVERT_UP_TO, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._large import NO_KERNELS
+from .._large import NONE
 from .._linalg import norm, rmatvec
 from .planning import (
     ASLEEP,
@@ -227,7 +227,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         r_new[:] = r_part
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         scaled, _ = rosenbrock_attempt(
-            rule, curvature, NO_KERNELS, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
+            rule, curvature, NONE, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
             settings[COUPLED] > 0.0, z_new, f_new, r_new, local, K, M, W, panel, diagonal, no_weights, 0.0, 0.0, row_scale,
             part_work, part_room, trace)
         count[RHS] += stages

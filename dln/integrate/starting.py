@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._large import KEPT_KERNELS
+from .._large import RARE
 from .._linalg import norm, residual
 from ..network import evaluate_weights
 from .planning import (
@@ -98,7 +98,7 @@ def begin(X, y, c, facts, rtol, way, residual_tol, shrinks, log_alpha, log_ratio
 
 
 @njit(types.Tuple((types.int64, types.float64, types.int64))(
-    types.intp, types.intp, KEPT_KERNELS, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64,
+    types.intp, types.intp, RARE, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64,
     types.float64, types.boolean, types.boolean, DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean, types.float64,
     types.int64,

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._large import CLOSE, DOZE, KEPT_KERNELS, SINGLE, double_kept
+from .._large import CLOSE, DOZE, RARE, SINGLE, double_kept
 from .._linalg import copy, copy_rows, norm, rmatvec
 from .._simd import WIDTH
 from .._streams import IN_CACHE
@@ -80,7 +80,7 @@ from .work import WORK_ARRAYS, aligned, narrow_rows, widened, widened_data, wide
 _DOUBTS = 3  # attempts in single precision that did not do, one after another, after which none are made
 
 ADVANCE = types.int64(
-    types.intp, types.intp, KEPT_KERNELS, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
+    types.intp, types.intp, RARE, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
     MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
     MATRIX, VECTOR, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean,
     types.float64, types.int64,
@@ -94,7 +94,7 @@ def advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error,
 
     With no attempts, evaluate the first right-hand side if that is still to be done, and plan the next step.
 
-    `rule` and `curvature` are addresses, `large` those of `methods.rare_kernels`.  The state is (rows, z, f, r, error); `error`
+    `rule` and `curvature` are addresses, `large` those of `_large.RARE`.  The state is (rows, z, f, r, error); `error`
     is the propagated estimate of the global error of z.  On return the report (rows of log u and log v, the clock's residual
     and error of beta) is of that state.  `params` has one row, or one per stage (and one for the end of the step) for rules
     that depend on time: then `attempts` is 1 and the caller evaluates the rows for the planned step ``clock[H]``.  `kept`
@@ -142,7 +142,7 @@ def _in_work(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
 
 
 @njit(types.int64(
-    types.intp, types.intp, KEPT_KERNELS, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
+    types.intp, types.intp, RARE, types.boolean, DATA_MATRIX, DATA_VECTOR, types.float64,
     MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX,
     VECTOR, DATA_VECTOR, VECTOR, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,
     types.boolean, types.float64, types.int64, WORK_ARRAYS,

@@ -61,7 +61,7 @@ TILE_RTOL, TILE_RESIDUAL_TOL, TILE_SHARE, TILE_SQUARED_NORM, TILE_ROOM, TILE_WID
 # may have been held.
 PLACE, CELL, BEGUN, METHOD, HELD, CURSOR_SIZE = range(6)
 
-#: Addresses: `advance`, `cross`, `set_scales`, the rule's kernel, its curvature, and those of `methods.rare_kernels`.
+#: Addresses: `advance`, `cross`, `set_scales`, the rule's kernel, its curvature, and those of `_large.RARE`.
 KERNELS = types.UniTuple(types.intp, 12)
 #: ``A, C, b, error, second error, gamma, order, filtered, memory``: the arguments of `advance`.
 TABLEAU = types.Tuple((DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from .._aligned import aligned_zeros
-from .._jit import address, entry_point
+from .._jit import entry_point
 from .._large import keeps_gram, kept_arrays
 from .._shrinking import run_to_limit, small_below
 from ..flow import _EPS, METHODS, checked_settings, largest_error
@@ -27,10 +27,10 @@ from .methods import (
     begins_stiff,
     inexactness,
     noise_of_single,
-    rare_kernels,
     relaxes,
     room_for_awake,
     rosenbrock_method,
+    run_kernels,
 )
 
 #: What the codes in `TileResult.statuses` stand for.
@@ -311,8 +311,10 @@ class Tile:
         options = np.array([self.rtol, self.residual_tol, inexactness(rule, self.rtol),
                             self.rows.squared_norm if keeps_gram(X.shape) else 0.0, room_for_awake(rule, X.shape),
                             float(rule.ignores_zero_columns)])
-        kernels = (*(address(f) for f in (stepping.advance, plateaus.cross, starting.set_scales)), address(rule.kernel),
-                   address(rule.curvature), *rare_kernels(X, *self._needs()))
+        run_tile, *of_rule, rare, advance, cross, set_scales = run_kernels(
+            kernel.run_tile, rule.kernel, rule.curvature, keeps_gram(X.shape), *self._needs(),
+            others=(stepping.advance, plateaus.cross, starting.set_scales))
+        kernels = advance, cross, set_scales, *of_rule, *rare
         c = 0.5 / self.problem.n_samples
         ends = (self.betas, self.scales, self.shrinkage_errors, self.nus, self.clocks, self.residual_scales, self.counts,
                 self.tallies, self.ends)
@@ -321,7 +323,6 @@ class Tile:
             for group in lane_groups(self, loose):
                 run_in_lanes(self, group, (kernels, c, options, facts, self.cells, self.state, ends), float(budget))
                 self.order = np.setdiff1d(self.order, group.cells)
-        run_tile = entry_point(kernel.run_tile)
         while self.cursor[kernel.PLACE] < len(self.order):
             run_tile(kernels, X, self.rows.y, c, self.rows.facts, options, facts, explicit, stiff, self.cells, self.state, ends,
                      self.order, self.cursor, float(budget))
