@@ -265,7 +265,7 @@ class Integration:
         if rule.shrinks:
             settings[planning.COUPLED] = rule.coupled(self.c * self.rows.largest_product)
             settings[planning.STRENGTH], settings[planning.ASCENT] = rule.dormant_pair or (0.0, 0.0)
-        stops = (self.t_end is not None or self.saved.size > 0) and not keeps_gram(self.X.shape)
+        stops = self.t_end is not None or self.saved.size > 0
         settings[planning.CLOSES] = stops and relaxes(rule, settings[planning.COUPLED])
         settings[planning.NOISE] = noise_of_single(rule, self.rows, self.c, self.way, settings[planning.COUPLED] > 0.0)
 
@@ -290,7 +290,7 @@ class Integration:
         if method == "plateaus":
             self._cross_plateaus()
         self.tableau, self.nodes, stages = (
-            EXPLICIT if method == "explicit" else rosenbrock_method(self.rule, self.rtol))
+            EXPLICIT if method == "explicit" else rosenbrock_method(self.rule, self.rtol, keeps_gram(self.X.shape)))
         if method == "rosenbrock" and keeps_gram(self.X.shape):
             if not self.known.size:
                 self.settings[planning.SHARE] = inexactness(self.rule, self.way)

@@ -11,7 +11,7 @@ from .awake_steps import awake_attempt
 from .closing import closing_attempt
 from .planning import PREDICTIVE
 from .single_steps import SINGLE_FROM, single_attempt
-from .tableaus import DOP853, RODAS4, RODAS5P, W6
+from .tableaus import DOP853, RODAS3, RODAS4, RODAS5P, W6
 
 
 def _rosenbrock_arguments(t, memory):
@@ -27,6 +27,7 @@ EXPLICIT = ((DOP853.A, np.empty((0, 0)), DOP853.b, DOP853.error_high, DOP853.err
             np.append(DOP853.c, 1.0), len(DOP853.b))
 _EXACT = _rosenbrock_arguments(RODAS5P, _LITTLE_MEMORY)
 _EXACT_LOOSE = _rosenbrock_arguments(RODAS4, _LEAST_MEMORY)
+_EXACT_LARGE = _rosenbrock_arguments(RODAS3, _LEAST_MEMORY)
 _INEXACT = _rosenbrock_arguments(W6, _MEMORY)
 _INEXACT_LOOSE = _rosenbrock_arguments(W6, PREDICTIVE)
 
@@ -43,11 +44,16 @@ def inexactness(rule, rtol):
     return 1.5 * rtol if rule.exact_curvature else 0.5 * math.sqrt(rtol)
 
 
-def rosenbrock_method(rule, rtol):
-    """Return the Rosenbrock method for a rule at a tolerance: the kernel's arguments, the nodes, and the number of stages."""
+def rosenbrock_method(rule, rtol, keeps):
+    """Return the Rosenbrock method for a rule at a tolerance: the kernel's arguments, the nodes, and the number of stages.
+
+    A large problem, whose Gram matrix is kept, pays for evaluations more than for steps: it takes half as many for a step.
+    """
     if not rule.exact_curvature:
         return _INEXACT_LOOSE if rtol >= _LOOSE_INEXACT else _INEXACT
-    return _EXACT_LOOSE if rtol >= _LOOSE else _EXACT
+    if rtol < _LOOSE:
+        return _EXACT
+    return _EXACT_LARGE if keeps else _EXACT_LOOSE
 
 
 @functools.lru_cache

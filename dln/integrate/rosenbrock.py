@@ -124,6 +124,9 @@ def rosenbrock_stages(rule, curvature, large, awake, c, z, f, h, params, A, C, m
         if i == 0:
             copy(f, k_i)
             local[:] = 0.0
+        elif i == 1 and A[1, 0] == 0.0:  # at the start, too
+            combine(z, K, i, A[i], C[i], 1.0 / h, z_new, local)
+            copy(f, k_i)
         else:
             combine(z, K, i, A[i], C[i], 1.0 / h, z_new, local)
             if not evaluate(rule, awake, c, z_new, params[min(i, last)], r, k_i, work_n):
@@ -146,7 +149,7 @@ def rosenbrock_stages(rule, curvature, large, awake, c, z, f, h, params, A, C, m
                 multiply_gram(large, M, W, diagonal, work_n[0], work_n[1])
                 for k in range(n):
                     k_i[k] += kappa * work_n[1, k]
-        _solve(large, M, W, diagonal, k_i[:n])
+        solve_step(large, M, W, diagonal, k_i[:n])
     combine(z, K, stages, m, e, 1.0, z_new, local)
     return True, stiffness
 
@@ -261,7 +264,8 @@ def largest_difference(a, b):
 
 
 @njit()
-def _solve(large, M, W, diagonal, b):
+def solve_step(large, M, W, diagonal, b):
+    """Solve with the matrix of a step, in place; M, W and `diagonal` as its factorization has left them."""
     if diagonal.shape[0] > M.shape[0]:  # with the marks of a kept matrix
         call_solve_kept(large[SOLVE], (M, diagonal, b))
     else:
@@ -285,4 +289,4 @@ def contract(large, M, W, diagonal, row_scale, error):
     n = M.shape[0]
     for i in range(n):
         error[i] *= row_scale[i]
-    _solve(large, M, W, diagonal, error[:n])
+    solve_step(large, M, W, diagonal, error[:n])

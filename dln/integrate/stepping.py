@@ -161,7 +161,7 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
     keeps = known.shape[0] > 0
     sleepers = chosen.shape[0] > 0
     shrinks = total > n
-    closes = stiff_method and settings[CLOSES] > 0.0 and clock[STOP] < np.inf and not keeps
+    closes = stiff_method and settings[CLOSES] > 0.0 and clock[STOP] < np.inf
     if closes and clock[CLOSES_BELOW] == 0.0:
         clock[CLOSES_BELOW] = NEAR_IF_SHRINKING if shrinks else NEAR
     trace, singles = work.trace, work.singles
@@ -208,8 +208,9 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             if sleepers:
                 copy_rows(rows[BETA:PRODUCT + 1], trial.rows[BETA:PRODUCT + 1])
             scaled = call_closing(large[CLOSE], (
-                rule, curvature, trial, c, z, f, h, tolerance, ratio_scale, params, settings[STRENGTH], z_new, f_new, r_new,
-                local, K, M, W, work.panel, work.diagonal, work.row_scale, work_n, work.room, count))
+                rule, curvature, large, trial, c, z, f, h, tolerance, ratio_scale, params, settings[STRENGTH], z_new, f_new,
+                r_new, local, K, M, W, work.panel, work.diagonal, known[:d], settings[SHARE], settings[SQUARED_NORM],
+                work.row_scale, work_n, work.room, count))
             count[FACTORIZATIONS] += 3
             if not scaled <= 1.0:
                 clock[CLOSES_BELOW] = NEARER * clock[AHEAD]

@@ -162,6 +162,18 @@ RODAS4 = Rosenbrock(
     stiff_error=True,
 )
 
+# Rodas3, order 3(2), stiffly accurate, three evaluations: its second stage is at the start.  Sandu, Verwer, Blom, Spee,
+# Carmichael & Potra (1997), Atmospheric Environment 31, 3459.
+RODAS3 = Rosenbrock(
+    order=3,
+    A=_lower([[0.0], [2.0], [2.0, 0.0, 1.0]], 4),
+    C=_lower([[4.0], [1.0, -1.0], [1.0, -1.0, -8.0 / 3.0]], 4),
+    m=np.array([2.0, 0.0, 1.0, 1.0]),
+    e=np.array([0, 0, 0, 1.0]),
+    gamma=0.5,
+    stiff_error=True,
+)
+
 # W-method of order 4 for *any* Jacobian, R(inf) = 0, stable within 89 degrees: Rahunanthan & Stanescu (2010), J. Comput.
 # Appl. Math. 233, 3031.
 # It was published without an error estimate.  The eight conditions of order 3 for W-methods leave its six weights one

@@ -89,7 +89,7 @@ def run_in_lanes(tile, group, arguments, budget):
 
 
 def _tableau(rule, rtol):
-    A, C, m, e, _, gamma, order, filtered, memory = rosenbrock_method(rule, rtol)[0]
+    A, C, m, e, _, gamma, order, filtered, memory = rosenbrock_method(rule, rtol, False)[0]
     return A, C, np.array([m, e]), gamma, order, filtered, memory
 
 

@@ -303,7 +303,7 @@ class Tile:
         from .tile_lanes import lane_groups, run_in_lanes  # when first used: vectors are a type of their own
 
         rule, X = self.rule, self.rows.X
-        explicit, stiff = EXPLICIT[0], rosenbrock_method(rule, self.rtol)[0]
+        explicit, stiff = EXPLICIT[0], rosenbrock_method(rule, self.rtol, keeps_gram(X.shape))[0]
         loose = self.method == "auto" and begins_stiff(self.rtol, len(X))
         shares = attempts_per_call(X.shape, len(explicit[2]), False), attempts_per_call(X.shape, len(stiff[2]), True)
         facts = np.array([METHODS.index(self.method), self.max_steps, *shares, loose, isinstance(rule, GradientFlow),
@@ -339,7 +339,7 @@ class Tile:
         coupled, _, _, closes, noise = self.cells[4].T
         dozes = self.rule.shrinks and bool(((coupled == 0.0) & (noise == 0.0)).any()) and room_for_awake(
             self.rule, self.rows.X.shape) > 0
-        stops = bool(np.isfinite(self.t_ends).any()) and not keeps_gram(self.rows.X.shape)
+        stops = bool(np.isfinite(self.t_ends).any())
         return stops and bool(closes.any()), dozes, bool(noise.any())
 
     def result(self):
