@@ -92,6 +92,19 @@ def test_far_beyond_convergence(step_by_step):
     assert distance(run.beta, limit) <= 2.0 * distance(step_by_step(problem, alpha=0.1, t_end=1e5, rtol=0.1).beta, limit) + 1e-7
 
 
+@pytest.mark.parametrize("alpha", [1e-3, 1e-6, 1e-12])
+@pytest.mark.parametrize("rule", [dln.GradientFlow(), GR(0.02, 0.1), SAM(0.05)], ids=str)
+def test_far_beyond_convergence_from_small_scales(rule, alpha, step_by_step):
+    # Reference: the state at convergence.  Rounding errors of the residual grow with the logarithms of the weights: a way that
+    # goes on for as long as it took to get there is not refused for them.
+    problem = dln.sparse_regression(20, 100, 5, rng=1)
+    exact = dln.flow(problem, rule, alpha=alpha, rtol=1e-8)
+    run = dln.flow(problem, rule, alpha=alpha, t_end=5.0 * exact.t, rtol=1e-2)
+    slow = step_by_step(problem, rule, alpha=alpha, t_end=5.0 * exact.t, rtol=1e-2)
+    assert run.success and run.n_rejected <= slow.n_rejected + 2
+    assert distance(run.beta, exact.beta) <= 2.0 * distance(slow.beta, exact.beta) + 1e-6
+
+
 def test_a_way_that_is_not_linear_is_refused(monkeypatch):
     # Reference: the same run by ordinary steps, tried at every step: nothing of a refused one stays.
     problem = dln.sparse_regression(8, 30, 3, rng=1)

@@ -22,7 +22,7 @@ from .._large import FACTORED, FACTORIZE, RARE, call_factorize_kept
 from .._linalg import copy, norm, rmatvec
 from ..rules.base import call_curvature
 from .rosenbrock import factorize_step, multiply_gram, solve_step
-from .state import BETA, RHS, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
+from .state import BETA, RATIO, RHS, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
 
 #: How far the logarithms of the weights may have to go, those of rules that shrink.
 NEAR, NEAR_IF_SHRINKING = 0.25, 0.1
@@ -30,7 +30,7 @@ LEAST_STEPS = 1.9  # that an ordinary method would take
 _BENT = 0.05  # change of the velocity by curvature, in the directions that are left at the end
 _SOLVED = 0.02  # of the velocity at the end
 _MOST_CORRECTIONS = 5
-_ROUNDING = 1e-15  # of c times the targets
+_ROUNDING = 1e-15  # of c times the targets, for each unit of the logarithm of a weight
 _DOUBT = 0.5  # of what Q gains
 _LARGEST_SHARE = 0.02  # of K that a kept matrix may be off by
 # Ordinary steps near the end are that much more accurate than their tolerance: the flow has forgotten the errors before.
@@ -119,7 +119,7 @@ def closing_attempt(rule, curvature, large, system, c, z, f, h, tolerance, ratio
         return np.inf
     # The weights with that velocity.
     mix(1.0, nu, h, bent, nu)
-    goal = max(_SOLVED * norm(end), _ROUNDING * c * norm(system.y))
+    goal = max(_SOLVED * norm(end), _ROUNDING * c * norm(system.y) * _reach(system))
     wrong = flat
     for _ in range(_MOST_CORRECTIONS):
         mix(1.0, now, -1.0, end, work)
@@ -186,6 +186,16 @@ def _factorize(large, system, share, squared_norm, tau, kappa, row_scale, known,
             system.X, system.rows[WORK], share, squared_norm, tau, 1.0, kappa, row_scale, known, M, diagonal))
         return outcome == FACTORED
     return factorize_step(M, diagonal, tau, kappa, row_scale, W, panel, room)
+
+
+@njit()
+def _reach(system):
+    """Return about the largest logarithm of a weight that counts: it has grown by as much as it has been below 1."""
+    ratio = system.rows[RATIO]
+    largest = 0.0
+    for j in range(ratio.shape[0]):
+        largest = max(largest, abs(ratio[j]))
+    return 1.0 + 2.0 * largest
 
 
 @njit()
