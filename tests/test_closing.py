@@ -105,6 +105,20 @@ def test_far_beyond_convergence_from_small_scales(rule, alpha, step_by_step):
     assert distance(run.beta, exact.beta) <= 2.0 * distance(slow.beta, exact.beta) + 1e-6
 
 
+@pytest.mark.parametrize(("shape", "correlation", "rule", "alpha", "rtol", "t_end"), [
+    ((29, 32), 0.9, GR(0.02, 0.1), 3.6e-6, 0.04, 6e5), ((16, 45), 0.0, SAM(0.05), 0.84, 1e-4, 5e6),
+], ids=["ill-conditioned data", "a strict tolerance"])
+def test_what_was_refused_is_not_tried_at_every_step(shape, correlation, rule, alpha, rtol, t_end, step_by_step):
+    # Reference: the same run by ordinary steps.  Corrections stop at the rounding errors that the data allow, and an error of
+    # so many tolerances says how much nearer the end has to be.  (16 and 9 were refused.)
+    problem = dln.sparse_regression(*shape, shape[0] // 4, noise=0.1, correlation=correlation, rng=1)
+    settings = {"alpha": alpha, "t_end": t_end, "rtol": rtol, "method": "rosenbrock"}
+    run, slow = dln.flow(problem, rule, **settings), step_by_step(problem, rule, **settings)
+    assert run.success and run.n_steps < slow.n_steps
+    assert run.n_rejected <= slow.n_rejected + 2
+    assert distance(run.beta, slow.beta) <= 0.1 * rtol
+
+
 def test_a_way_that_is_not_linear_is_refused(monkeypatch):
     # Reference: the same run by ordinary steps, tried at every step: nothing of a refused one stays.
     problem = dln.sparse_regression(8, 30, 3, rng=1)

@@ -29,7 +29,8 @@ NEAR, NEAR_IF_SHRINKING = 0.25, 0.1
 LEAST_STEPS = 1.9  # that an ordinary method would take
 _BENT = 0.05  # change of the velocity by curvature, in the directions that are left at the end
 _SOLVED = 0.02  # of the velocity at the end
-_MOST_CORRECTIONS = 5
+_MOST_CORRECTIONS = 12
+_SLOW = 0.5  # a correction that leaves more than this has nothing to work with
 _ROUNDING = 1e-15  # of c times the targets, for each unit of the logarithm of a weight
 _DOUBT = 0.5  # of what Q gains
 _LARGEST_SHARE = 0.02  # of K that a kept matrix may be off by
@@ -120,7 +121,7 @@ def closing_attempt(rule, curvature, large, system, c, z, f, h, tolerance, ratio
     # The weights with that velocity.
     mix(1.0, nu, h, bent, nu)
     goal = max(_SOLVED * norm(end), _ROUNDING * c * norm(system.y) * _reach(system))
-    wrong = flat
+    wrong, last = flat, np.inf
     for _ in range(_MOST_CORRECTIONS):
         mix(1.0, now, -1.0, end, work)
         for power in range(3):
@@ -132,6 +133,11 @@ def closing_attempt(rule, curvature, large, system, c, z, f, h, tolerance, ratio
         mix(1.0, now, -1.0, end, wrong)
         if norm(wrong) <= goal:
             break
+        if not norm(wrong) <= _SLOW * last:
+            if parts > 0:
+                return np.inf
+            break  # rounding errors of ill-conditioned data: the error says whether they matter
+        last = norm(wrong)
     else:
         return np.inf
     off = share * exponent if known.shape[0] > 0 and parts > 0 else 0.0

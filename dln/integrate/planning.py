@@ -70,7 +70,8 @@ _RESIDUAL_ROUNDING = 2e-15  # and X beta no better than this times the logs of t
 # A memory of this says: the error of the next step is extrapolated.  Looser tolerances with more caution take the fewest steps.
 PREDICTIVE = -1.0
 _CAUTION, _LEAST_TREND, _MOST_TREND = 0.56, 0.4, 1.2
-NEARER = 0.6  # of the way left is to be left when the last step, refused, is tried again
+# A last step that was refused is tried again where at most this part of the way is left; its error falls faster than the way.
+_NEARER, _ITS_ORDER = 0.6, 2.5
 _STABLE = 4.0  # h rho beyond which an explicit step of order 8 is close to its stability bound of 6
 _EDGE = 5.0  # and where it stays
 
@@ -87,6 +88,13 @@ def may_close(h, clock):
     """Whether to try the last step to the stop: the flow has not far to go, and with steps of size h many would be left."""
     ahead = clock[AHEAD]
     return 0.0 < ahead <= clock[CLOSES_BELOW] and LEAST_STEPS * h < clock[STOP] - clock[T]
+
+
+@njit()
+def refuse_closing(scaled, clock):
+    """Say when to try the last step again, which had an error of `scaled` tolerances."""
+    part = scaled ** (-1.0 / _ITS_ORDER) if math.isfinite(scaled) else 1.0
+    clock[CLOSES_BELOW] = min(_NEARER, part) * clock[AHEAD]
 
 
 @njit()

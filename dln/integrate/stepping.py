@@ -21,7 +21,6 @@ from .planning import (
     COUPLING,
     ERROR_OF_RESIDUAL,
     ERROR_ON_THE_WAY,
-    NEARER,
     NOISE,
     ROOM,
     ROUNDING,
@@ -36,6 +35,7 @@ from .planning import (
     may_close,
     notice_stiffness,
     plan,
+    refuse_closing,
     reject,
     with_loss,
 )
@@ -44,7 +44,6 @@ from .single_steps import SINGLE_FROM, call_single, keep_penalty, weigh_stages
 from .sleep import gather, hold_others, rouse, startle, threshold
 from .state import (
     ACCEPTED,
-    AHEAD,
     AT_STOP,
     BETA,
     CLOSES_BELOW,
@@ -213,7 +212,7 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
                 work.row_scale, work_n, work.room, count))
             count[FACTORIZATIONS] += 3
             if not scaled <= 1.0:
-                clock[CLOSES_BELOW] = NEARER * clock[AHEAD]
+                refuse_closing(scaled, clock)
                 count[REJECTED] += 1
                 if not sleepers:
                     copy_rows(before, rows[BETA:RATIO + 1])
