@@ -18,6 +18,8 @@ import types
 import uuid
 from pathlib import Path
 
+from ._processes import has_ended
+
 #: Fewer kernels than this are compiled at once by the process itself: the others would still be importing.
 FEW = 10
 _MOST = 4  # processes: with more, the largest kernel alone decides
@@ -162,16 +164,4 @@ class Claim:
             recent = abs(time.time() - self.path.stat().st_mtime) < _LONGEST
         except OSError:
             return False
-        return recent and (host != socket.gethostname() or not number.isdecimal() or _is_alive(int(number)))
-
-
-def _is_alive(process):
-    if os.name != "posix":
-        return True  # os.kill would end it
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
+        return recent and not (number.isdecimal() and has_ended(host, int(number)))

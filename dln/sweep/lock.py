@@ -7,6 +7,8 @@ import os
 import socket
 import uuid
 
+from .._processes import has_ended
+
 try:
     import fcntl
 except ImportError:  # not on Windows
@@ -102,7 +104,7 @@ def _by_existence(file, path, alone):
             break
         except FileExistsError:
             holder = _read(file)
-            if not _is_dead(holder):
+            if not (holder and has_ended(holder["host"], holder["pid"])):
                 raise _refusal(path, holder) from None
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(file)
@@ -127,18 +129,6 @@ def _read(file):
         return {"pid": int(found["pid"]), "host": str(found["host"])}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _is_dead(holder):
-    if holder.get("host") != socket.gethostname():
-        return False
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
 
 
 def _refusal(path, holder):
