@@ -58,8 +58,8 @@ def closing_attempt(rule, curvature, large, system, c, z, f, h, tolerance, ratio
     """Attempt the last step, of size h, from (z, f); return its error over the tolerance, infinite where the way is not linear.
 
     The arguments are those of `rosenbrock_attempt`; the system has beta and size at z on entry, and the end on return.  Rules
-    that shrink have q quadratic in the residual, about ``2 strength p^2``.  Where K is kept, it is less off than `share` here:
-    an error of it is one of the velocity at the end, times the exponent.
+    that shrink have q quadratic in the residual, about ``2 strength p^2``.  Where K is kept, it is brought up to date to
+    2 percent, if `share` allows more: an error of it is one of the velocity at the end, times the exponent.
     """
     share = min(share, _LARGEST_SHARE)
     n = r.shape[0]
