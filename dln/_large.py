@@ -108,26 +108,29 @@ def _single(M):
 
 
 _FACTORIZE = types.UniTuple(types.float64, 2)(
-    DATA_MATRIX, VECTOR, types.float64, types.float64, types.float64, types.float64, types.float64, VECTOR, VECTOR,
-    MATRIX, VECTOR)
+    DATA_MATRIX, VECTOR, types.float64, types.float64, types.float64, types.float64, types.float64, types.float64, VECTOR,
+    VECTOR, MATRIX, VECTOR)
 
 
 @njit(_FACTORIZE)
-def factorize_kept(X, weight, share, squared_norm, h, gamma, kappa, row_scale, known, M, marked):
+def factorize_kept(X, weight, share, squared_norm, h, gamma, kappa, linear, row_scale, known, M, marked):
     """Factor ``S^-1 + h gamma (K + kappa K^2)`` with ``K = X diag(weight) X^T``, off by at most `share` of ``I + h K``.
+
+    Where ``kappa |K|`` is at most `linear`, ``K + kappa K^2`` is taken for a multiple of K: a product of matrices less.
 
     Returns (FACTORED, FAILED where it is not positive definite, or TOO_STIFF where single precision would be felt; the
     largest row sum of K).  `squared_norm` is about ``|X|^2``, ``S^-1 = diag(row_scale)``.
     """
-    n = X.shape[0]
+    size = X.shape[0] * PANEL
     if in_double(marked):
-        return _factorize(X, weight, share, squared_norm, h, gamma, kappa, row_scale, known, M, marked, np.empty(n * PANEL))
-    return _factorize(X, weight, share, squared_norm, h, gamma, kappa, row_scale, known, _single(M), marked,
-                      np.empty(n * PANEL, dtype=np.float32))
+        return _factorize(
+            X, weight, share, squared_norm, h, gamma, kappa, linear, row_scale, known, M, marked, np.empty(size))
+    return _factorize(X, weight, share, squared_norm, h, gamma, kappa, linear, row_scale, known, _single(M), marked,
+                      np.empty(size, dtype=np.float32))
 
 
 @njit()
-def _factorize(X, weight, share, squared_norm, h, gamma, kappa, row_scale, known, M, marked, space):
+def _factorize(X, weight, share, squared_norm, h, gamma, kappa, linear, row_scale, known, M, marked, space):
     n = M.shape[0]
     diagonal = marked[:n]
     if not in_double(marked):
@@ -137,13 +140,22 @@ def _factorize(X, weight, share, squared_norm, h, gamma, kappa, row_scale, known
     tau = h * gamma * unit
     rows = np.zeros(n)
     mirror(M, tau, rows)
-    largest = 0.0
+    largest = trace = 0.0
     for i in range(n):
         largest = max(largest, unit * (rows[i] + abs(diagonal[i])))
+        trace += unit * diagonal[i]
+    squares = kappa * largest > max(share, linear)  # else it is a multiple of K, or below ``share h K``
+    if kappa > 0.0 and not squares:
+        multiple = 1.0 + kappa * trace / n
+        tau *= multiple
+        for i in range(n):
+            for k in range(i):
+                M[i, k] *= multiple
+    for i in range(n):
         M[i, i] = tau * diagonal[i] + row_scale[i]
     # To be felt, rounding errors of the largest eigenvalue have to be a part of the smallest one of the whole.
     rounding = 0.0 if in_double(marked) else h * largest * (1.0 + kappa * largest) * _SINGLE_ROUNDING / share
-    if kappa * largest > share:  # else the square is below ``share h K``
+    if squares:
         _add_square(M, diagonal, math.sqrt(h * gamma) * math.sqrt(kappa) * unit, space)
     factored = _cholesky(M)
     if rounding > 1.0 and not (factored and rounding <= smallest_eigenvalue(M)):

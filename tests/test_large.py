@@ -90,7 +90,8 @@ def test_systems_with_a_kept_matrix(share, digits, kappa, scale):
     for size in (1e-7, 1e-5, 1e-1, 1e-6, 1e-2):
         weight = 10.0 * size * rng.uniform(0.1, 1.0, d) / squared_norm
         K = (X * weight) @ X.T
-        found, largest = factorize_kept(X, weight, share, squared_norm, h, gamma, kappa, row_scale, known[:d], kept, known[d:])
+        found, largest = factorize_kept(
+            X, weight, share, squared_norm, h, gamma, kappa, 0.0, row_scale, known[:d], kept, known[d:])
         assert found == FACTORED
         # A weight below the floor may be left out: off by share of I + h K.
         off = share * (1.0 + h * np.linalg.norm(K, 2))
@@ -103,6 +104,24 @@ def test_systems_with_a_kept_matrix(share, digits, kappa, scale):
         assert np.linalg.norm(system @ x - b) <= (digits + 5.0 * off) * np.linalg.norm(b)
 
 
+@pytest.mark.parametrize(("share", "digits"), [(1e-2, 2e-5), (1e-6, 1e-11)])
+def test_a_multiple_in_place_of_the_square(share, digits):
+    # Reference: NumPy, ``K + kappa K^2`` with the mean eigenvalue of K in the place of one K, where that was allowed.
+    n, d, tau = 160, 400, 0.2
+    rng = np.random.default_rng(8)
+    X, b = rng.standard_normal((n, d)), rng.standard_normal(n)
+    K = X @ X.T
+    kappa = 0.2 / np.abs(K).sum(axis=1).max()
+    for linear, square in ((0.19, K @ K), (0.21, np.trace(K) / n * K)):
+        kept, known = kept_arrays(X, share)
+        factorize_kept(X, np.ones(d), share, np.linalg.norm(X, 2) ** 2, tau, 1.0, kappa, linear, np.ones(n), known[:d], kept,
+                       known[d:])
+        x = b.copy()
+        solve_kept(kept, known[d:], x)
+        system = np.eye(n) + tau * (K + kappa * square)
+        assert np.linalg.norm(system @ x - b) <= digits * np.linalg.norm(system, 2) * np.linalg.norm(x)
+
+
 def test_single_precision_tells_where_it_does_not_do():
     # Half of the memory, from the steps on that allow a Jacobian inexact.  Stiff systems do not, but for those of which all
     # eigenvalues are large: with fewer weights than rows some are not.
@@ -112,7 +131,7 @@ def test_single_precision_tells_where_it_does_not_do():
 
     def outcome(share, h, weights, row_scale=1.0):
         weight = np.where(np.arange(900) < weights, 1.0 / squared_norm, 0.0)
-        found, _ = factorize_kept(X, weight, share, squared_norm, h, 0.3, 0.0, np.full(160, row_scale), known[:900], kept,
+        found, _ = factorize_kept(X, weight, share, squared_norm, h, 0.3, 0.0, 0.0, np.full(160, row_scale), known[:900], kept,
                                   known[900:])
         return found
 

@@ -7,39 +7,46 @@ end, the velocity ``f = dnu/dt`` of the way is that of an exponential,
 
     f(t + s) = e^(-J s) f~,    f~ = 2 (f_1 + J (nu_1 - nu)) - f,
 
-with nu_1 close to the end: a step of the implicit Euler method.  The bracket is the velocity at the start as the end has it,
-off by a part of second order; f itself is off by twice as much where the way has one rate.  So the difference of the two is
-an estimate of the error.  Then nu solves ``f(nu) = f(t + h)`` in the directions that decay: a simplified Newton method.
-In those with rates below 1/h, if there are any, nu moves on with the velocity of the end.
+with nu_1 close to the end: a step of the implicit Euler method, and two corrections, since an error of J counts times the
+exponent.  The bracket is the velocity at the start as the end has it, off by a part of second order; f itself is off by twice
+as much where the way has one rate.  What is left at the end of the difference of the two says how much of the velocity there
+comes from curvature: the square of that part is an estimate of its error.  Then nu solves ``f(nu) = f(t + h)`` in the
+directions that decay: a simplified Newton method.  In those with rates below 1/h, if there are any, nu moves on with the
+velocity of the end.  What Q gains is found in `gain.py`.
 """
+
+import math
 
 import numpy as np
 from numba import types
 
-from .._gram import gram_in, mirror
-from .._jit import DATA_VECTOR, INTEGERS, MATRIX, VECTOR, caller, njit
-from .._large import FACTORED, FACTORIZE, RARE, call_factorize_kept
-from .._linalg import copy, norm, rmatvec
-from ..rules.base import call_curvature
-from .rosenbrock import factorize_step, multiply_gram, solve_step
-from .state import BETA, RATIO, RHS, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error
+from .._jit import INTEGERS, MATRIX, VECTOR, caller, njit
+from .._large import RARE
+from .._linalg import copy, norm
+from .gain import begin_gain, sum_gain
+from .linearization import Linearization, apply, factorize, linearize, mix, part, solve
+from .state import RATIO, RHS, SYSTEM, WORK, evaluate, log_weight_error
 
 #: How far the logarithms of the weights may have to go, those of rules that shrink.
-NEAR, NEAR_IF_SHRINKING = 0.25, 0.1
+NEAR, NEAR_IF_SHRINKING = 0.7, 0.35
 LEAST_STEPS = 1.9  # that an ordinary method would take
-_BENT = 0.05  # change of the velocity by curvature, in the directions that are left at the end
+_CORRECTED = 2  # times, before J is that of the end
+_BENT = 0.3  # part of the velocity at the end that curvature may make up
 _SOLVED = 0.02  # of the velocity at the end
 _MOST_CORRECTIONS = 12
 _SLOW = 0.5  # a correction that leaves more than this has nothing to work with
 _ROUNDING = 1e-15  # of c times the targets, for each unit of the logarithm of a weight
-_DOUBT = 0.5  # of what Q gains
-_LARGEST_SHARE = 0.02  # of K that a kept matrix may be off by
+# What a kept matrix may be off by, in parts of K and of the slowest rate; for the first guess of the end more will do, and
+# less is known of that rate.
+_LARGEST_SHARE, _SHARE_AT_FIRST, _RATE_AT_FIRST = 0.02, 0.1, 10.0
 # Ordinary steps near the end are that much more accurate than their tolerance: the flow has forgotten the errors before.
 _STRICT, _STRICT_Q = 1e3, 3e3
 
 # e^-z is about ``R(z/4)^4`` with ``R(x) = sum_j a_j (1 + g x)^-j``: to a percent for z up to 14, and below e^-14 beyond.  The
-# best a, for R(0) = 1, by linear programming, and the best pole g of them.  A longer way takes twice as many parts, or more.
+# best a, for R(0) = 1, by linear programming, and the best pole g of them.  A longer way takes twice as many parts, or more:
+# what is left of velocities beyond has to be little next to the slowest, however small a part of them that is at the start.
 _PARTS, _REACH = 4, 14.0
+_MUCH = 30.0
 _NOTHING = 38.0
 _POLE = 0.35
 _SUM = np.array([0.564125942130182, -3.5418903393335235, 6.597007436111071, -2.61924303890773])
@@ -47,86 +54,84 @@ _SUM = np.array([0.564125942130182, -3.5418903393335235, 6.597007436111071, -2.6
 
 _CLOSE = types.float64(
     types.intp, types.intp, RARE, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, types.float64, types.float64, MATRIX,
-    types.float64, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, types.float64, types.float64,
-    VECTOR, MATRIX, VECTOR, INTEGERS,
+    types.float64, types.float64, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, types.float64,
+    types.float64, VECTOR, MATRIX, VECTOR, INTEGERS,
 )
 
 
 @njit(_CLOSE, allocates=False)
-def closing_attempt(rule, curvature, large, system, c, z, f, h, tolerance, ratio_scale, params, strength, z_new, f_new, r,
-                    local, K, M, W, panel, diagonal, known, share, squared_norm, row_scale, work_n, room, count):
+def closing_attempt(rule, curvature, large, system, c, z, f, h, tolerance, ratio_scale, params, strength, ascent, z_new, f_new,
+                    r, local, K, M, W, panel, diagonal, known, share, squared_norm, row_scale, work_n, room, count):
     """Attempt the last step, of size h, from (z, f); return its error over the tolerance, infinite where the way is not linear.
 
-    The arguments are those of `rosenbrock_attempt`; the system has beta and size at z on entry, and the end on return.  Rules
-    that shrink have q quadratic in the residual, about ``2 strength p^2``.  Where K is kept, it is brought up to date to
-    2 percent, if `share` allows more: an error of it is one of the velocity at the end, times the exponent.
+    The arguments are those of `rosenbrock_attempt`; the system has beta and size at z on entry, and the end on return.
+    `strength` and `ascent` are the `dormant_pair` of a rule that shrinks.  Where K is kept, it is brought up to date to 2
+    percent, if `share` allows more: an error of it is one of the velocity at the end, times the exponent.
     """
-    share = min(share, _LARGEST_SHARE)
     n = r.shape[0]
+    shrinks = z.shape[0] > n
     move, bent, end, flat, work = K[0, :n], K[1, :n], K[2, :n], K[3, :n], K[4, :n]
-    start = f[:n]
-    now = f_new[:n]
+    m = K[K.shape[0] - 1, :n]  # with rules that shrink, whose method has more stages than four
+    start, now, nu = f[:n], f_new[:n], z_new[:n]
+    J = Linearization(
+        curvature, large, system, c, params[0], row_scale, known, squared_norm, M, W, diagonal, panel, room)
+    rates = local[n:]
+    unlike = begin_gain(rule, J, strength, ascent, f[n:], r, work_n, m, rates, move) if shrinks else 0.0
     # The end, nearly.
-    kappa = _linearize(curvature, system, c, r, params, row_scale)
-    _sum_up(system, room, M, diagonal)
-    if not _factorize(large, system, share, squared_norm, h, kappa, row_scale, known, M, W, diagonal, panel, room):
+    kappa = linearize(J, r)
+    if not factorize(J, min(share, _SHARE_AT_FIRST), h, kappa, _RATE_AT_FIRST / h):
         return np.inf
     mix(h, start, 0.0, start, move)
-    solve_step(large, M, W, diagonal, move)
+    solve(J, move)
     copy(z, z_new)
-    nu = z_new[:n]
     mix(1.0, nu, 1.0, move, nu)
-    exponent = _exponent(large, M, W, diagonal, move, work)
-    parts = 0 if exponent > _NOTHING else _PARTS * (1 + int(exponent / _REACH))
-    if z.shape[0] > n:
-        _shrink(system, start, move, strength, z_new[n:], local[n:])
-    count[RHS] += 1
-    if not evaluate(rule, system, c, z_new, params[0], r, f_new, work_n):
-        return np.inf
+    exponent, slow = _slowest(J, move, work)
+    rate = max(1.0, exponent) / h
+    reach = exponent + math.log(_MUCH * h * part(start, move) / (exponent * slow)) if exponent > 0.0 else 0.0
+    parts = 0 if exponent > _NOTHING else _PARTS * (1 + int(max(0.0, reach) / _REACH))
+    if shrinks:
+        mix(0.5 * part(move, start), rates, 1.0, z_new[n:], z_new[n:])  # q falls twice as fast as the velocity
+    for correction in range(_CORRECTED + 1):
+        if correction > 0:
+            copy(now, work)
+            _correct(J, h, work, nu)
+        count[RHS] += 1
+        if not evaluate(rule, system, c, z_new, params[0], r, f_new, work_n):
+            return np.inf
     # The velocity at the end of an exponential way.
-    kappa = _linearize(curvature, system, c, r, params, row_scale)
-    _sum_up(system, room, M, diagonal)
-    if known.shape[0] > 0 and not _factorize(
-            large, system, share, squared_norm, h, kappa, row_scale, known, M, W, diagonal, panel, room):
-        return np.inf  # it brings K up to date
-    multiply_gram(large, M, W, diagonal, move, work)
+    share = min(share, _LARGEST_SHARE)
+    kappa = linearize(J, r)
+    tau = h * _POLE / parts if parts > 0 else h / exponent
+    if not factorize(J, share, tau, kappa, rate):
+        return np.inf
+    mix(1.0, nu, -1.0, z[:n], move)
+    apply(J, kappa, move, flat, work)
     mix(1.0, now, -1.0, start, bent)
     mix(1.0, bent, 1.0, work, bent)
-    if kappa != 0.0:
-        multiply_gram(large, M, W, diagonal, work, flat)
-        mix(1.0, bent, kappa, flat, bent)
     mix(1.0, start, 2.0, bent, flat)
-    tau = h * _POLE / max(parts, 1)
-    if not _factorize(large, system, share, squared_norm, tau, kappa, row_scale, known, M, W, diagonal, panel, room):
-        return np.inf
     copy(flat, end)
-    for _ in range(parts):
-        copy(end, work)
-        for j in range(_SUM.shape[0]):
-            solve_step(large, M, W, diagonal, work)
-            mix(_SUM[j], work, 0.0 if j == 0 else 1.0, end, end)
-    if parts == 0:
-        mix(0.0, start, 0.0, start, end)
-    if W.shape[0] == 0 and known.shape[0] == 0:
-        mirror(M, False)
-    if not _factorize(large, system, share, squared_norm, h, kappa, row_scale, known, M, W, diagonal, panel, room):
-        return np.inf
-    for _ in range(3):
-        solve_step(large, M, W, diagonal, bent)
-        solve_step(large, M, W, diagonal, flat)
-    left = norm(flat)
-    bend = 2.0 * norm(bent) / left if left > 0.0 else 0.0
+    _decay(J, parts, end, work)
+    copy(bent, move)
+    _decay(J, parts, move, work)
+    bend = 2.0 * part(move, end)
     if not bend <= _BENT:
         return np.inf
+    if shrinks:
+        copy(z[n:], z_new[n:])
+        unseen = unlike + math.exp(-2.0 * exponent)  # it is for a way without an end
+        if not sum_gain(J, share, kappa, strength, tau, bent, flat, unseen, m, z_new[n:], local[n:], work, move):
+            return np.inf
     # The weights with that velocity.
+    if not factorize(J, share, h, kappa, rate):
+        return np.inf
+    for _ in range(3):
+        solve(J, bent)
     mix(1.0, nu, h, bent, nu)
     goal = max(_SOLVED * norm(end), _ROUNDING * c * norm(system.y) * _reach(system))
     wrong, last = flat, np.inf
     for _ in range(_MOST_CORRECTIONS):
         mix(1.0, now, -1.0, end, work)
-        for power in range(3):
-            solve_step(large, M, W, diagonal, work)
-            mix(1.0, nu, -2.0 * h if power == 2 else h, work, nu)
+        _correct(J, h, work, nu)
         count[RHS] += 1
         if not evaluate(rule, system, c, z_new, params[0], r, f_new, work_n):
             return np.inf
@@ -141,57 +146,44 @@ def closing_attempt(rule, curvature, large, system, c, z, f, h, tolerance, ratio
     else:
         return np.inf
     off = share * exponent if known.shape[0] > 0 and parts > 0 else 0.0
-    mix(h, wrong, h * (bend + _SOLVED + off), end, local[:n])
-    solve_step(large, M, W, diagonal, local[:n])
+    mix(h, wrong, h * (bend * bend + _SOLVED + off), end, local[:n])
+    solve(J, local[:n])
     return _STRICT * log_weight_error(system.X, local, ratio_scale, _STRICT_Q / _STRICT, system.rows[WORK]) / tolerance
 
 
 @njit()
-def _exponent(large, M, W, diagonal, move, work):
-    """Return by how much the slowest part of `move` decays on the way: solutions with ``I + h J`` leave it alone, at last."""
+def _slowest(J, move, work):
+    """Return by how much the slowest part of `move` decays on the way, and which part of it that is.
+
+    Solutions with ``I + h J`` leave it alone, at last.
+    """
     copy(move, work)
     last = now = norm(work)
     for _ in range(3):
-        solve_step(large, M, W, diagonal, work)
+        solve(J, work)
         last, now = now, norm(work)
-    return last / now - 1.0 if now > 0.0 else 0.0
-
-
-@njit(types.void(types.float64, DATA_VECTOR, types.float64, DATA_VECTOR, VECTOR), allocates=False)
-def mix(a, x, b, y, out):
-    """Fill ``out = a x + b y``; it may be one of the two."""
-    for i in range(out.shape[0]):
-        out[i] = a * x[i] + b * y[i]
-
-
-@njit(types.float64(types.intp, SYSTEM, types.float64, VECTOR, MATRIX, VECTOR), allocates=False)
-def _linearize(curvature, system, c, r, params, row_scale):
-    """Leave the weights of K at the state of the system in WORK; return kappa."""
-    rows, weight = system.rows, system.rows[WORK]
-    kappa = call_curvature(
-        curvature, (system.X, c, rows[BETA], rows[SIZE], r, params[0], row_scale, rows[WORK_RULE:ROWS]))
-    for j in range(weight.shape[0]):
-        weight[j] = 4.0 * c * rows[SIZE, j]
-    return kappa
+    exponent = last / now - 1.0 if now > 0.0 else 0.0
+    return exponent, (1.0 + exponent) ** 3 * part(work, move)
 
 
 @njit()
-def _sum_up(system, room, M, diagonal):
-    """Fill M with K of the weights in WORK, and its diagonal, unless it is kept."""
-    if diagonal.shape[0] == M.shape[0]:
-        gram_in(system.X, system.rows[WORK], room, M)
-        for i in range(M.shape[0]):
-            diagonal[i] = M[i, i]
+def _correct(J, h, velocity, nu):
+    """Move nu to where this part of its velocity is gone, in directions that decay; `velocity` is work afterwards."""
+    for power in range(3):
+        solve(J, velocity)
+        mix(1.0, nu, -2.0 * h if power == 2 else h, velocity, nu)
 
 
 @njit()
-def _factorize(large, system, share, squared_norm, tau, kappa, row_scale, known, M, W, diagonal, panel, room):
-    """Factor ``S^-1 + tau (K + kappa K^2)``; where K is kept, with the weights in WORK."""
-    if known.shape[0] > 0:
-        outcome, _ = call_factorize_kept(large[FACTORIZE], (
-            system.X, system.rows[WORK], share, squared_norm, tau, 1.0, kappa, row_scale, known, M, diagonal))
-        return outcome == FACTORED
-    return factorize_step(M, diagonal, tau, kappa, row_scale, W, panel, room)
+def _decay(J, parts, velocity, work):
+    """Let a velocity decay on the way: multiply by the exponential, in so many parts; with none nothing is left."""
+    for _ in range(parts):
+        copy(velocity, work)
+        for j in range(_SUM.shape[0]):
+            solve(J, work)
+            mix(_SUM[j], work, 0.0 if j == 0 else 1.0, velocity, velocity)
+    if parts == 0:
+        mix(0.0, velocity, 0.0, velocity, velocity)
 
 
 @njit()
@@ -202,18 +194,6 @@ def _reach(system):
     for j in range(ratio.shape[0]):
         largest = max(largest, abs(ratio[j]))
     return 1.0 + 2.0 * largest
-
-
-@njit()
-def _shrink(system, velocity, move, strength, Q, error):
-    """Add to Q what q gains on the way: ``strength p int p``, exact for a single rate."""
-    p, moved = system.rows[WORK], system.rows[WORK + 1]
-    rmatvec(system.X, velocity, strength, p)
-    rmatvec(system.X, move, 1.0, moved)
-    for j in range(Q.shape[0]):
-        gain = p[j] * moved[j]
-        Q[j] += gain
-        error[j] = _DOUBT * gain
 
 
 call_closing = caller(_CLOSE)

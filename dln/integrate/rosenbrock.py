@@ -32,6 +32,9 @@ from .._simd import WIDTH, load, load_at, load_four_at, load_some, load_some_at,
 from ..rules.base import call_curvature
 from .state import BETA, HELD, RATIO, ROWS, SIZE, SYSTEM, WORK, WORK_RULE, evaluate, log_weight_error, strictness
 
+# kappa |K|, in shares of K, up to which ``K + kappa K^2`` is near enough to a multiple of K for a W-method.
+_NEARLY_LINEAR = 5.0
+
 _STAGES = types.Tuple((types.boolean, types.float64))(
     types.intp, types.intp, RARE, SYSTEM, types.float64, VECTOR, VECTOR, types.float64, MATRIX,
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean, types.boolean,
@@ -105,7 +108,8 @@ def rosenbrock_stages(rule, curvature, large, awake, c, z, f, h, params, A, C, m
         work_d[j] = 4.0 * c * size[j]
     if known.shape[0] > 0:
         outcome, largest_row = call_factorize_kept(
-            large[FACTORIZE], (X, work_d, share, squared_norm, h, gamma, kappa, row_scale, known, M, diagonal))
+            large[FACTORIZE], (
+                X, work_d, share, squared_norm, h, gamma, kappa, _NEARLY_LINEAR * share, row_scale, known, M, diagonal))
         factored = outcome == FACTORED
         if outcome == TOO_STIFF:
             return False, np.nan

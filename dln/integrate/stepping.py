@@ -207,10 +207,10 @@ def _advance(rule, curvature, large, stiff_method, X, y, c, rows, z, f, r, error
             if sleepers:
                 copy_rows(rows[BETA:PRODUCT + 1], trial.rows[BETA:PRODUCT + 1])
             scaled = call_closing(large[CLOSE], (
-                rule, curvature, large, trial, c, z, f, h, tolerance, ratio_scale, params, settings[STRENGTH], z_new, f_new,
-                r_new, local, K, M, W, work.panel, work.diagonal, known[:d], settings[SHARE], settings[SQUARED_NORM],
-                work.row_scale, work_n, work.room, count))
-            count[FACTORIZATIONS] += 3
+                rule, curvature, large, trial, c, z, f, h, tolerance, ratio_scale, params, settings[STRENGTH],
+                settings[ASCENT], z_new, f_new, r_new, local, K, M, W, work.panel, work.diagonal, known[:d], settings[SHARE],
+                settings[SQUARED_NORM], work.row_scale, work_n, work.room, count))
+            count[FACTORIZATIONS] += 4 if shrinks else 3
             if not scaled <= 1.0:
                 refuse_closing(scaled, clock)
                 count[REJECTED] += 1
