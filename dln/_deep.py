@@ -69,12 +69,19 @@ class DeepIntegration(Integration):
         n, d = self.X.shape
         self.depth = depth
         self.origin = np.concatenate([start.log_u, start.log_v])
-        self.z, self.f, self.error = np.zeros((3, 2 * d))
         self.powers = np.zeros((5, d))
         self.probe = np.ones(n)
         self.uneven = False
         self.clock = np.append(self.clock, 0.0)
         self.count = np.append(self.count, 0)
+
+    def _lay_out(self, _):
+        n, d = self.X.shape
+        self.z, self.f, self.error = np.zeros((3, 2 * d))
+        self.r = np.zeros(n)
+
+    def _sleeps_at_first(self):
+        return False  # plateaus are solved for at depth 2 only
 
     def _scales(self):
         start, k, s = self.start, self.depth - 2.0, self.settings

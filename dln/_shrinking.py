@@ -20,7 +20,7 @@ import scipy  # its parts are loaded when first used
 
 from ._jit import address, entry_point
 from .flow import Integration
-from .integrate import planning, shrinking
+from .integrate import planning, plateaus, shrinking
 from .integrate import state as st
 from .integrate.rest import STARTLED
 from .integrate.survey import LANDING
@@ -136,6 +136,7 @@ class LimitOfShrinking(Integration):
         s[planning.DORMANT] = visible - LANDING
         self.pair = np.array(self.rule.dormant_pair)
         self.buffer = np.empty(n * (d + 1))
+        self.tally = np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
         self.notes = (np.zeros(n), np.zeros(shrinking.NOTES_SIZE), self.tally)
 
     def _kernels(self):

@@ -34,7 +34,10 @@ METHODS = ("auto", "explicit", "rosenbrock")
 
 
 _NO_TIMES = np.empty(0)
+_NO_COUNTS = np.empty(0, dtype=np.int64)
 _NO_MATRIX = np.empty((0, 0))
+# Reasons of a kernel that are no end of a run.
+_GOES_ON = (st.RUNNING, st.FOUND_STIFF, st.FOUND_CALM, st.WANTS_DOUBLE, st.NOT_STARTED)
 _SUCCESSES = (Status.CONVERGED, Status.REACHED_T_END, Status.STATIONARY)
 _EPS = float(np.finfo(float).eps)
 
@@ -191,60 +194,21 @@ class Integration:
         self.tableau: tuple
         self.nodes: np.ndarray
         self.kept: list[tuple] = []
+        self.tally = _NO_COUNTS  # of plateaus
 
-    # --- the state, as views of what the kernels work on --------------------------------------------------------------
+    def _lay_out(self, first):
+        """Cut up the memory of the state, which begins at this place of it, as `starting.start_and_advance` does.
 
-    @functools.cached_property
-    def first(self):
-        """Where in its vector the state begins: at a cache line, as `starting.start_and_advance` has it."""
-        return first_aligned(self.space)
-
-    @functools.cached_property
-    def state(self):
-        """The rows of the state, (ROWS, d); see `state.py`."""
-        d = self.X.shape[1]
-        return self.space[self.first:self.first + st.ROWS * d].reshape(st.ROWS, d)
-
-    @functools.cached_property
-    def log_product(self):
-        """log(u0 v0), shape (d,)."""
-        return self.state[st.LOG_PRODUCT]
-
-    @functools.cached_property
-    def log_ratio(self):
-        """log(u0/v0), shape (d,)."""
-        return self.state[st.LOG_RATIO]
-
-    @functools.cached_property
-    def z(self):
-        """``(nu, Q)``, or nu alone."""
-        return self._part(0)
-
-    @functools.cached_property
-    def f(self):
-        """dz/dt."""
-        return self._part(1)
-
-    @functools.cached_property
-    def error(self):
-        """The estimated error of z."""
-        return self._part(2)
-
-    @functools.cached_property
-    def r(self):
-        """The residual, shape (n,)."""
-        return self._part(3)[:self.X.shape[0]]
-
-    def _part(self, k):
+        Plain attributes: Python keeps them in a dict of its own, and is slower from then on, where an instance has properties
+        that are cached.
+        """
         n, d = self.X.shape
-        size = n + d if self.rule.shrinks else n
-        start = self.first + st.ROWS * d + k * size
-        return self.space[start:start + size]
-
-    @functools.cached_property
-    def tally(self):
-        """What plateaus have been met."""
-        return np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
+        self.first = first
+        z, size = first + st.ROWS * d, n + d if self.rule.shrinks else n
+        self.state = self.space[first:z].reshape(st.ROWS, d)  # see `state.py`
+        self.log_product, self.log_ratio = self.state[st.LOG_PRODUCT], self.state[st.LOG_RATIO]
+        self.z, self.f, self.error = (self.space[z + k * size:z + (k + 1) * size] for k in range(3))
+        self.r = self.space[z + 3 * size:z + 3 * size + n]
 
     # --- setting up ---------------------------------------------------------------------------------------------------
 
@@ -277,6 +241,7 @@ class Integration:
     def _cross_plateaus(self):
         n, d = self.X.shape
         s = self.settings
+        self.tally = np.zeros(plateaus.TALLY_SIZE, dtype=np.int64)
         s[planning.ASLEEP] = min(s[planning.ASLEEP], s[planning.DORMANT])
         if self.t_end is None and not self.saved.size:
             # Only the limit is asked for: errors on the way die out, and whatever the way, the limit is the same.
@@ -340,6 +305,7 @@ class Integration:
         """Integrate to the end and return the result."""
         if self._goes_at_once():
             return self._result(self._at_once())
+        self._lay_out(first_aligned(self.space))
         self._scales()
         method, loose = self._first_method()
         self._use(method)
@@ -393,6 +359,9 @@ class Integration:
             self.start.log_alpha, self.start.log_ratio, self.space, self.clock, self.count, settings,
             self._parameters(-math.inf), *self.tableau, min(self.attempts, self.max_steps))
         self._take(scale)
+        if reason not in _GOES_ON:
+            return reason
+        self._lay_out(self.first)
         if reason == st.NOT_STARTED:
             self.methods.clear()
             self._use("plateaus")
@@ -441,13 +410,15 @@ class Integration:
 
     def _weights(self):
         """Return (beta, log u, log v) of the state."""
-        log_u, log_v, beta = self.state[st.LOG_U:st.BETA + 1].copy()
-        return beta, log_u, log_v
+        d = self.X.shape[1]
+        rows = self.space[self.first + st.LOG_U * d:self.first + (st.BETA + 1) * d].copy()
+        return rows[2 * d:], rows[:d], rows[d:2 * d]
 
     def _integrals(self):
         """Return (nu, Q) of the state."""
         n, d = self.X.shape
-        return self.z[:n].copy(), self.z[n:].copy() if self.rule.shrinks else np.zeros(d)
+        Q = self.first + st.ROWS * d + n
+        return self.space[Q - n:Q].copy(), self.space[Q:Q + d].copy() if self.rule.shrinks else np.zeros(d)
 
     def _residual_norm(self):
         return self.clock.item(st.RESIDUAL)

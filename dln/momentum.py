@@ -192,16 +192,19 @@ class InertialIntegration(Integration):
 
     def __init__(self, inertia, through_zero, problem, rule, start, *rest):
         super().__init__(problem, rule, start, *rest)
-        n, d = self.X.shape
         self.inertia, self.through_zero = inertia, through_zero
+        self.probe = np.ones(self.X.shape[0])
+        self.clock = np.append(self.clock, [np.nan, 0.0])
+        self.count = np.append(self.count, [0, -1])
+
+    def _lay_out(self, _):
+        n, d = self.X.shape
         self.state = np.zeros((steps.ROWS, d))
         self.state[[steps.SIGN_U, steps.SIGN_V]] = 1.0
         self.log_product, self.log_ratio = self.state[steps.LOG_PRODUCT], self.state[steps.LOG_RATIO]
         self.z, self.f = np.zeros((2, 4 * d + 2 * n))
         self.error = np.zeros(2 * d)
-        self.probe = np.ones(n)
-        self.clock = np.append(self.clock, [np.nan, 0.0])
-        self.count = np.append(self.count, [0, -1])
+        self.r = np.zeros(n)
 
     def _use(self, method):
         self.methods.append(method)

@@ -33,7 +33,7 @@ def peak(reset=False):
 def measure(n, d, cases, **settings):
     small = dln.sparse_regression(170, 180, 3, rng=0)
     for rule, method, alpha, rtol in cases:  # code and the work space of BLAS are no part of a run
-        dln.flow(small, rule, alpha=alpha / 100.0, method=method, rtol=rtol, max_steps=3)
+        dln.flow(small, rule, alpha=alpha / 100.0, method=method, rtol=rtol, max_steps=3, **settings)
     X = np.random.default_rng(0).standard_normal((n, d))
     data = dln.Problem(X, X[:, :5].sum(axis=1))
     before = peak(True)
