@@ -119,6 +119,43 @@ def test_what_was_refused_is_not_tried_at_every_step(shape, correlation, rule, a
     assert distance(run.beta, slow.beta) <= 0.1 * rtol
 
 
+@pytest.mark.parametrize("seed", [1, 4, 6])
+def test_a_slowest_part_that_is_a_small_one(seed, step_by_step):
+    # Reference: the same flow at rtol 1e-10, by ordinary steps.  At the end nothing but the slowest part counts: what the
+    # exponential leaves of the others has to be less.  (Losses were 2.5 to 3.5 times what they are.)
+    problem = dln.sparse_regression(8, 30, 3, noise=0.2, rng=seed)
+    t_end = 1.5 * time_of_loss(problem, dln.GradientFlow(), 0.3, 1e-10)
+    exact = step_by_step(problem, alpha=0.3, t_end=t_end, rtol=1e-10)
+    for rtol in (0.4, 1e-3):
+        run = dln.flow(problem, alpha=0.3, t_end=t_end, rtol=rtol)
+        assert run.success and run.n_steps <= 5
+        assert abs(np.log(run.loss / exact.loss)) <= 0.3
+
+
+def test_a_jacobian_that_counts_many_times(step_by_step):
+    # Reference: as above.  An error of J counts times the exponent, here about 20: it is taken at an end that has been
+    # corrected.  (Losses were three quarters of what they are.)
+    problem = dln.sparse_regression(20, 100, 5, rng=3)
+    t_end = dln.flow(problem, alpha=1e-6, rtol=1e-6, residual_tol=1e-6, method="rosenbrock").t
+    exact = step_by_step(problem, alpha=1e-6, t_end=t_end, rtol=1e-10)
+    for rtol in (0.1, 0.2, 0.3):
+        run = dln.flow(problem, alpha=1e-6, t_end=t_end, rtol=rtol)
+        assert run.success and abs(np.log(run.loss / exact.loss)) <= 0.1
+
+
+@pytest.mark.parametrize("rule", RULES[1:], ids=str)
+def test_what_penalties_gain_on_the_last_step(rule, step_by_step):
+    # Reference: ``int q`` at rtol 1e-10, and that of the same run by ordinary steps from where the last one began.
+    problem = dln.sparse_regression(20, 100, 5, rng=0)
+    t_end = time_of_loss(problem, rule, 0.1, 1e-12)
+    exact = step_by_step(problem, rule, alpha=0.1, t_end=t_end, rtol=1e-10).shrinkage
+    run = dln.flow(problem, rule, alpha=0.1, t_end=t_end, rtol=1e-2)
+    slow = step_by_step(problem, rule, alpha=0.1, t_end=t_end, rtol=1e-2)
+    assert run.n_steps <= slow.n_steps - 5
+    # About 3e-5 is gained on a way from 0.35 in log u^2.
+    assert np.abs(run.shrinkage - exact).max() <= np.abs(slow.shrinkage - exact).max() + 3e-7
+
+
 def test_a_way_that_is_not_linear_is_refused(monkeypatch):
     # Reference: the same run by ordinary steps, tried at every step: nothing of a refused one stays.
     problem = dln.sparse_regression(8, 30, 3, rng=1)

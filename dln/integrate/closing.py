@@ -47,7 +47,7 @@ _STRICT, _STRICT_Q = 1e3, 3e3
 # what is left of velocities beyond has to be little next to the slowest, however small a part of them that is at the start.
 _PARTS, _REACH = 4, 14.0
 _MUCH = 30.0
-_NOTHING = 38.0
+_NOTHING = 38.0  # is left beyond
 _POLE = 0.35
 _SUM = np.array([0.564125942130182, -3.5418903393335235, 6.597007436111071, -2.61924303890773])
 
@@ -71,12 +71,15 @@ def closing_attempt(rule, curvature, large, system, c, z, f, h, tolerance, ratio
     n = r.shape[0]
     shrinks = z.shape[0] > n
     move, bent, end, flat, work = K[0, :n], K[1, :n], K[2, :n], K[3, :n], K[4, :n]
-    m = K[K.shape[0] - 1, :n]  # with rules that shrink, whose method has more stages than four
+    m = K[K.shape[0] - 1, :n]  # of rules that shrink: their methods have more than four stages
     start, now, nu = f[:n], f_new[:n], z_new[:n]
     J = Linearization(
         curvature, large, system, c, params[0], row_scale, known, squared_norm, M, W, diagonal, panel, room)
     rates = local[n:]
-    unlike = begin_gain(rule, J, strength, ascent, f[n:], r, work_n, m, rates, move) if shrinks else 0.0
+    unlike = 0.0
+    if shrinks:
+        count[RHS] += 1
+        unlike = begin_gain(rule, J, strength, ascent, f[n:], r, work_n, m, rates, move)
     # The end, nearly.
     kappa = linearize(J, r)
     if not factorize(J, min(share, _SHARE_AT_FIRST), h, kappa, _RATE_AT_FIRST / h):
@@ -88,7 +91,7 @@ def closing_attempt(rule, curvature, large, system, c, z, f, h, tolerance, ratio
     exponent, slow = _slowest(J, move, work)
     rate = max(1.0, exponent) / h
     reach = exponent + math.log(_MUCH * h * part(start, move) / (exponent * slow)) if exponent > 0.0 else 0.0
-    parts = 0 if exponent > _NOTHING else _PARTS * (1 + int(max(0.0, reach) / _REACH))
+    parts = 0 if exponent > _NOTHING else _PARTS * (1 + int(min(max(0.0, reach), 2.0 * _NOTHING) / _REACH))
     if shrinks:
         mix(0.5 * part(move, start), rates, 1.0, z_new[n:], z_new[n:])  # q falls twice as fast as the velocity
     for correction in range(_CORRECTED + 1):

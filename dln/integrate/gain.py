@@ -16,8 +16,8 @@ from ..rules.base import call_rule
 from .linearization import factorize, mean_rate, mix, part, solve
 from .state import BETA, ROWS, SIZE, WORK, WORK_RULE
 
-# Where velocities are curved, ``m + 2/3 (m~ - m)/2`` in place of m is exact to second order if there is one rate: what
-# curvature adds falls at twice that rate.  The square of the bend is what is off by then, and half of it more than was seen.
+# What curvature adds to velocities, b, falls twice as fast as they do if there is one rate: ``m + 2/3 b`` in the place of m
+# counts for both.  Then the square of the bend, the part that b is of them, is what is off; half of it is more than was seen.
 _CURVED, _DOUBT = 2.0 / 3.0, 0.5
 
 
@@ -34,7 +34,7 @@ def begin_gain(rule, J, strength, ascent, q, r, work_n, m, rates, coef):
         rates[j] = 2.0 * strength * p[j] * p[j]
         off = max(off, abs(rates[j] - q[j]))
         largest = max(largest, rates[j])
-    return off / largest if largest > 0.0 else 0.0
+    return off / largest if off > 0.0 else 0.0
 
 
 @njit()
