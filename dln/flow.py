@@ -34,7 +34,6 @@ METHODS = ("auto", "explicit", "rosenbrock")
 
 
 _NO_TIMES = np.empty(0)
-_NO_COUNTS = np.empty(0, dtype=np.int64)
 _NO_MATRIX = np.empty((0, 0))
 # Reasons of a kernel that are no end of a run.
 _GOES_ON = (st.RUNNING, st.FOUND_STIFF, st.FOUND_CALM, st.WANTS_DOUBLE, st.NOT_STARTED)
@@ -194,7 +193,7 @@ class Integration:
         self.tableau: tuple
         self.nodes: np.ndarray
         self.kept: list[tuple] = []
-        self.tally = _NO_COUNTS  # of plateaus
+        self.tally: np.ndarray | None = None  # of plateaus
 
     def _lay_out(self, first):
         """Cut up the memory of the state, which begins at this place of it, as `starting.start_and_advance` does.
@@ -466,7 +465,7 @@ class Integration:
             "n_factorizations": count[st.FACTORIZATIONS], "method": self._methods(), "times": times, "betas": betas,
             "log_us": log_us, "log_vs": log_vs, "losses": losses, "problem": self.problem, "rule": self.rule,
             "log_alpha": self.start.log_alpha, "log_ratio": self.start.log_ratio, "rtol": self.rtol, "depth": 2,
-            "exact_law": True, "n_jumps": int(self.tally[plateaus.JUMPS]) if "plateaus" in self.methods else 0,
+            "exact_law": True, "n_jumps": 0 if self.tally is None else int(self.tally[plateaus.JUMPS]),
             "log_alpha_error": self._log_alpha_error() if kind is FlowResult else math.nan}
         fields.update(more)
         return kind._made_of(fields)

@@ -206,6 +206,10 @@ class InertialIntegration(Integration):
         self.error = np.zeros(2 * d)
         self.r = np.zeros(n)
 
+    def _first_method(self):
+        method, loose = super()._first_method()
+        return "rosenbrock" if method == "plateaus" else method, loose  # those are known without inertia only
+
     def _use(self, method):
         self.methods.append(method)
         self.tableau, self.nodes = _EXPLICIT if method == "explicit" else _STIFF

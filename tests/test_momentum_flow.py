@@ -119,6 +119,7 @@ def test_small_scales_take_few_steps(alpha):
     run = dln.momentum_flow(data, inertia=0.1, alpha=alpha)
     assert run.status == Status.CONVERGED, run.message
     assert run.exact_law
+    assert "plateaus" not in run.method
     assert run.n_steps + run.n_rejected < 6000
     np.testing.assert_allclose(run.beta, dln.predict(run).beta, rtol=0, atol=1e-8)
 
