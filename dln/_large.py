@@ -116,7 +116,8 @@ _FACTORIZE = types.UniTuple(types.float64, 2)(
 def factorize_kept(X, weight, share, squared_norm, h, gamma, kappa, linear, row_scale, known, M, marked):
     """Factor ``S^-1 + h gamma (K + kappa K^2)`` with ``K = X diag(weight) X^T``, off by at most `share` of ``I + h K``.
 
-    Where ``kappa |K|`` is at most `linear`, ``K + kappa K^2`` is taken for a multiple of K: a product of matrices less.
+    Where ``kappa |K|`` is at most `linear`, or `share`, ``K + kappa K^2`` is taken for a multiple of K: a product of matrices
+    less.
 
     Returns (FACTORED, FAILED where it is not positive definite, or TOO_STIFF where single precision would be felt; the
     largest row sum of K).  `squared_norm` is about ``|X|^2``, ``S^-1 = diag(row_scale)``.
@@ -144,7 +145,7 @@ def _factorize(X, weight, share, squared_norm, h, gamma, kappa, linear, row_scal
     for i in range(n):
         largest = max(largest, unit * (rows[i] + abs(diagonal[i])))
         trace += unit * diagonal[i]
-    squares = kappa * largest > max(share, linear)  # else it is a multiple of K, or below ``share h K``
+    squares = kappa * largest > max(share, linear)  # else a multiple of K will do
     if kappa > 0.0 and not squares:
         multiple = 1.0 + kappa * trace / n
         tau *= multiple

@@ -198,8 +198,7 @@ class Integration:
     def _lay_out(self, first):
         """Cut up the memory of the state, which begins at this place of it, as `starting.start_and_advance` does.
 
-        Plain attributes: Python keeps them in a dict of its own, and is slower from then on, where an instance has properties
-        that are cached.
+        Plain attributes: for cached properties Python makes a dict for the instance, and finds all attributes more slowly then.
         """
         n, d = self.X.shape
         self.first = first

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import dln
 from dln._gram import gram_room
 from dln._inverse_factor import FACTOR_ROOM, inverse_shape
+from dln._jit import address
 from dln._large import NONE
 from dln.integrate import gain
 from dln.integrate import state as st
@@ -49,6 +51,28 @@ def test_the_integral_of_a_quadratic_form(kappa, spread):
     assert factorize(J, 0.0, tau, kappa, rates[0])
     assert gain.sum_gain(J, 0.0, kappa, strength, tau, 0.1 * m, m, 0.3, m.copy(), Q, error, work, other)
     assert np.all(error >= 0.32 * (Q - before))
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("scheme", ["forward", "backward"])
+def test_the_form_that_q_has(scheme):
+    # Reference: ``2 gamma g g_e`` with both gradients by NumPy, in the weights.  What is left out is the square of half of what
+    # the ascent step adds.
+    n, d, gamma = 6, 15, 0.02
+    step = 0.1 if scheme == "forward" else -0.1
+    rule = dln.GradientRegularization(gamma, 0.1, scheme)
+    rng = np.random.default_rng(7)
+    X, u, v = rng.standard_normal((n, d)), rng.uniform(0.2, 0.5, d), rng.uniform(0.2, 0.5, d)
+    J = linearization(X, np.zeros(d))._replace(params=rule.parameters(d))
+    r = X @ (u * u - v * v)
+    g = J.c * X.T @ r
+    ascended = (u + step * 2.0 * u * g) ** 2 - (v - step * 2.0 * v * g) ** 2
+    q = 2.0 * gamma * g * (J.c * X.T @ (X @ ascended))
+    J.system.rows[st.BETA], J.system.rows[st.SIZE] = u * u - v * v, u * u + v * v
+    m, rates = np.empty(n), np.empty(d)
+    unlike = gain.begin_gain(address(rule.kernel), J, gamma, step, q, r.copy(), np.empty((2, n)), m, rates, np.empty(n))
+    assert unlike <= 0.25 * np.abs(q - 2.0 * gamma * g * g).max() / q.max()
+    np.testing.assert_allclose(rates, 2.0 * gamma * (X.T @ m) ** 2, rtol=1e-12)
 
 
 @pytest.mark.interpreted

@@ -7,7 +7,8 @@ what w adds, with ``m = c (r + w k/2)``.  On a linear way ``m(t) = e^(-J t) m``,
 
 An alternating direction iteration of low rank (Li & White 2002) takes one solution with J a step: ``v = (J + sigma)^-1 m`` adds
 ``2 sigma v v^T`` to P, and ``m - 2 sigma v`` is left.  Two steps, with sigma about the slowest rate and the mean rate of m,
-leave a few thousandths, of which what is left of m is an estimate.
+leave a few thousandths, of which what is left of m is an estimate.  (`dual_limits.tail` solves the equation by eigenvectors:
+exact, and dearer.)
 """
 
 from .._jit import njit
