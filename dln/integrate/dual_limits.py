@@ -8,8 +8,8 @@ from numba import types
 from .._dual_kernels import direction
 from .._gram import gram
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
-from .._linalg import matvec, norm, rmatvec
-from .dual_path import MAX_NEWTON, RAISED, STEP, evaluate, follow, go_on, newton, reflect, room, scales_here
+from .._linalg import copy, matvec, norm, rmatvec
+from .dual_path import MAX_NEWTON, PATH, POINT, RAISED, STEP, WORK, evaluate, follow, go_on, newton, reflect, room, scales_here
 
 GOOD, OPEN = range(2)
 _CAUTION = 3.0  # times the estimate of an error
@@ -20,9 +20,11 @@ MOST_UNKNOWN = 1e-3  # of log alpha_eff: a flow whose end is known less well is 
 #: ``betas (C, d), nus (C, N), residuals, gaps, errors, errors of the way, norms of residuals (C,)``, and integers ``outcomes,
 #: iterations (C,)``.
 LIMITS = types.Tuple((MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, INTEGERS))
+_CLOSE = types.Tuple((types.float64, types.int64, types.float64, types.float64))(
+    PATH, POINT, WORK, types.float64, DATA_VECTOR, types.float64)
 
 
-@njit()
+@njit(types.float64(PATH, POINT), allocates=False)
 def divergence(path, place):
     """Return the Bregman divergence of b from the centre, at the end of the path, without cancellation."""
     total = 0.0
@@ -42,7 +44,7 @@ def divergence(path, place):
     return total
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.float64, types.float64, VECTOR))
 def tail(X, r, sizes, c, gamma, step, shrinkage):
     """Fill what a penalty will still shrink on the way to the limit, int q from here on (d,), to leading order in r.
 
@@ -69,7 +71,7 @@ def tail(X, r, sizes, c, gamma, step, shrinkage):
         shrinkage[j] = total
 
 
-@njit()
+@njit(types.float64(PATH, POINT, WORK, DATA_VECTOR))
 def _moves(path, place, work, shrinkage):
     """Return by how much the limit at `place` moves, relative to it, if int q (d,) changes by `shrinkage`, to first order.
 
@@ -89,7 +91,7 @@ def _moves(path, place, work, shrinkage):
     return norm(moved) / length if length > 0.0 else 0.0
 
 
-@njit()
+@njit(_CLOSE)
 def _close(path, place, work, c, penalty, tol):
     """From a point of the flow: shrink as it will, and go to the limit; return as `newton` does, and the error of beta.
 
@@ -154,9 +156,9 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, wrong, to
     here = np.empty(d)
     norm_of_y = norm(y)
     known = memory[n + 2 * d] > 0.0
-    place.nu[:] = memory[:n]
-    path.log_alpha[:] = memory[n:n + d]
-    path.ratio[:] = memory[n + d:n + 2 * d]
+    copy(memory[:n], place.nu)
+    copy(memory[n:n + d], path.log_alpha)
+    copy(memory[n + d:n + 2 * d], path.ratio)
     path.position[STEP] = 3.0
     for _ in range(min(share, order.shape[0] - cursor[0])):
         i = order[cursor[0]]
@@ -180,14 +182,14 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, wrong, to
             path.scale[0] = max(norm_of_y, norm(place.r))
         error = 0.0
         if path.scale[0] == 0.0:  # it starts at its limit
-            path.log_alpha[:] = here
+            copy(here, path.log_alpha)
             path.position[RAISED] = 0.0
             place.nu[:] = 0.0
             reflect(path, place)
             residual, used, last = 0.0, 0, 0.0
         elif started:
-            path.log_alpha[:] = here
-            place.nu[:] = starts[i]
+            copy(here, path.log_alpha)
+            copy(starts[i], place.nu)
             if penalties.shape[0] > 0:
                 penalty = penalties[i if penalties.shape[0] > 1 else 0]
                 residual, used, last, error = _close(path, place, work, c, penalty, tol)
@@ -199,7 +201,7 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, wrong, to
         elif same:
             residual, used, last = go_on(path, place, work, here, tol, top)
         else:
-            path.log_alpha[:] = here
+            copy(here, path.log_alpha)
             residual, used, last = follow(path, place, work, tol, top)
         iterations[i] = used
         known = residual <= tol

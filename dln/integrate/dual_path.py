@@ -7,10 +7,11 @@ import math
 from collections import namedtuple
 
 import numpy as np
+from numba import types
 
 from .._dual_kernels import direction, line_search, point
-from .._jit import REDUCTION, njit
-from .._linalg import matvec, norm, rmatvec
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
+from .._linalg import copy, matvec, norm, rmatvec
 
 MAX_NEWTON = 100
 _MAX_TOTAL = 2000
@@ -25,10 +26,17 @@ _TURN = 2e-3  # a cell this near to the one before needs no tangent
 Path = namedtuple("Path", "X y scale log_alpha speed ratio position")
 Point = namedtuple("Point", "nu w correction log_sizes sizes b r")
 Work = namedtuple("Work", "d n log_scale best_nu best_w best_correction tangent rows right order")
+PATH = types.NamedTuple((DATA_MATRIX, DATA_VECTOR, *(VECTOR,) * 5), Path)
+POINT = types.NamedUniTuple(VECTOR, 7, Point)
+WORK = types.NamedTuple((MATRIX, MATRIX, *(VECTOR,) * 5, MATRIX, VECTOR, INTEGERS), Work)
 
 RAISED, STEP, POSITION_SIZE = range(3)
 
-@njit()
+#: The relative residual, how many iterations, and the size of the last step.
+_OUTCOME = types.Tuple((types.float64, types.int64, types.float64))
+
+
+@njit(types.Tuple((PATH, POINT, WORK))(DATA_MATRIX, DATA_VECTOR))
 def room(X, y):
     """Return an empty `Path`, `Point` and `Work` for a problem."""
     n, d = X.shape
@@ -39,14 +47,14 @@ def room(X, y):
     return path, place, work
 
 
-@njit()
+@njit(types.void(PATH, VECTOR), allocates=False)
 def scales_here(path, log_scale):
     """Fill log alpha^2 at this position of the path."""
     for j in range(log_scale.shape[0]):
         log_scale[j] = 2.0 * (path.log_alpha[j] + path.position[RAISED] * path.speed[j])
 
 
-@njit()
+@njit(types.void(PATH, POINT), allocates=False)
 def reflect(path, place):
     """Set w to ``log(u0/v0) + 4 X^T nu``, without a correction."""
     rmatvec(path.X, place.nu, 4.0, place.w)
@@ -55,14 +63,14 @@ def reflect(path, place):
         place.correction[j] = 0.0
 
 
-@njit()
+@njit(types.boolean(PATH, POINT, WORK), allocates=False)
 def evaluate(path, place, work):
     """Fill what the point yields at the scale in ``work.log_scale``; False where weights overflow."""
     return point(path.X, path.y, work.log_scale, place.w, place.correction, place.log_sizes, place.sizes, place.b, place.r,
                  work.d)
 
 
-@njit()
+@njit(_OUTCOME(PATH, POINT, WORK, types.float64, types.int64), allocates=False)
 def newton(path, place, work, tol, limit):
     """Damped Newton from the point; leave it at the best point seen; return its relative residual, the steps, the last's size.
 
@@ -87,9 +95,9 @@ def newton(path, place, work, tol, limit):
         if residual < best:
             best = residual
             last_at_best = last
-            work.best_nu[:] = place.nu
-            work.best_w[:] = place.w
-            work.best_correction[:] = place.correction
+            copy(place.nu, work.best_nu)
+            copy(place.w, work.best_w)
+            copy(place.correction, work.best_correction)
         polished = reached
         reached = reached or residual <= tol
         # One step beyond the tolerance: Newton is quadratic there, and ill-conditioned data multiply what is left.
@@ -115,13 +123,13 @@ def newton(path, place, work, tol, limit):
         if largest > 1.0:
             reflect(path, place)
         used += 1
-    place.nu[:] = work.best_nu
-    place.w[:] = work.best_w
-    place.correction[:] = work.best_correction
+    copy(work.best_nu, place.nu)
+    copy(work.best_w, place.w)
+    copy(work.best_correction, place.correction)
     return best, used, last_at_best
 
 
-@njit(fastmath=REDUCTION)
+@njit(types.boolean(MATRIX, VECTOR, VECTOR, INTEGERS), fastmath=REDUCTION, allocates=False)
 def _weighted_least_squares(rows, right, solution, pivots):
     """Minimise ``|rows^T solution - right|``, destroying rows (n, d) and right (d,); False where the rows are dependent.
 
@@ -175,7 +183,7 @@ def _weighted_least_squares(rows, right, solution, pivots):
     return True
 
 
-@njit()
+@njit(types.boolean(PATH, POINT, WORK))
 def _tangent(path, place, work):
     """Fill ``work.tangent`` with d nu / d raised along ``X b = y``; False where it cannot be had.
 
@@ -190,7 +198,9 @@ def _tangent(path, place, work):
         matvec(X, right, work.n[1])
         if direction(X, place.sizes, work.n[1], work.tangent):
             return True
-    order[:] = np.argsort(-place.log_sizes)
+    falling = np.argsort(-place.log_sizes)
+    for k in range(d):
+        order[k] = falling[k]
     top, bottom = place.log_sizes[order[0]], place.log_sizes[order[d - 1]]
     # Where even the logarithms of the weights span too much they are compressed: nothing changes while gaps stay large.
     squeeze = min(1.0, 600.0 / max(top - bottom, 1e-300))
@@ -203,7 +213,7 @@ def _tangent(path, place, work):
     return _weighted_least_squares(work.rows, right, work.tangent, np.empty(n, dtype=np.int64))
 
 
-@njit()
+@njit(types.float64(PATH, POINT, WORK, types.float64), allocates=False)
 def _landing(path, place, work, dormant):
     """Return how far the path may fall before a dormant coordinate wakes: it is not to overshoot by more than e^3."""
     turning = work.right
@@ -217,7 +227,7 @@ def _landing(path, place, work, dormant):
     return first
 
 
-@njit()
+@njit(_OUTCOME(PATH, POINT, WORK, types.float64, types.float64, types.float64))
 def _descend(path, place, work, residual, tol, top):
     """Follow the solution from a point near it to the end of the path; return as `newton` does."""
     position = path.position
@@ -232,7 +242,7 @@ def _descend(path, place, work, residual, tol, top):
         before = position[RAISED]
         position[RAISED] = max(0.0, before - min(position[STEP], _landing(path, place, work, dormant)))
         at_end = position[RAISED] == 0.0
-        start_nu[:] = place.nu
+        copy(place.nu, start_nu)
         for i in range(start_nu.shape[0]):
             place.nu[i] += (position[RAISED] - before) * work.tangent[i]
         reflect(path, place)
@@ -241,7 +251,7 @@ def _descend(path, place, work, residual, tol, top):
         if not residual <= _ROUGH:
             position[STEP] = 0.3 * (before - position[RAISED])
             position[RAISED] = before
-            place.nu[:] = start_nu
+            copy(start_nu, place.nu)
             reflect(path, place)
             if position[STEP] < 1e-3:
                 return np.inf, total, last
@@ -256,7 +266,7 @@ def _descend(path, place, work, residual, tol, top):
     return residual, total, last
 
 
-@njit()
+@njit(_OUTCOME(PATH, POINT, WORK, types.float64, types.float64), allocates=False)
 def follow(path, place, work, tol, top):
     """Solve at the end of the path from nothing: from a scale at which the problem is nearly quadratic, down."""
     position = path.position
@@ -281,7 +291,7 @@ def follow(path, place, work, tol, top):
     return residual, used + more, last
 
 
-@njit()
+@njit(_OUTCOME(PATH, POINT, WORK, VECTOR, types.float64, types.float64), allocates=False)
 def go_on(path, place, work, log_alpha, tol, top):
     """Solve at `log_alpha` (d,) from the solution at the end of the path."""
     position, d = path.position, log_alpha.shape[0]

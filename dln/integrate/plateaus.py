@@ -37,6 +37,7 @@ from .planning import (
 )
 from .reduced import (
     FEWER,
+    MEMBERS,
     MORE,
     basis_of,
     choose,
@@ -47,6 +48,7 @@ from .reduced import (
 )
 from .rest import (
     AT_REST,
+    JOURNAL,
     JUMPED,
     LOOSE,
     NO_JUMP,
@@ -86,6 +88,7 @@ from .state import (
     STARTED,
     STATIONARY,
     STOP,
+    SYSTEM,
     WORK,
     WORK_RULE,
     H,
@@ -291,7 +294,7 @@ def cross(rule, X, y, c, rows, z, f, r, error, clock, count, settings, params, p
     return reason
 
 
-@njit()
+@njit(types.UniTuple(types.float64, 2)(SYSTEM, types.float64, types.float64, types.float64, types.float64), allocates=False)
 def _land(here, h, asleep, visible, cap):
     """Shorten a step to where the first of the coordinates that grow begins to count; return it, and what comes after.
 
@@ -308,7 +311,7 @@ def _land(here, h, asleep, visible, cap):
     return h, cap
 
 
-@njit()
+@njit(types.boolean(SYSTEM, types.float64, MEMBERS), allocates=False)
 def _startle(end, asleep, member):
     """Mark the coordinates that a step left out and that ended it too large; return whether there are any."""
     rows = end.rows
@@ -319,7 +322,7 @@ def _startle(end, asleep, member):
     return startled
 
 
-@njit()
+@njit(types.float64(SYSTEM, SYSTEM, types.float64, VECTOR), allocates=False)
 def _moved(end, start, asleep, peak):
     """Return by how much a log weight has moved in a step, of those awake at its end; note the largest log weights."""
     moved = 0.0
@@ -331,7 +334,7 @@ def _moved(end, start, asleep, peak):
     return moved
 
 
-@njit()
+@njit(types.void(JOURNAL, SYSTEM, VECTOR, VECTOR, VECTOR), allocates=False)
 def _remember(journal, here, z, error, clock):
     plateau, notes, peak = journal.plateau, journal.notes, journal.peak
     copy(z, plateau[PLATEAU_NU])

@@ -13,12 +13,13 @@ import math
 from collections import namedtuple
 
 import numpy as np
+from numba import types
 
 from .._gram import gram
-from .._jit import DATA_MATRIX, REDUCTION, njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
 from .._linalg import cholesky, cholesky_solve, copy, matvec, residual, rmatvec
 from ..network import evaluate_weights
-from .state import BETA, PRODUCT, RATIO, SIZE, WORK_RULE
+from .state import BETA, PRODUCT, RATIO, SIZE, SYSTEM, WORK_RULE
 
 _DEPENDENT = 1e-13  # what is left of a column after projection, relative to it, that counts as rounding
 
@@ -29,12 +30,19 @@ Basis = namedtuple("Basis", "columns rows R")
 #: Room for a `Basis` and for a step: indices (d,), Q^T (n, n), R as it grows (n, most), R packed (n most,), a column (n,),
 #: K (stages, n), M (n n,), coordinates (WORK_ROWS, d), the vector b (n,).
 Space = namedtuple("Space", "columns rows grown packed column stages matrix work vector")
+BASIS = types.NamedTuple((INTEGERS, MATRIX, DATA_MATRIX), Basis)
+SPACE = types.NamedTuple((INTEGERS, MATRIX, MATRIX, VECTOR, VECTOR, MATRIX, VECTOR, MATRIX, VECTOR), Space)
+MEMBERS = types.Array(types.boolean, 1, "C")  # whether a coordinate is one
+_ATTEMPT = types.boolean(
+    BASIS, SYSTEM, types.float64, VECTOR, types.float64, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64,
+    VECTOR, VECTOR, MATRIX, SPACE,
+)
 
 # Rows of the coordinates' work during a step.
 (_RATIO, _PRODUCT, _STAGE_RATIO, _BETA, _SIZE, _WEIGHT, _WORK_ROWS) = range(7)
 
 
-@njit()
+@njit(SPACE(types.int64, types.int64, types.int64))
 def room(n, d, stages):
     """Return `Space` for bases of columns of an (n, d) matrix."""
     most = min(d, max(n, _ROOM // n)) if n > 0 else d
@@ -47,7 +55,7 @@ def _read_only(matrix):
     return matrix
 
 
-@njit()
+@njit(types.boolean(DATA_MATRIX, MEMBERS), allocates=False)
 def _too_many(X, member):
     """Whether so many columns take part that a basis of them spans everything, and R would be a second X."""
     n = X.shape[0]
@@ -57,7 +65,7 @@ def _too_many(X, member):
     return count > n and n * count > _ROOM
 
 
-@njit()
+@njit(BASIS(DATA_MATRIX, SPACE))
 def _all_columns(X, space):
     n, d = X.shape
     for j in range(d):
@@ -68,7 +76,7 @@ def _all_columns(X, space):
     return Basis(space.columns[:d], space.rows[:n], _read_only(X))
 
 
-@njit(fastmath=REDUCTION)
+@njit(types.int64(DATA_MATRIX, SPACE, types.int64, types.int64, types.int64), fastmath=REDUCTION, allocates=False)
 def _append(X, space, k, m, j):
     """Append column j of X to a basis of rank k and m columns; return the new rank.
 
@@ -104,7 +112,7 @@ def _append(X, space, k, m, j):
     return k + 1
 
 
-@njit()
+@njit(BASIS(SPACE, types.int64, types.int64))
 def _packed(space, k, m):
     for q in range(k):
         for j in range(m):
@@ -112,7 +120,7 @@ def _packed(space, k, m):
     return Basis(space.columns[:m], space.rows[:k], _read_only(space.packed[:k * m].reshape((k, m))))
 
 
-@njit()
+@njit(BASIS(DATA_MATRIX, MEMBERS, SPACE))
 def basis_of(X, member, space):
     """Return the `Basis` of the columns that are members (d,), or of all columns where there are too many members."""
     if _too_many(X, member):
@@ -125,7 +133,7 @@ def basis_of(X, member, space):
     return _packed(space, k, m)
 
 
-@njit()
+@njit(BASIS(DATA_MATRIX, BASIS, MEMBERS, SPACE))
 def extended(X, basis, member, space):
     """Return the basis (built in `space`) of all members, given that its own columns are among them."""
     if _too_many(X, member):
@@ -145,7 +153,7 @@ def extended(X, basis, member, space):
     return _packed(space, k, m)
 
 
-@njit()
+@njit(types.void(BASIS, DATA_VECTOR, VECTOR, VECTOR), allocates=False)
 def split(basis, r, inside, across):
     """Split a vector (n,): ``inside = Q^T r`` (k,) and ``across = r - Q inside`` (n,)."""
     matvec(basis.rows, r, inside)
@@ -154,7 +162,7 @@ def split(basis, r, inside, across):
         across[i] += r[i]
 
 
-@njit()
+@njit(_ATTEMPT, allocates=False)
 def reduced_attempt(basis, here, c, inside, h, A, C, m, e, gamma, z_new, local, M, space):
     """Attempt a step of size h of the flow of the columns of the basis with a Rosenbrock method; False if it overflows.
 
@@ -164,8 +172,8 @@ def reduced_attempt(basis, here, c, inside, h, A, C, m, e, gamma, z_new, local, 
     R, columns = basis.R, basis.columns
     k, size = R.shape
     stages = A.shape[0]
-    work = space.work.ravel()[:_WORK_ROWS * size].reshape((_WORK_ROWS, size))
-    K = space.stages.ravel()[:stages * k].reshape((stages, k))
+    work = space.work.reshape(space.work.size)[:_WORK_ROWS * size].reshape((_WORK_ROWS, size))
+    K = space.stages.reshape(space.stages.size)[:stages * k].reshape((stages, k))
     b = space.vector[:k]
     tau = h * gamma
     for j in range(size):
@@ -215,7 +223,7 @@ def reduced_attempt(basis, here, c, inside, h, A, C, m, e, gamma, z_new, local, 
     return True
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, VECTOR), allocates=False)
 def back_substitute(R, b):
     """Solve ``R x = b`` in place, R square and upper triangular."""
     for i in range(b.shape[0] - 1, -1, -1):
@@ -225,7 +233,7 @@ def back_substitute(R, b):
         b[i] = s / R[i, i]
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, VECTOR), allocates=False)
 def forward_substitute(R, b):
     """Solve ``R^T x = b`` in place."""
     for i in range(b.shape[0]):
@@ -235,7 +243,7 @@ def forward_substitute(R, b):
         b[i] = s / R[i, i]
 
 
-@njit()
+@njit(types.float64(DATA_MATRIX, VECTOR, types.float64))
 def slowest_rate(R, beta, c):
     """Bound the slowest rate of ``4 c D^(1/2) R^T R D^(1/2)``, ``D = diag|beta|``, from below, by the norm of its inverse."""
     m = beta.shape[0]
@@ -264,7 +272,7 @@ _MARGIN = 1.0  # they take part from this far below the threshold on, in log u^2
 _LINGER = 4.0  # and until this far below it, so that the basis is seldom built anew
 
 
-@njit()
+@njit(types.int64(SYSTEM, DATA_VECTOR, types.float64, types.float64, MEMBERS), allocates=False)
 def choose(here, q, h, asleep, member):
     """Mark the coordinates that take part in a step of size h; say how that differs from before: SAME, FEWER or MORE.
 

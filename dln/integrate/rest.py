@@ -4,20 +4,24 @@ import math
 from collections import namedtuple
 
 import numpy as np
+from numba import types
 
-from .._jit import njit
+from .._jit import MATRIX, VECTOR, njit
 from .._linalg import copy, norm, rmatvec
 from .planning import (
     ASLEEP,
     COUPLING,
     RTOL,
 )
-from .reduced import back_substitute, basis_of, forward_substitute, slowest_rate, split
-from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, WORK, WORK_RULE, T
+from .reduced import SPACE, back_substitute, basis_of, forward_substitute, slowest_rate, split
+from .state import BETA, LOG_PRODUCT, PRODUCT, RATIO, SYSTEM, WORK, WORK_RULE, T
 
 #: The state to which a transition may have to go back (PLATEAU_ROWS, n), what has happened since (NOTES_SIZE,), and the
 #: largest log weights since (d,).
 Journal = namedtuple("Journal", "plateau notes peak")
+JOURNAL = types.NamedTuple((MATRIX, VECTOR, VECTOR), Journal)
+_SETTLE = types.int64(SYSTEM, types.float64, VECTOR, VECTOR, VECTOR, types.float64, VECTOR, VECTOR, JOURNAL, types.boolean,
+                      SPACE)
 PLATEAU_NU, PLATEAU_ERROR, PLATEAU_RESIDUAL, PLATEAU_ROWS = range(4)
 (LOOSE, PLATEAU_T, PLATEAU_H, AT_REST, ROUGH_SINCE, WAIT, WHO, SPEED, NOTES_SIZE) = range(9)
 
@@ -29,7 +33,7 @@ _MOST_MOVED = 0.5  # a jump that moves a log weight by more is not believed
 NOTHING = 1e-14  # a residual this small beside the targets is rounding
 
 
-@njit()
+@njit(types.float64(SYSTEM, VECTOR, types.float64), allocates=False)
 def flight(here, p, asleep):
     """Return for how long nu can go on in a straight line, until a coordinate that sleeps wakes."""
     rows = here.rows
@@ -45,7 +49,7 @@ def flight(here, p, asleep):
     return first
 
 
-@njit()
+@njit(types.float64(SYSTEM, types.float64, types.float64, SPACE))
 def relaxation(here, c, asleep, space):
     """Return the longest time in which the coordinates that are awake relax by a factor of e; 0 if it cannot be had."""
     rows = here.rows
@@ -66,7 +70,7 @@ def relaxation(here, c, asleep, space):
     return 1.0 / slowest_rate(basis.R, beta, c)
 
 
-@njit()
+@njit(_SETTLE)
 def settle(here, c, z, r, error, h, clock, settings, journal, loose, space):
     """If the flow has rested on a plateau for long enough, replace nu and its error by those of the exact state.
 
@@ -171,7 +175,7 @@ def settle(here, c, z, r, error, h, clock, settings, journal, loose, space):
     return JUMPED
 
 
-@njit()
+@njit(types.float64(types.float64, types.float64), allocates=False)
 def mirror(beta, log_product):
     """Return ``asinh(beta / (2 exp(log_product)))``, whatever the scale."""
     size = abs(beta)

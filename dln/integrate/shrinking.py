@@ -23,7 +23,7 @@ from .._gram import gram_room
 from .._inverse_factor import FACTOR_ROOM, INVERT_UP_TO, inverse_shape
 from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._large import NONE
-from .._linalg import norm, rmatvec
+from .._linalg import copy, copy_rows, norm, rmatvec
 from .planning import (
     ASLEEP,
     COUPLED,
@@ -36,7 +36,20 @@ from .planning import (
     predicted_growth,
     reject,
 )
-from .reduced import FEWER, MORE, SAME, back_substitute, basis_of, choose, extended, forward_substitute, room, split
+from .reduced import (
+    FEWER,
+    MEMBERS,
+    MORE,
+    SAME,
+    SPACE,
+    back_substitute,
+    basis_of,
+    choose,
+    extended,
+    forward_substitute,
+    room,
+    split,
+)
 from .rest import NOTHING, STARTLED, mirror, relaxation
 from .rosenbrock import rosenbrock_attempt
 from .state import (
@@ -59,6 +72,7 @@ from .state import (
     SIZE,
     STARTED,
     STATIONARY,
+    SYSTEM,
     WORK,
     WORK_RULE,
     H,
@@ -68,11 +82,14 @@ from .state import (
     fix_scale,
 )
 from .stepping import report
-from .stretch import add_up, carry, drifts, gather, largest, settle_up, spread
+from .stretch import add_up, carry, drifts, gather, keep, largest, settle_up, spread
 from .survey import LANDING
 
 AT_REST, MOVED, STEEPNESS, REFUSED, NOTES_SIZE = range(5)
 _JUMPS = 0
+
+_REST = types.Tuple((types.boolean, types.float64))(
+    SYSTEM, types.float64, VECTOR, VECTOR, types.float64, VECTOR, types.float64, VECTOR, VECTOR, SPACE)
 
 _STILL = 0.7  # a log weight that moved by more than this in the last step is not at rest
 _CLOSE = 0.25  # nor is one further than this from the plateau, in the logarithm of beta
@@ -135,7 +152,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         if not evaluate(rule, here, c, z, params[0], r, f, work_n):
             reason = DIVERGED
         notes[AT_REST] = 1.0
-        plateau[:] = f[:n]
+        copy(f[:n], plateau)
     if reason == RUNNING:
         reason = plan(here, f, r, clock, count, settings, True, order)
     while reason == RUNNING and attempts > 0:
@@ -211,20 +228,23 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
             length = norm(across)
             rmatvec(X, across, 1.0 / length if length > 0.0 else 0.0, data[k])
             rmatvec(X, velocity, 1.0, drift)
-            start[0], start[1], start[2] = rows[RATIO], rows[PRODUCT], z[n:]
-            start[3] = f[n:]
+            copy(rows[RATIO], start[0])
+            copy(rows[PRODUCT], start[1])
+            copy(z[n:], start[2])
+            copy(f[n:], start[3])
             rmatvec(X, f[:n], 1.0, start[4])
-            origin[:] = z[:n]
+            copy(z[:n], origin)
             sums[:] = 0.0
             z_part[:] = 0.0
             if not evaluate(rule, part, c, z_part, params[0], r_part, f_part, part_work):
                 reason = DIVERGED
                 break
-            pushed[:] = part_work[0]
-            part_now[:] = part_rows[BETA:SIZE + 1]
-        trace[0], trace[1] = r_part, pushed
-        part_rows[BETA:SIZE + 1] = part_now
-        r_new[:] = r_part
+            copy(part_work[0], pushed)
+            copy_rows(part_rows[BETA:SIZE + 1], part_now)
+        copy(r_part, trace[0])
+        copy(pushed, trace[1])
+        copy_rows(part_now, part_rows[BETA:SIZE + 1])
+        copy(r_part, r_new)
         tolerance = settings[RTOL] + min(1e-6, ROUNDING * clock[REACH])
         scaled, _ = rosenbrock_attempt(
             rule, curvature, NONE, part, part, c, z_part, f_part, h, tolerance, 1.0, params, A, C, m, e, gamma, filtered,
@@ -253,9 +273,12 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         clock[T] += h
         elapsed += h
         count[ACCEPTED] += 1
-        z_part[:], f_part[:], r_part[:], pushed[:] = z_new, f_new, r_new, part_work[0]
-        part_now[:] = part_rows[BETA:SIZE + 1]
-        sums[:2] += sums[2:]
+        copy(z_new, z_part)
+        copy(f_new, f_part)
+        copy(r_new, r_part)
+        copy(part_work[0], pushed)
+        copy_rows(part_rows[BETA:SIZE + 1], part_now)
+        keep(sums)
         carry(basis, M, W, row_scale, local, error)
         moved = spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, z[n:], f[n:], basis.columns)
         rmatvec(basis.rows, z_part[:k], 1.0, z[:n])
@@ -286,7 +309,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
                         error[n + j] += leaves * rows[WORK + 1, j] * rows[WORK, j]
                 for i in range(n):
                     z[i] += inside[i]
-                plateau[:] = onward
+                copy(onward, plateau)
                 count[RHS] += 1
                 if not evaluate(rule, here, c, z, params[0], r, f, work_n):
                     reason = DIVERGED
@@ -308,7 +331,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
     return reason
 
 
-@njit()
+@njit(types.void(types.float64, types.float64, types.int64, VECTOR, VECTOR), allocates=False)
 def _control(h, scaled, order, clock, notes):
     """Set ``clock[H_CONTROL]`` after an accepted step of size h and error `scaled`; see `predicted_growth`."""
     factor, notes[STEEPNESS] = predicted_growth(h, scaled, order, notes[STEEPNESS], _SAFETY, _MOST_TREND)
@@ -324,7 +347,7 @@ def _control(h, scaled, order, clock, notes):
         clock[H_CONTROL] = grown
 
 
-@njit()
+@njit(types.UniTuple(types.float64, 2)(SYSTEM, VECTOR, VECTOR, types.float64, types.float64), allocates=False)
 def _flight(here, velocity, q, asleep, visible):
     """Return for how long nu goes on in a straight line, and Q at a constant rate, and how fast who ends that grows.
 
@@ -345,7 +368,7 @@ def _flight(here, velocity, q, asleep, visible):
     return first, fastest
 
 
-@njit()
+@njit(types.boolean(VECTOR, MATRIX, types.float64, types.float64, MEMBERS), allocates=False)
 def _startle(ratio, start, elapsed, asleep, member):
     """Mark the coordinates that a step left out and that ended it too large; return whether there are any."""
     startled = False
@@ -355,15 +378,7 @@ def _startle(ratio, start, elapsed, asleep, member):
     return startled
 
 
-
-
-
-
-
-
-
-
-@njit()
+@njit(_REST)
 def _rest(here, c, f, r, strength, settings, tolerance, move, onward, space):
     """Whether what is left of the way to the plateau can be left out; if so, fill in how.
 
@@ -389,7 +404,7 @@ def _rest(here, c, f, r, strength, settings, tolerance, move, onward, space):
         return False, 0.0
     inside, beta, wanted = np.empty(count), np.empty(count), np.empty(count)
     split(basis, r, inside, move)
-    beta[:] = inside
+    copy(inside, beta)
     back_substitute(R, beta)
     for k in range(count):
         now = rows[BETA, columns[k]]

@@ -1,17 +1,21 @@
 """Stretches of a rule that shrinks on the same coordinates: the small problem, and Q of those that sleep meanwhile."""
 
 import numpy as np
+from numba import types
 
 from .._inverse_factor import solve_factorized
-from .._jit import njit
+from .._jit import DATA_MATRIX, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import norm, rmatvec
-from .reduced import split
-from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, SCALE, SIZE, WORK
+from .reduced import BASIS, split
+from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, SCALE, SIZE, SYSTEM, WORK
+
+CUBE = types.Array(types.float64, 3, "C")
+_SPREAD = types.float64(SYSTEM, SYSTEM, VECTOR, MATRIX, types.float64, types.float64, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS)
 
 _SEEMING = 0.5  # error of the log weights of those that sleep, for the time being
 
 
-@njit()
+@njit(types.boolean(VECTOR, MATRIX, types.float64), allocates=False)
 def drifts(p, start, elapsed):
     """Whether q, nearly proportional to p^2, may have changed so much in a stretch that sleepers are not where they seem."""
     farthest = 0.0
@@ -21,7 +25,7 @@ def drifts(p, start, elapsed):
     return not 4.0 * elapsed * farthest <= _SEEMING
 
 
-@njit()
+@njit(types.void(SYSTEM, BASIS, VECTOR, VECTOR, types.int64, MATRIX), allocates=False)
 def gather(here, basis, inside, buffer, n, part_rows):
     """Fill the rows of the small problem, and `buffer` with its data: R, and a target that accounts for the others."""
     R, columns = basis.R, basis.columns
@@ -40,7 +44,7 @@ def gather(here, basis, inside, buffer, n, part_rows):
         buffer[n * d + i] = fitted - inside[i]
 
 
-@njit()
+@njit(types.void(MATRIX, types.float64, types.float64, types.float64, DATA_MATRIX, CUBE), allocates=False)
 def add_up(trace, length, scale, w, weights, sums):
     """Fill sums[2:] (k + 1, k + 1) with the integral of ``a b^T`` over a step, and the estimate of its error."""
     k = trace.shape[1]
@@ -61,7 +65,16 @@ def add_up(trace, length, scale, w, weights, sums):
             wrong[i, k] += a_error * length
 
 
-@njit()
+@njit(types.void(CUBE), allocates=False)
+def keep(sums):
+    """Add to the integrals of a stretch (sums[:2]) those of a step."""
+    for k in range(2):
+        for i in range(sums.shape[1]):
+            for j in range(sums.shape[2]):
+                sums[k, i, j] += sums[k + 2, i, j]
+
+
+@njit(types.void(MATRIX, DATA_MATRIX, VECTOR, VECTOR), allocates=False)
 def quadratic(form, data, out, work):
     """Fill out (d,) with ``x_j^T form x_j``, x_j the columns of the data (k + 1, d)."""
     out[:] = 0.0
@@ -71,7 +84,7 @@ def quadratic(form, data, out, work):
             out[j] += data[i, j] * work[j]
 
 
-@njit()
+@njit(types.float64(SYSTEM, DATA_MATRIX, MATRIX, types.float64, types.float64))
 def largest(here, data, form, widest, tolerance):
     """Return the largest error of a log weight in a step: that by nu is in the row WORK, that of q's integral is `form`."""
     rows = here.rows
@@ -89,7 +102,7 @@ def largest(here, data, form, widest, tolerance):
     return largest + bound
 
 
-@njit()
+@njit(types.void(SYSTEM, DATA_MATRIX, CUBE, INTEGERS, VECTOR, VECTOR), allocates=False)
 def settle_up(here, data, sums, columns, Q, error):
     """Add to Q, and to its error, what the stretch has brought to the coordinates that slept; forget it."""
     gain, wrong, work = here.rows[WORK], here.rows[WORK + 1], here.rows[WORK + 2]
@@ -103,7 +116,7 @@ def settle_up(here, data, sums, columns, Q, error):
     sums[:] = 0.0
 
 
-@njit()
+@njit(types.void(BASIS, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR))
 def carry(basis, M, W, row_scale, local, error):
     """Add a step's estimated error, and carry the sum over the step, slower than the flow itself does."""
     k, size = basis.R.shape
@@ -120,7 +133,7 @@ def carry(basis, M, W, row_scale, local, error):
         error[n + basis.columns[q]] += local[k + q]
 
 
-@njit()
+@njit(_SPREAD, allocates=False)
 def spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, Q, q, columns):
     """Bring all coordinates to the end of a step; return by how much a log weight of those awake has moved.
 
