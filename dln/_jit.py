@@ -5,11 +5,15 @@ function of a C library.  Numba alone would compile it anew, inside of each of t
 four times as long.
 """
 
+import _thread
 import ctypes
 import functools
 import importlib
 import inspect
+import os
 import re
+import threading
+import traceback
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -161,36 +165,53 @@ class Kernel:
 class Blas:
     """A function of SciPy's BLAS or LAPACK for use in kernels: it takes pointers, such as ``array.ctypes``, returns nothing.
 
-    Given `name`, such as "dsyrk", the number of its arguments, and "blas" or "lapack".
+    Given `name`, such as "dsyrk", the number of its arguments, and "blas" or "lapack".  SciPy is imported at the first call:
+    small problems make none, and that would be an eighth of the time of the command line.
     """
 
     def __init__(self, name, count, library="blas"):
         self.module = f"scipy.linalg.cython_{library}"
         self.__name__, self.symbol, self.signature = name, f"{_PREFIX}{name}", types.void(*(types.voidptr,) * count)
+        self._kind = ctypes.CFUNCTYPE(None, *(ctypes.c_void_p,) * count)
+        self._first = self._kind(self._find)  # kept: the pointer may be in use
+        self.place = ctypes.c_void_p(ctypes.cast(self._first, ctypes.c_void_p).value)  # kernels find it by the symbol
         _NAMED[self.symbol] = self
         parameters = [inspect.Parameter(f"a{k}", inspect.Parameter.POSITIONAL_ONLY) for k in range(count)]
         _declare(self, inspect.Signature(parameters))
 
         @lower_builtin(self, *self.signature.args)
         def generate(context, builder, signature, given):
-            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t] * count)
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, self.symbol), given)
+            kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t] * count).as_pointer()
+            builder.call(builder.load(context.get_c_value(builder, kind, self.symbol)), given)
             return context.get_dummy_value()
 
     def __deepcopy__(self, _):
         return self
 
-    @functools.cached_property
-    def address(self):
-        """Where the function is."""
-        return get_cython_function_address(self.module, self.__name__)
+    def _find(self, *pointers):
+        """Stand in for the function until it is called: find it, and call it."""
+        # The kernel that called sees no exception, and would go on without a result.
+        interrupted = found = False
+        while not found:
+            try:
+                self.place.value = get_cython_function_address(self.module, self.__name__)
+                found = True
+            except KeyboardInterrupt:
+                interrupted = True
+            except BaseException:
+                traceback.print_exc()
+                os.abort()
+        if interrupted:
+            threading.Timer(_AFTER_A_CALL, _thread.interrupt_main).start()
+        self(*pointers)
 
     def __call__(self, *pointers):
         """Call the function from Python."""
-        ctypes.CFUNCTYPE(None, *(ctypes.c_void_p,) * len(pointers))(self.address)(*pointers)
+        self._kind(self.place.value)(*pointers)
 
 
 _PREFIX = "dln:"  # of symbols
+_AFTER_A_CALL = 0.05  # seconds: an interrupt is put off by so much
 _NAMED: dict[str, Kernel | Blas] = {}
 _NOWHERE = ctypes.c_char()  # for the linker of a process that runs nothing
 _runs_nothing = False
@@ -301,7 +322,7 @@ def address(kernel):
     if _runs_nothing:
         found = ctypes.addressof(_NOWHERE)
     elif isinstance(kernel, Blas):
-        found = kernel.address
+        found = ctypes.addressof(kernel.place)
     else:
         compiled = _compiled(kernel.dispatcher, kernel.signature)
         found = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)

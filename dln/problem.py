@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are loaded when first used
 from numpy.typing import ArrayLike, NDArray
 
 from ._aligned import aligned_zeros
@@ -422,27 +423,34 @@ def _row_space(X: Array, y: Array) -> RowSpace:
 
 def _has_full_row_rank(X: Array) -> tuple[bool, tuple[NDArray[np.float32], Array]]:
     """Whether the rows are linearly independent, each judged on its own scale; and `RowSpace.gram`."""
-    from scipy.linalg import blas, eigvalsh
-
     n_samples, n_features = X.shape
     if n_samples > n_features or not X.any(axis=1).all():
         return False, _NO_GRAM
     exponents = -_exponent(X, axis=1)[:, None]
-    # The Gram matrix is several times cheaper than the singular values. It squares them, so only a clear yes counts. It is
-    # summed over some columns at a time, and its eigenvalues take its place, so that no second X and no second Gram matrix
-    # has to be held.
-    gram = np.zeros((n_samples, n_samples), order="F")
-    width = max(_PANEL, 65536 // n_samples)
-    for first in range(0, n_features, width):
-        panel = np.ldexp(X[:, first:first + width], exponents)
-        gram = blas.dsyrk(1.0, panel.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)
-    kept = _NO_GRAM
+    # The Gram matrix is several times cheaper than the singular values. It squares them, so only a clear yes counts.
+    gram, kept = _scaled_gram(X, exponents), _NO_GRAM
     if keeps_gram(X.shape):
         # Of rows divided by half as much, since twice the largest power of two is infinite.
         triangle = np.concatenate([4.0 * gram[i:, i] for i in range(n_samples)], dtype=np.float32, casting="same_kind")
         kept = triangle, np.ldexp(0.5, -exponents[:, 0])
-    eigenvalues = eigvalsh(gram, overwrite_a=True, check_finite=False)
+        eigenvalues = scipy.linalg.eigvalsh(gram, overwrite_a=True, check_finite=False)  # in its place: no second matrix
+    else:
+        eigenvalues = np.linalg.eigvalsh(gram)
     if eigenvalues[0] > 1e-8 * eigenvalues[-1]:
         return True, kept
     singular = np.linalg.svd(np.ldexp(X, exponents), compute_uv=False)
     return bool(singular[-1] > n_features * EPS * singular[0]), kept
+
+
+def _scaled_gram(X: Array, exponents: Any) -> Array:
+    """Return the Gram matrix of the rows times 2 to these powers, its lower triangle, without a second X."""
+    n_samples, n_features = X.shape
+    gram = np.zeros((n_samples, n_samples), order="F")
+    width = max(_PANEL, 65536 // n_samples)
+    for first in range(0, n_features, width):
+        panel = np.ldexp(X[:, first:first + width], exponents)
+        if keeps_gram(X.shape):
+            gram = scipy.linalg.blas.dsyrk(1.0, panel.T, beta=1.0, c=gram, trans=1, lower=1, overwrite_c=1)
+        else:
+            gram += panel @ panel.T  # to import scipy.linalg takes longer than all of a small run
+    return gram

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+import time
 from pathlib import Path
 
 import numba
@@ -269,3 +270,54 @@ def test_an_error_in_a_function_called_by_address_is_passed_on():
     assert forward(_jit.address(refuse), 2.0) == 2.0
     with pytest.raises(ValueError, match="negative"):
         forward(_jit.address(refuse), -2.0)
+
+
+@pytest.fixture
+def scaling(monkeypatch):
+    """Give a kernel that calls a function of BLAS, if it is told to, and what is looked up meanwhile."""
+    looked_up = []
+    find = _jit.get_cython_function_address
+
+    def noted(module, name):
+        looked_up.append(name)
+        return find(module, name)
+
+    monkeypatch.setattr(_jit, "get_cython_function_address", noted)
+    scale = _jit.Blas("dscal", 4)
+
+    @njit(numba.void(_jit.VECTOR, numba.boolean))
+    def scaled(x, really):
+        if really:
+            factor, sizes = np.array([3.0]), np.array([x.shape[0], 1], dtype=np.int32)
+            scale(sizes.ctypes, factor.ctypes, x.ctypes, sizes[1:].ctypes)
+
+    return scaled, looked_up
+
+
+def test_a_function_of_blas_is_looked_up_when_it_is_called(scaling):
+    # Reference: 3 x, then 9 x.
+    scaled, looked_up = scaling
+    x = np.arange(4.0)
+    scaled(x, False)
+    assert looked_up == [] and list(x) == [0.0, 1.0, 2.0, 3.0]
+    scaled(x, True)
+    scaled(x, True)
+    assert looked_up == ["dscal"] and list(x) == [0.0, 9.0, 18.0, 27.0]
+
+
+def test_an_interrupt_while_it_is_looked_up_is_only_put_off(scaling, monkeypatch):
+    # Reference: 3 x, and the interrupt: a kernel can neither see an exception nor do without its result.
+    scaled, looked_up = scaling
+    find, interrupts = _jit.get_cython_function_address, [KeyboardInterrupt]
+
+    def interrupted(module, name):
+        if interrupts:
+            raise interrupts.pop()
+        return find(module, name)
+
+    monkeypatch.setattr(_jit, "get_cython_function_address", interrupted)
+    x = np.arange(4.0)
+    with pytest.raises(KeyboardInterrupt):
+        scaled(x, True)
+        time.sleep(60.0)
+    assert looked_up == ["dscal"] and list(x) == [0.0, 3.0, 6.0, 9.0]

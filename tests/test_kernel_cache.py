@@ -41,6 +41,16 @@ def callee(x, factor):
         raise ValueError("negative")
     return factor * x[0]
 '''
+ALLOCATING = '''
+import numpy as np
+from numba import types
+from ._jit import DATA_VECTOR, njit
+
+
+@njit(types.float64(DATA_VECTOR, types.float64))
+def callee(x, factor):
+    return factor * np.full(int(factor), x[0])[0]
+'''
 PROBE = '''
 import sys, types, pathlib
 package = types.ModuleType("dln")
@@ -80,6 +90,17 @@ def test_a_kernel_called_by_name_is_found_in_the_cache_and_never_stale(probe, tm
     callee = tmp_path / "dln" / "_probed.py"
     callee.write_text(CALLEE.replace("factor * x[0]", "factor * x[0] + 3.0"))
     assert probe() == COLD.replace("7.0", "10.0")
+
+
+def test_what_is_loaded_imports_nothing_that_compiles(probe, tmp_path):
+    # Reference: sys.modules; a kernel with code of numba's own in it, which still raises numba's own error.
+    (tmp_path / "dln" / "_probed.py").write_text(ALLOCATING)
+    assert probe() == COLD
+    last = "import atexit\natexit.register(lambda: print('numba.np.arrayobj' in sys.modules, 'scipy.linalg' in sys.modules))"
+    assert probe(last).split("\n") == [WARM, "False False"]
+    code = PROBE.format(before=last) + "try:\n    callee(np.array([3.0]), -1.0)\nexcept ValueError as error:\n    print(error)"
+    lines = run(tmp_path, code, DLN_CACHE_DIR=str(tmp_path / "cache")).split("\n")
+    assert lines[:2] == [WARM, "negative dimensions not allowed"]
 
 
 def test_eight_processes_start_cold_at_once(probe, tmp_path):
