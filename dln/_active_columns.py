@@ -2,17 +2,20 @@
 
 import math
 
-from ._jit import REDUCTION, njit
-from ._linalg import matvec, norm, rmatvec
+from numba import types
+
+from ._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
+from ._linalg import copy, matvec, norm, rmatvec
 
 _DEPENDENT = 1e-10  # what is left of a column, relative to it, if the active ones span it
 
-
-@njit()
-def copy(source, out):
-    # Loops compile in a fraction of the time that assignments of slices take.
-    for i in range(out.shape[0]):
-        out[i] = source[i]
+_EXTEND = types.boolean(
+    DATA_VECTOR, types.float64, types.int64, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, types.float64, VECTOR)
+_REMOVE = types.void(
+    types.int64, types.int64, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, types.float64, VECTOR)
+_RENEW = types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, types.float64, VECTOR)
+_DROP = types.int64(
+    types.int64, types.int64, INTEGERS, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, types.float64, VECTOR)
 
 
 @njit(fastmath=REDUCTION)
@@ -33,7 +36,7 @@ def dots(a, e, u):
     return s, w
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.int64, VECTOR), allocates=False)
 def back(L, right, k, out):
     """Solve L^T out = right for the leading k."""
     for i in range(k):
@@ -45,7 +48,7 @@ def back(L, right, k, out):
             out[m] -= v * L[i, m]
 
 
-@njit(fastmath=REDUCTION)
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.int64, VECTOR, VECTOR), fastmath=REDUCTION, allocates=False)
 def back_both(L, t, z, k, p, d):
     """Solve L^T p = t and L^T d = z together: L is read once."""
     for i in range(k):
@@ -62,14 +65,14 @@ def back_both(L, t, z, k, p, d):
             d[m] -= w * row[m]
 
 
-@njit()
+@njit(types.void(VECTOR, types.float64, types.int64), allocates=False)
 def _clean(e, y_norm, k):
     if k == e.shape[0] or norm(e) <= 1e-14 * y_norm:
         for i in range(e.shape[0]):
             e[i] = 0.0
 
 
-@njit()
+@njit(_EXTEND, allocates=False)
 def extend(a, sign, k, Q, L, z, t, e, u, y_norm, work):
     """Append a column; False if the active ones span it."""
     n = a.shape[0]
@@ -118,7 +121,7 @@ def _rotate(a, b, c, s):
         b[j] = c * w - s * v
 
 
-@njit()
+@njit(_REMOVE, allocates=False)
 def _remove(m, k, Q, L, z, t, e, u, y_norm, work):
     """Take out column m of k: rotations keep L triangular."""
     n = e.shape[0]
@@ -157,7 +160,7 @@ def _remove(m, k, Q, L, z, t, e, u, y_norm, work):
     _clean(e, y_norm, k - 1)
 
 
-@njit()
+@njit(_RENEW, allocates=False)
 def renew(Q, z, t, y, e, u, y_norm, work):
     """Compute e and u from scratch: knots have changed them one direction at a time."""
     k, n = Q.shape
@@ -169,7 +172,7 @@ def renew(Q, z, t, y, e, u, y_norm, work):
         _clean(e, y_norm, k)
 
 
-@njit()
+@njit(_DROP, allocates=False)
 def drop(m, k, active, signs, Q, L, z, t, e, u, y_norm, work):
     _remove(m, k, Q, L, z, t, e, u, y_norm, work)
     signs[active[m]] = 0.0

@@ -12,9 +12,9 @@ import math
 
 from numba import types
 
-from ._active_columns import back, back_both, copy, dot, dots, drop, extend, renew
-from ._jit import DATA_MATRIX, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
-from ._linalg import matvec, norm, rmatvec
+from ._active_columns import back, back_both, dot, dots, drop, extend, renew
+from ._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
+from ._linalg import copy, matvec, norm, rmatvec
 
 _PARALLEL = 1e-11   # 1 - s_j a_j.u below this: the column runs along its bound
 _TIE = 1e-12        # events this near in lam, relative to it, are one
@@ -23,8 +23,20 @@ _RENEW = 32         # knots between computations of the residual from scratch
 
 DONE, PAUSED = 0, 1
 
+_TENSOR = types.Array(types.float64, 3, "C")
+_INTEGER_MATRIX = types.Array(types.int64, 2, "C")
+_RESOLVE = types.int64(
+    MATRIX, types.int64, INTEGERS, VECTOR, types.int64, VECTOR, INTEGERS, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR,
+    VECTOR, VECTOR, types.float64, VECTOR,
+)
+_MARGINS = types.void(
+    DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, INTEGERS, DATA_VECTOR, types.float64, types.float64, VECTOR)
+_DISTANCE = types.float64(DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.float64)
+_BEGIN_LINE = types.UniTuple(types.int64, 2)(
+    MATRIX, VECTOR, VECTOR, INTEGERS, INTEGERS, _TENSOR, DATA_VECTOR, DATA_VECTOR)
 
-@njit()
+
+@njit(_RESOLVE, allocates=False)
 def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, e, u, d, y_norm, work):
     """Decide which of the columns at their bound, with entry 0, become active.
 
@@ -78,7 +90,7 @@ def _resolve(A, k, tied, tied_signs, n_tied, change, active, signs, Q, L, z, t, 
     return k
 
 
-@njit()
+@njit(types.void(DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
 def _predict(ce, cu, out):
     """Where a column that correlates as ce + lam cu with the residual reaches its bound; 0 if nowhere."""
     for j in range(out.shape[0]):
@@ -93,14 +105,14 @@ def _arrival(c, g):
     return abs(c) / rate if rate > _PARALLEL else 0.0
 
 
-@njit()
+@njit(_MARGINS, allocates=False)
 def _margins(ce, cu, norms, line, off, lam, low, out):
     """By how much a column can be beyond its bound between lam and low, at most: it is convex in lam."""
     for j in range(out.shape[0]):
         out[j] = max(abs(ce[j] + lam * cu[j]) - lam, abs(ce[j] + low * cu[j]) - low) + norms[j] * off[line[j]]
 
 
-@njit(fastmath=REDUCTION)
+@njit(_DISTANCE, fastmath=REDUCTION, allocates=False)
 def _distance(e, u, e0, u0, lam, low):
     """How far the residual is from another line, at most, between lam and low."""
     here = 0.0
@@ -113,7 +125,7 @@ def _distance(e, u, e0, u0, lam, low):
     return math.sqrt(max(here, there)) * 1.0000001
 
 
-@njit()
+@njit(_BEGIN_LINE, allocates=False)
 def _begin_line(A, ce, cu, line, members, lines, e, u):
     """Keep the line of this knot, in place of one on which few columns were measured: those are measured on this one."""
     new = 0
@@ -130,13 +142,9 @@ def _begin_line(A, ce, cu, line, members, lines, e, u):
     return new, again
 
 
-_TENSOR = types.Array(types.float64, 3, "C")
-_INTEGER_MATRIX = types.Array(types.int64, 2, "C")
-
-
 @njit(types.int64(MATRIX, VECTOR, types.float64, types.int64, INTEGERS, VECTOR, INTEGERS, INTEGERS, INTEGERS, MATRIX,
                   MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, INTEGERS, INTEGERS, _TENSOR, VECTOR, VECTOR, INTEGERS,
-                  _INTEGER_MATRIX, MATRIX, MATRIX))
+                  _INTEGER_MATRIX, MATRIX, MATRIX), allocates=False)
 def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sample, by_active, Q, L, work, line, members,
             lines, off, log_lam, log_k, log_active, log_x, log_nu):
     """Follow the path down to lam = `stop`, over `most` knots at most; the next call goes on from there.
@@ -290,7 +298,7 @@ def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sa
     return PAUSED
 
 
-@njit(types.void(DATA_MATRIX, MATRIX))
+@njit(types.void(DATA_MATRIX, MATRIX), allocates=False)
 def transposed(X, out):
     """out = X^T, block by block."""
     rows, columns = X.shape

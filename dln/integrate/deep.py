@@ -67,6 +67,9 @@ ADVANCE = types.int64(
     DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.boolean, types.float64,
     types.boolean, types.int64,
 )
+_PLAN = types.int64(types.float64, DATA_VECTOR, DATA_MATRIX, DATA_VECTOR, VECTOR, INTEGERS, DATA_VECTOR, types.boolean,
+                    types.boolean, DATA_VECTOR)
+_AT_REST = types.boolean(types.float64, DATA_VECTOR, DATA_MATRIX, types.float64, DATA_VECTOR, DATA_VECTOR)
 
 
 @njit(ADVANCE)
@@ -169,7 +172,7 @@ def advance(rule, curvature, stiff_method, X, y, c, depth, origin, z, f, powers,
     return RUNNING
 
 
-@njit()
+@njit(types.void(types.float64, types.boolean, VECTOR), allocates=False)
 def _pass(h, at_stop, clock):
     # Small scales make t huge, alpha^(2-D), against the steps between: t is kept as a sum of two numbers.
     if at_stop:
@@ -190,7 +193,7 @@ def _unresolved(h, clock, autonomous):
     return not autonomous and h <= 1e-15 * clock[T]
 
 
-@njit()
+@njit(_PLAN, allocates=False)
 def plan(depth, f, powers, r, clock, count, settings, stiff_method, autonomous, logs):
     """Look at the accepted state: has it converged, settled or diverged?  If not, plan the next step in ``clock[H]``.
 
@@ -267,7 +270,7 @@ def plan(depth, f, powers, r, clock, count, settings, stiff_method, autonomous, 
     return RUNNING
 
 
-@njit()
+@njit(_AT_REST, allocates=False)
 def _at_rest(depth, f, powers, largest_rate, settings, logs):
     # No small weight grows, and the large ones have stopped moving, against the rate at which the others decay.
     d = powers.shape[1]

@@ -10,8 +10,10 @@ The stiff part of the Jacobian is ``-B S (I + kappa K) C`` with ``B = D [diag(u^
 
 import math
 
+from numba import types
+
 from .._exponentials import exp_expm1
-from .._jit import njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import matvec, norm, rmatvec
 from ..rules.base import BETA, UD, UK, VD, VK, call_deep_rule
 from .state import CLOCK_SIZE, COUNT_SIZE
@@ -24,8 +26,17 @@ FINE, OVERFLOW, CROSSING = range(3)
 
 LARGEST_LOG = 300.0  # of u^D: u^(2D-2) must be finite, too
 
+_EVALUATE = types.int64(
+    types.intp, DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, DATA_VECTOR, DATA_VECTOR, VECTOR, MATRIX, VECTOR,
+    VECTOR, VECTOR, MATRIX, MATRIX,
+)
+_RELAX = types.void(
+    DATA_MATRIX, types.float64, types.float64, DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, types.float64,
+    types.float64, VECTOR, MATRIX, MATRIX,
+)
 
-@njit()
+
+@njit(_EVALUATE, allocates=False)
 def evaluate(rule, X, y, c, depth, origin, z, params, powers, r, f, logs, work_d, work_n):
     """Evaluate ``f = dz/dt`` with the residual r and the `powers` of the weights at state z; return FINE or what went wrong."""
     d = X.shape[1]
@@ -58,7 +69,7 @@ def evaluate(rule, X, y, c, depth, origin, z, params, powers, r, f, logs, work_d
     return call_deep_rule(rule, (X, y, c, depth, powers, params, r, f, work_d, work_n))
 
 
-@njit()
+@njit(types.float64(DATA_VECTOR, types.float64, types.float64), allocates=False)
 def size_of_error(error, depth, ratio_scale):
     """Return the largest error of half log u^D and half log v^D, that of log u/v counted against `ratio_scale`, at most 1.
 
@@ -74,14 +85,14 @@ def size_of_error(error, depth, ratio_scale):
     return 0.25 * depth * largest
 
 
-@njit()
+@njit(types.void(types.float64, types.float64, DATA_MATRIX, VECTOR), allocates=False)
 def gram_weight(c, depth, powers, out):
     """out = c D^2 (u^(2D-2) + v^(2D-2)), so that ``K = X diag(out) X^T``."""
     for j in range(out.shape[0]):
         out[j] = (c * depth * depth) * (powers[UD, j] * powers[UK, j] + powers[VD, j] * powers[VK, j])
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, types.float64, types.float64, DATA_MATRIX, DATA_VECTOR, VECTOR, VECTOR), allocates=False)
 def read(X, c, depth, powers, e, out, work):
     """out = C e; `work` is (d,)."""
     d = X.shape[1]
@@ -90,7 +101,7 @@ def read(X, c, depth, powers, e, out, work):
     matvec(X, work, out)
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, types.float64, DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR, VECTOR), allocates=False)
 def spread(X, depth, powers, a, scale, e, work):
     """E -= scale B a; `work` is (d,)."""
     d = X.shape[1]
@@ -100,7 +111,7 @@ def spread(X, depth, powers, a, scale, e, work):
         e[d + j] += powers[VK, j] * work[j]
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, VECTOR), allocates=False)
 def _times_stiff(X, weight, kappa, row_scale, a, out, work_d, work_n):
     # out = S (K + kappa K^2) a
     rmatvec(X, a, 1.0, work_d)
@@ -118,7 +129,7 @@ def _times_stiff(X, weight, kappa, row_scale, a, out, work_d, work_n):
         out[i] /= row_scale[i]
 
 
-@njit()
+@njit(types.float64(DATA_MATRIX, DATA_VECTOR, types.float64, DATA_VECTOR, VECTOR, VECTOR, MATRIX), allocates=False)
 def stiffest_rate(X, weight, kappa, row_scale, probe, work_d, work_n):
     """Return the largest rate of decay, by one step of the power method, which improves `probe` (N,) from step to step."""
     _times_stiff(X, weight, kappa, row_scale, probe, work_n[0], work_d, work_n[1])
@@ -130,7 +141,7 @@ def stiffest_rate(X, weight, kappa, row_scale, probe, work_d, work_n):
     return rate
 
 
-@njit()
+@njit(_RELAX, allocates=False)
 def relax(X, c, depth, powers, weight, kappa, row_scale, rate, h, error, work_d, work_n):
     """Carry an error over an explicit step: a few factors ``I - (h/m) B S (I + kappa K) C``, slower than the flow itself."""
     m = min(3, 1 + int(0.5 * h * rate))

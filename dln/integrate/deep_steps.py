@@ -13,16 +13,37 @@ W-method keeps its order.
 import math
 
 import numpy as np
+from numba import types
 
 from .._gram import gram, symmetric_square_into
-from .._jit import njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import cholesky, cholesky_solve, copy, matvec, rmatvec
 from ..rules.base import UD, UK, VD, VK
 from .deep_state import FINE, evaluate, read, size_of_error
 from .explicit import weighted
 
+_EXPLICIT = types.Tuple((types.float64, types.int64))(
+    types.intp, DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR,
+    types.float64, types.float64, types.float64, MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR,
+    VECTOR, VECTOR, MATRIX, VECTOR, VECTOR, MATRIX, VECTOR, MATRIX, MATRIX,
+)
+_FACTORIZE = types.boolean(
+    DATA_MATRIX, types.float64, types.float64, DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, DATA_VECTOR, VECTOR,
+    MATRIX, MATRIX, MATRIX,
+)
+_SOLVE = types.void(
+    DATA_MATRIX, types.float64, types.float64, DATA_MATRIX, types.float64, types.float64, DATA_VECTOR, DATA_MATRIX, DATA_MATRIX,
+    VECTOR, MATRIX, MATRIX,
+)
+_ROSENBROCK = types.Tuple((types.float64, types.int64))(
+    types.intp, DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR,
+    types.float64, types.float64, types.float64, MATRIX, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64,
+    types.boolean, types.float64, DATA_VECTOR, DATA_MATRIX, DATA_VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, VECTOR, VECTOR, MATRIX,
+    MATRIX, MATRIX, VECTOR, MATRIX, MATRIX,
+)
 
-@njit()
+
+@njit(_EXPLICIT, allocates=False)
 def explicit_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_scale, params, A, b, error_high, error_low,
                      z_new, f_new, powers, r, local, K, logs, work_d, work_n):
     """Attempt a step of size h from (z, f); return (error / tolerance, what an evaluation reported).
@@ -62,7 +83,7 @@ def explicit_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_sca
     return high_size / tolerance, FINE
 
 
-@njit()
+@njit(_FACTORIZE, allocates=False)
 def factorize(X, c, depth, powers, r, tau, kappa, row_scale, shift, M, gram_matrix, work_d):
     """Fill `shift` (2d,) with P, M with the Cholesky factor of ``S^-1 + tau (K' + kappa K'^2)`` and `gram_matrix` with K'.
 
@@ -87,7 +108,7 @@ def factorize(X, c, depth, powers, r, tau, kappa, row_scale, shift, M, gram_matr
     return cholesky(M)
 
 
-@njit()
+@njit(_SOLVE, allocates=False)
 def solve(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, e, work_d, work_n):
     """Replace e by ``(P + tau B S (I + kappa K') C)^-1 e``, the powers being those that M was made of."""
     for j in range(e.shape[0]):
@@ -105,7 +126,7 @@ def solve(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, e, work_d, wor
         e[d + j] += powers[VK, j] * work_d[0, j] / shift[d + j]
 
 
-@njit()
+@njit(_SOLVE, allocates=False)
 def contract(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, error, work_d, work_n):
     """Carry an error, its growth apart, over a step: ``(I + tau P^-1 B S (I + kappa K') C)^-4``, slower than the flow."""
     for _ in range(4):
@@ -114,7 +135,7 @@ def contract(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, error, work
         solve(X, c, depth, powers, tau, kappa, shift, M, gram_matrix, error, work_d, work_n)
 
 
-@njit()
+@njit(_ROSENBROCK, allocates=False)
 def rosenbrock_attempt(rule, X, y, c, depth, origin, z, f, h, tolerance, ratio_scale, params, A, C, m, e, gamma, filtered,
                        kappa, row_scale, powers, r, shift, z_new, f_new, powers_new, r_new, local, K, M, gram_matrix, logs,
                        work_d, work_n):

@@ -44,9 +44,13 @@ DESCEND = types.int64(
     INTEGERS, VECTOR, DATA_VECTOR, MATRIX, INDICES, DATA_MATRIX,  # count, settings, steps, params, indices, noise
     MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, DATA_MATRIX, DATA_VECTOR,  # work, samples, work_n, a batch and its views
     types.int64)  # steps to make
+_MOVE = types.int64(
+    WEIGHTS, WEIGHTS, DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.float64, types.boolean, types.boolean)
+_CONVERGED = types.boolean(
+    DATA_MATRIX, DATA_VECTOR, DATA_MATRIX, DATA_MATRIX, DATA_MATRIX, types.boolean, DATA_VECTOR, MATRIX)
 
 
-@njit()
+@njit(types.boolean(WEIGHTS, WEIGHTS, EXPONENTS, WEIGHTS), allocates=False)
 def renormalize(mantissas, previous, exponents, visible):
     """Bring mantissas back into range; return whether some weight needs its exponent to be seen."""
     scaled = False
@@ -71,7 +75,7 @@ def renormalize(mantissas, previous, exponents, visible):
     return scaled
 
 
-@njit()
+@njit(types.void(DATA_VECTOR, DATA_VECTOR, DATA_MATRIX, types.boolean, VECTOR, VECTOR), allocates=False)
 def _predictor(u, v, visible, scaled, beta, size):
     # beta = u^2 - v^2 as a product, which does not cancel.
     if scaled:
@@ -86,7 +90,7 @@ def _predictor(u, v, visible, scaled, beta, size):
             size[j] = u[j] * u[j] + v[j] * v[j]
 
 
-@njit()
+@njit(types.int64(VECTOR, VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.boolean), allocates=False)
 def _multiply(u, v, p, q, eta, shrinks):
     # One step without momentum; return how many signs flip.
     flips = 0
@@ -108,7 +112,7 @@ def _multiply(u, v, p, q, eta, shrinks):
     return flips
 
 
-@njit()
+@njit(_MOVE, allocates=False)
 def _move(mantissas, previous, look, p, q, eta, momentum, nesterov, shrinks):
     # One step with momentum; return how many signs flip.
     flips = 0
@@ -127,7 +131,7 @@ def _move(mantissas, previous, look, p, q, eta, momentum, nesterov, shrinks):
     return flips
 
 
-@njit()
+@njit(types.boolean(DATA_MATRIX, DATA_MATRIX, types.float64, types.float64), allocates=False)
 def _rests(mantissas, previous, momentum, tol):
     # Whether what momentum has still to carry is below the tolerance, relative to each weight.
     for k in range(2):
@@ -167,7 +171,7 @@ def _add(total, lost, term):
     return new, lost + ((total - (new - part)) + (term - part))
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.Array(types.int64, 1, "C", readonly=True), MATRIX, VECTOR), allocates=False)
 def _gather(X, y, indices, buffer, target):
     # The rows and targets of a batch.
     for i in range(indices.shape[0]):
@@ -183,7 +187,7 @@ def _disturb(noise, target):
         target[i] += noise[i]
 
 
-@njit()
+@njit(_CONVERGED)
 def _converged(row_X, row_y, mantissas, previous, visible, scaled, settings, work):
     # Whether the full residual is below the tolerance and momentum at rest.
     _predictor(mantissas[0], mantissas[1], visible, scaled, work[BETA], work[SIZE])
@@ -193,7 +197,7 @@ def _converged(row_X, row_y, mantissas, previous, visible, scaled, settings, wor
     return norm(r) * settings[UNIT_OF_R] <= tol and _rests(mantissas, previous, settings[MOMENTUM], tol)
 
 
-@njit(DESCEND)
+@njit(DESCEND, allocates=False)
 def descend_steps(rule, X, y, row_X, row_y, mantissas, previous, exponents, visible, dual, lost, count, settings, steps, params,
                   indices, noise, work, samples, work_n, batch_X, batch_y, batch_X_read, batch_y_read, n_steps):
     """Make at most `n_steps` steps in place; return why it stopped.

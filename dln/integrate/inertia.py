@@ -24,6 +24,7 @@ from .inertia_steps import (
     BETA_0,
     LOG_PRODUCT,
     LOG_RATIO,
+    MOTION,
     MOVED_U,
     MOVED_V,
     SIGN_U,
@@ -91,9 +92,11 @@ ADVANCE = types.int64(
     VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, VECTOR, MATRIX, DATA_MATRIX, DATA_MATRIX, DATA_VECTOR,
     DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.int64, types.float64, types.int64,
 )
+_PLAN = types.int64(
+    MOTION, types.intp, MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS, DATA_VECTOR, VECTOR, VECTOR, MATRIX)
 
 
-@njit()
+@njit(types.boolean(MATRIX, VECTOR, VECTOR, types.float64), allocates=False)
 def renew(rows, z, f, h):
     """Move the scales U and V to the weights themselves, except to those about to pass 0; False if they would overflow."""
     d = rows.shape[1]
@@ -148,6 +151,8 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
     n, d = X.shape
     z_new, f_new, local, r_new = np.empty(z.shape[0]), np.empty(z.shape[0]), np.empty(z.shape[0]), np.empty(n)
     K = np.empty((A.shape[0] + 1, z.shape[0]))
+    dual = n if gamma > 0.0 else 0
+    M = np.empty((dual, dual))
     trial = rows.copy()
     work_n = np.empty((2, n))
     row_scale = np.ones(n)
@@ -168,7 +173,7 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
             count[RHS] += 1
         tolerance = settings[RTOL] + min(1e-6, _ROUNDING * clock[REACH])
         ratio_scale = clock[RATIO_SCALE]
-        scaled = attempt(m, trial, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r_new, local, K, work_n)
+        scaled = attempt(m, trial, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r_new, local, K, M, work_n)
         count[RHS] += A.shape[0]
         if not scaled <= 1.0:  # NaN included
             count[REJECTED] += 1
@@ -188,13 +193,13 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
                     first, where = j, at
         if first >= 0 and count[CROSSED] < 0:
             # A second step that ends at the root of the cubic, and Newton's correction from there.
-            attempt(m, trial, z, f, t, where * h, tolerance, ratio_scale, params, z_new, f_new, r_new, local, K, work_n)
+            attempt(m, trial, z, f, t, where * h, tolerance, ratio_scale, params, z_new, f_new, r_new, local, K, M, work_n)
             count[RHS] += A.shape[0]
             clock[CROSSED_AT] = t + where * h - (1.0 + z_new[first]) / z_new[2 * d + first]
             count[CROSSED] = first
             if not through_zero:
                 return SIGN_CHANGE
-            attempt(m, trial, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r_new, local, K, work_n)
+            attempt(m, trial, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r_new, local, K, M, work_n)
         at_stop = h >= clock[STOP] - t
         clock[T] = clock[STOP] if at_stop else t + h
         count[ACCEPTED] += 1
@@ -220,7 +225,7 @@ def advance(rule, curvature, X, y, c, inertia, through_zero, rows, z, f, r, erro
     return reason
 
 
-@njit()
+@njit(_PLAN, allocates=False)
 def plan(m, curvature, rows, z, f, r, probe, clock, count, settings, params, row_scale, work_n):
     """Look at the accepted state: has it converged, come to rest or diverged?  If not, plan the next step in ``clock[H]``."""
     d = m.X.shape[1]

@@ -10,9 +10,10 @@ import math
 from collections import namedtuple
 
 import numpy as np
+from numba import types
 
 from .._gram import gram
-from .._jit import njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
 from .._linalg import cholesky, cholesky_solve, copy, matvec, rmatvec
 from ..rules.base import call_rule
 from .explicit import weighted
@@ -25,9 +26,19 @@ ROWS = WORK + 7
 #: What an attempt does not change: the rule's address, the data, 1/(2N), the inertia (0: Nesterov's flow), and the tableau,
 #: that of a W-method if gamma > 0.
 Motion = namedtuple("Motion", "rule X y c inertia A C b nodes error_high error_low gamma")
+MOTION = types.NamedTuple((types.intp, DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, DATA_MATRIX, DATA_MATRIX,
+                           *(DATA_VECTOR,) * 4, types.float64), Motion)
+_ATTEMPT = types.float64(
+    MOTION, MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, types.float64, types.float64, types.float64, MATRIX, VECTOR,
+    VECTOR, VECTOR, VECTOR, MATRIX, MATRIX, MATRIX,
+)
+_SOLVE = types.void(
+    MOTION, MATRIX, DATA_VECTOR, types.float64, types.float64, types.float64, DATA_MATRIX, VECTOR, MATRIX)
+_SIZE_OF_ERROR = types.float64(
+    DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.float64, VECTOR)
 
 
-@njit()
+@njit(types.UniTuple(types.float64, 2)(types.float64, types.float64), allocates=False)
 def coefficients(inertia, t):
     """Return (damping, push) at time t."""
     if inertia > 0.0:
@@ -35,7 +46,7 @@ def coefficients(inertia, t):
     return (3.0 / t, 1.0) if t > 0.0 else (0.0, 0.25)
 
 
-@njit()
+@njit(types.boolean(MOTION, MATRIX, DATA_VECTOR, types.float64, VECTOR, VECTOR, VECTOR, MATRIX), allocates=False)
 def evaluate(m, rows, z, t, params, r, f, work_n):
     """Evaluate ``f = dz/dt`` with beta, size and r at state z; False if the weights would overflow."""
     n, d = m.X.shape
@@ -66,11 +77,14 @@ def evaluate(m, rows, z, t, params, r, f, work_n):
     return True
 
 
-@njit()
-def attempt(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r, local, K, work_n):
-    """Attempt a step of size h from (z, f); return its error over the tolerance, infinite if it overflows."""
+@njit(_ATTEMPT, allocates=False)
+def attempt(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r, local, K, M, work_n):
+    """Attempt a step of size h from (z, f); return its error over the tolerance, infinite if it overflows.
+
+    M is (n, n) for a W-method, and not used otherwise.
+    """
     if m.gamma > 0.0:
-        return _implicit(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r, local, K, work_n)
+        return _implicit(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r, local, K, M, work_n)
     stages, last = m.A.shape[0], params.shape[0] - 1
     copy(f, K[0])
     for i in range(1, stages + 1):
@@ -98,8 +112,8 @@ def attempt(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r
     return high * damping / tolerance
 
 
-@njit()
-def _implicit(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r, local, K, work_n):
+@njit(_ATTEMPT, allocates=False)
+def _implicit(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new, r, local, K, M, work_n):
     n, d = m.X.shape
     stages, last = m.A.shape[0], params.shape[0] - 1
     damping, push = coefficients(m.inertia, t)
@@ -115,7 +129,6 @@ def _implicit(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new,
         rows[D_V, j] = max(plain - p[j], 0.5 * plain)
         weight[j] = (4.0 * m.c * push) * (rows[U2, j] * (1.0 + z[j]) ** 2 / rows[D_U, j]
                                           + rows[V2, j] * (1.0 + z[d + j]) ** 2 / rows[D_V, j])
-    M = np.empty((n, n))
     gram(m.X, weight, M)
     for i in range(n):
         M[i, i] += 1.0
@@ -157,7 +170,7 @@ def _implicit(m, rows, z, f, t, h, tolerance, ratio_scale, params, z_new, f_new,
     return size_of_error(m.X, local, z, z_new, h, ratio_scale, rows[WORK]) / tolerance
 
 
-@njit()
+@njit(_SOLVE, allocates=False)
 def _solve(m, rows, z, g, damping, push, M, x, work_n):
     # x = (g - J)^-1 x.  With k_w = g k_delta - x_delta only k_delta and xi = d coef/d delta k_delta are left, and xi is N x N.
     n, d = m.X.shape
@@ -182,7 +195,7 @@ def _solve(m, rows, z, g, damping, push, M, x, work_n):
         x[nu] = (x[nu] + x[mu]) / g
 
 
-@njit()
+@njit(_SIZE_OF_ERROR, allocates=False)
 def size_of_error(X, error, z, z_new, h, ratio_scale, work):
     """Return the largest error of log weights, of h times their velocities, and of the part of log weights along p.
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from numba import types
 
-from .._jit import DATA_MATRIX, VECTOR, njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, VECTOR, njit
+from .._linalg import copy
 
 # Why the loop stopped.
 DONE, AT_MARGIN, OVERFLOWING, VANISHED = range(4)
@@ -18,7 +19,7 @@ DESCEND = types.UniTuple(types.int64, 2)(
 )
 
 
-@njit()
+@njit(types.float64(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR, VECTOR), allocates=False)
 def predictor(Z, log_u, log_v, beta, margins):
     """Fill ``beta = u^2 - v^2`` and the margins ``Z beta``; give the least margin, NaN where a weight overflows."""
     n, d = Z.shape
@@ -68,10 +69,10 @@ def descend(Z, log_u, log_v, sign_u, sign_v, dual, steps, logistic, normalized, 
             loss += value
         for i in range(n):
             a[i] *= steps[k] / (loss if normalized else n)
-        before[0, :] = log_u
-        before[1, :] = log_v
-        before[2, :] = sign_u
-        before[3, :] = sign_v
+        copy(log_u, before[0])
+        copy(log_v, before[1])
+        copy(sign_u, before[2])
+        copy(sign_v, before[3])
         for j in range(d):
             turn = 0.0
             for i in range(n):
@@ -86,10 +87,10 @@ def descend(Z, log_u, log_v, sign_u, sign_v, dual, steps, logistic, normalized, 
             log_v[j] += math.log1p(-turn) if turn < 1.0 else math.log(turn - 1.0)
         least = math.nan if vanished else predictor(Z, log_u, log_v, beta, margins)
         if math.isnan(least):
-            log_u[:] = before[0]
-            log_v[:] = before[1]
-            sign_u[:] = before[2]
-            sign_v[:] = before[3]
+            copy(before[0], log_u)
+            copy(before[1], log_v)
+            copy(before[2], sign_u)
+            copy(before[3], sign_v)
             predictor(Z, log_u, log_v, beta, margins)
             return VANISHED if vanished else OVERFLOWING, k
         for i in range(n):

@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 
 from .._gram import gram
-from .._jit import DATA_MATRIX, INTEGERS, VECTOR, njit
+from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import cholesky, cholesky_solve, copy, matvec, rmatvec
 from ..network import evaluate_weights
 
@@ -37,8 +37,18 @@ _NEGLIGIBLE = 1e-120  # of pi g: as good as 0, and its square root has an invers
 _LANDING = 1e-13  # a stop is met to this relative accuracy, or as well as rounding allows
 _EPS = 2.220446049250313e-16
 
+_RATES = types.Tuple((types.boolean, types.float64, types.float64))(
+    DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.boolean, DATA_VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, VECTOR,
+    VECTOR, VECTOR, MATRIX,
+)
+_FACTOR = types.boolean(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, types.float64, MATRIX, VECTOR, VECTOR)
+_CURVATURE = types.void(
+    DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, MATRIX, VECTOR,
+    MATRIX, MATRIX,
+)
 
-@njit()
+
+@njit(_RATES, allocates=False)
 def rates(Z, log_product, log_ratio, logistic, nu, w, beta, size, m, pi, q, bend, turned, drift, work):
     """Evaluate the flow at nu: fill its arrays and return (fits, log A, G).
 
@@ -84,7 +94,7 @@ def rates(Z, log_product, log_ratio, logistic, nu, w, beta, size, m, pi, q, bend
     return math.isfinite(fall), top + math.log(total / n), fall
 
 
-@njit()
+@njit(_FACTOR, allocates=False)
 def factor(K, q, pi, tau, W, root, slow):
     """Factor ``M = I + tau (diag(q) - pi q^T) K``; False if it does not factor.
 
@@ -112,7 +122,7 @@ def factor(K, q, pi, tau, W, root, slow):
     return total != 0.0
 
 
-@njit()
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
 def solve(W, root, slow, b):
     """Solve with what `factor` leaves, in place."""
     rest = 0.0
@@ -127,7 +137,7 @@ def solve(W, root, slow, b):
         b[i] += rest * slow[i]
 
 
-@njit()
+@njit(_CURVATURE, allocates=False)
 def curvature(Z, beta, size, pi, q, bend, turned, drift, K, slope, work, work_n):
     """Fill K and the gradient of G with respect to nu, (N,)."""
     n, d = Z.shape
@@ -151,7 +161,7 @@ def curvature(Z, beta, size, pi, q, bend, turned, drift, K, slope, work, work_n)
         slope[i] += work_n[0, i]
 
 
-@njit()
+@njit(types.float64(DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, VECTOR), allocates=False)
 def tolerated(log_product, size, beta, unit, scale):
     """Fill the weight of an error of log(u/v), (d,): 1, or more where beta itself would be off by more."""
     largest = unit
@@ -160,6 +170,18 @@ def tolerated(log_product, size, beta, unit, scale):
     for j in range(beta.shape[0]):
         scale[j] = max(1.0, size[j] / largest)
     return largest
+
+
+@njit(types.float64(DATA_VECTOR), allocates=False)
+def least(margins):
+    """Return the least of the margins."""
+    found = np.inf
+    for i in range(margins.shape[0]):
+        if not margins[i] >= found:  # a NaN must win: `min` would drop it
+            found = margins[i]
+        if found != found:
+            break
+    return found
 
 
 ADVANCE = types.int64(
@@ -194,7 +216,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
     if not fits:
         return OVERFLOWING
     tolerated(log_product, size, beta, unit, scale)
-    clock[LOG_A], clock[MARGIN] = log_a, margins.min()
+    clock[LOG_A], clock[MARGIN] = log_a, least(margins)
     y = clock[Y]
     reached = (math.log(y) - log_a if y > 0.0 else -np.inf) if by_time else clock[MARGIN]
     if reached >= stop:
@@ -289,7 +311,7 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
                 clock[H] = h
                 return OVERFLOWING if overflow else STEP_TOO_SMALL
             continue
-        margin = m1.min()
+        margin = least(m1)
         value = (math.log(y1) - log_a1 if by_time else margin) - stop
         arrived = False
         if value >= 0.0 or landing:
@@ -329,7 +351,8 @@ def advance(Z, log_product, log_ratio, logistic, unit, rtol, nu, error_nu, beta,
         clock[Y], clock[LOG_A], clock[MARGIN] = y1, log_a1, margin
         # The error of nu so far, carried over the step (by less than the flow contracts it), and that of the step.
         solve(W, root, slow, error_nu)
-        error_nu += local
+        for i in range(n):
+            error_nu[i] += local[i]
         rmatvec(Z, error_nu, 4.0, work[0])
         clock[ERROR] = 0.0
         for j in range(d):

@@ -10,8 +10,8 @@ import numpy as np
 from numba import types
 
 from .._jit import DATA_MATRIX, DATA_VECTOR, MATRIX, VECTOR, njit
-from .._linalg import rmatvec
-from .state import System, evaluate
+from .._linalg import copy, copy_rows, rmatvec
+from .state import SYSTEM, System, evaluate
 
 # What the kernel reports.
 RUNNING, DIVERGED = range(2)
@@ -31,6 +31,8 @@ STOCHASTIC = types.int64(
     types.intp, DATA_MATRIX, DATA_VECTOR, DATA_MATRIX, DATA_VECTOR,  # rule, X, y, X*X, its column sums
     MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX,  # rows, z, f, r, sums_n, sums_d
     VECTOR, MATRIX, DATA_MATRIX, types.int64)  # settings, params, xi, steps to make
+_SHRINK = types.void(
+    DATA_MATRIX, DATA_VECTOR, DATA_VECTOR, DATA_MATRIX, DATA_VECTOR, types.float64, VECTOR, VECTOR)
 
 
 class Increments:
@@ -90,7 +92,7 @@ def increments(n_steps, width, rng=None, coarsen=1):
     return np.concatenate(pieces) if pieces else np.empty((0, stream.width))
 
 
-@njit()
+@njit(_SHRINK, allocates=False)
 def shrink(squares, column_sums, sums_n, sums_d, settings, t, work_n, Q):
     """Fill Q with ``int q`` of the rule and of the noise at time t, given ``int r^2`` and ``int g^2``."""
     kind, eta = settings[KIND], settings[STEP]
@@ -113,7 +115,7 @@ def shrink(squares, column_sums, sums_n, sums_d, settings, t, work_n, Q):
         Q[j] += sums_d[RULE_Q, j] + drift * sums_d[SQUARE_G, j]
 
 
-@njit()
+@njit(types.void(DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, VECTOR), allocates=False)
 def kick(r, xi, settings, move):
     """Fill `move` (N,) with what the noise adds to nu in a step."""
     n = r.shape[0]
@@ -140,7 +142,7 @@ def kick(r, xi, settings, move):
             move[i] = scale * math.sqrt(level) * xi[i]
 
 
-@njit()
+@njit(types.boolean(types.intp, SYSTEM, DATA_VECTOR, VECTOR, VECTOR, VECTOR, VECTOR, MATRIX, MATRIX), allocates=False)
 def _evaluate(rule, system, settings, z, params, r, f, sums_d, work_n):
     # The rule, r and g at z; False where the residual leaves the range of numbers.
     if not evaluate(rule, system, settings[C], z, params, r, f, work_n):
@@ -174,7 +176,11 @@ def stochastic_steps(rule, X, y, squares, column_sums, rows, z, f, r, sums_n, su
     for k in range(n_steps):
         t = (settings[DONE] + 1.0) * dt
         kick(r, xi[k], settings, move)
-        nu_old[:], r_old[:], f_old[:], S_old[:], sums_old[:] = nu, r, f, sums_n, sums_d
+        copy(nu, nu_old)
+        copy(r, r_old)
+        copy(f, f_old)
+        copy(sums_n, S_old)
+        copy_rows(sums_d, sums_old)
         for corrector in range(2 if heun else 1):
             old, new = (dt, 0.0) if corrector == 0 else (0.5 * dt, 0.5 * dt)
             for i in range(n):
