@@ -207,7 +207,7 @@ class Blas:
 
     def __call__(self, *pointers):
         """Call the function from Python."""
-        self._kind(self.place.value)(*pointers)
+        ctypes.cast(self.place, self._kind)(*pointers)
 
 
 _PREFIX = "dln:"  # of symbols

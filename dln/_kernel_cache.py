@@ -169,8 +169,8 @@ class KernelCache:
             for name in needed:  # before the machine code that looks for them
                 self._provide(name)
             environments = {name: _environment(name, *found) for name, found in environments.items()}
-            return CompileResult._rebuild(
-                target_context, library, descriptor, environments[own], *others, tuple(environments.values()))
+            arguments = library, descriptor, environments[own], *others, tuple(environments.values())
+            return CompileResult._rebuild(target_context, *arguments)
         except (OSError, KeyError, AttributeError, ImportError, Unknown):
             return None
 
@@ -182,7 +182,7 @@ class KernelCache:
             if compiled.library.has_dynamic_globals:
                 return
             library, descriptor, own, *others, referenced = compiled._reduce()
-            environments = {found.env_name: (found.globals["__name__"], found.consts) for found in (own, *referenced)}
+            environments = {found.env_name: (found.globals.get("__name__"), found.consts) for found in (own, *referenced)}
             body = dumps((self._needed(compiled), environments, (library, descriptor, own.env_name, *others)))
             temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
             temporary.write_bytes(_digest(body) + body)
