@@ -70,7 +70,8 @@ def begin_kept(triangle, row_factors, log_product, log_ratio, c, squared_norm, s
         return
     M = _single(kept)
     unit = marked[n + UNIT] = unit_of(weight * squared_norm)
-    known[:d] = weight
+    for j in range(d):
+        known[j] = weight
     root = math.sqrt(weight / unit)
     at = 0
     for i in range(n):

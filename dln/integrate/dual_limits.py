@@ -193,7 +193,7 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, wrong, to
             if penalties.shape[0] > 0:
                 penalty = penalties[i if penalties.shape[0] > 1 else 0]
                 residual, used, last, error = _close(path, place, work, c, penalty, tol)
-                log_alphas[i] = path.log_alpha
+                copy(path.log_alpha, log_alphas[i])
             else:
                 path.position[RAISED] = 0.0
                 reflect(path, place)
@@ -211,8 +211,8 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, wrong, to
             path.position[RAISED] = 0.0
             scales_here(path, work.log_scale)
             evaluate(path, place, work)
-            betas[i] = place.b
-            nus[i] = place.nu
+            copy(place.b, betas[i])
+            copy(place.nu, nus[i])
             norms[i] = norm(place.r)
             # b is the mirror image of nu: the gap is nu.(X b - y) exactly, and its terms do not cancel against each other.
             gap = 0.0
@@ -222,7 +222,7 @@ def limits_of(X, y, c, top, log_alphas, log_ratios, starts, penalties, wrong, to
             gaps[i] = abs(gap) / whole if whole > 0.0 else 0.0
             errors[i] = max(error, last * last)
             way_errors[i] = _moves(path, place, work, wrong[i]) if wrong.shape[0] > 0 else 0.0
-    memory[:n] = place.nu
-    memory[n:n + d] = path.log_alpha
-    memory[n + d:n + 2 * d] = path.ratio
+    copy(place.nu, memory[:n])
+    copy(path.log_alpha, memory[n:n + d])
+    copy(path.ratio, memory[n + d:n + 2 * d])
     memory[n + 2 * d] = 1.0 if known else 0.0
