@@ -22,7 +22,7 @@ import scipy  # its parts are loaded when first used
 
 from . import deep_potential as deep
 from ._dual import qr_apply
-from .problem import RowSpace
+from .row_space import RowSpace
 
 _MAX_NEWTON = 400
 _MAX_TOTAL = 5_000

@@ -19,7 +19,7 @@ import scipy  # its parts are loaded when first used
 from . import _dual_kernels as kernels
 from ._jit import entry_point
 from .network import difference_of_squares
-from .problem import RowSpace
+from .row_space import RowSpace
 
 _MAX_NEWTON = 200
 _MAX_TOTAL = 5000

@@ -13,7 +13,7 @@ import math
 from numba import types
 
 from ._active_columns import back, back_both, dot, dots, drop, extend, renew
-from ._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
+from ._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, TENSOR, VECTOR, njit
 from ._linalg import copy, matvec, norm, rmatvec
 
 _PARALLEL = 1e-11   # 1 - s_j a_j.u below this: the column runs along its bound
@@ -23,7 +23,6 @@ _RENEW = 32         # knots between computations of the residual from scratch
 
 DONE, PAUSED = 0, 1
 
-_TENSOR = types.Array(types.float64, 3, "C")
 _INTEGER_MATRIX = types.Array(types.int64, 2, "C")
 _RESOLVE = types.int64(
     MATRIX, types.int64, INTEGERS, VECTOR, types.int64, VECTOR, INTEGERS, VECTOR, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR,
@@ -33,7 +32,7 @@ _MARGINS = types.void(
     DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, INTEGERS, DATA_VECTOR, types.float64, types.float64, VECTOR)
 _DISTANCE = types.float64(DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, DATA_VECTOR, types.float64, types.float64)
 _BEGIN_LINE = types.UniTuple(types.int64, 2)(
-    MATRIX, VECTOR, VECTOR, INTEGERS, INTEGERS, _TENSOR, DATA_VECTOR, DATA_VECTOR)
+    MATRIX, VECTOR, VECTOR, INTEGERS, INTEGERS, TENSOR, DATA_VECTOR, DATA_VECTOR)
 
 
 @njit(_RESOLVE, allocates=False)
@@ -143,7 +142,7 @@ def _begin_line(A, ce, cu, line, members, lines, e, u):
 
 
 @njit(types.int64(MATRIX, VECTOR, types.float64, types.int64, INTEGERS, VECTOR, INTEGERS, INTEGERS, INTEGERS, MATRIX,
-                  MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, INTEGERS, INTEGERS, _TENSOR, VECTOR, VECTOR, INTEGERS,
+                  MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, INTEGERS, INTEGERS, TENSOR, VECTOR, VECTOR, INTEGERS,
                   _INTEGER_MATRIX, MATRIX, MATRIX), allocates=False)
 def advance(A, y, stop, most, ints, floats, active, tied, near, by_column, by_sample, by_active, Q, L, work, line, members,
             lines, off, log_lam, log_k, log_active, log_x, log_nu):

@@ -28,9 +28,10 @@ from numba.extending import get_cython_function_address, intrinsic, lower_builti
 from ._crew import compile_ahead
 from ._kernel_cache import KernelCache, find_folder, source_digest
 
-__all__ = ["DATA_MATRIX", "DATA_VECTOR", "INTEGERS", "MATRIX", "REDUCTION", "SINGLE_DATA_MATRIX", "SINGLE_DATA_VECTOR",
-           "SINGLE_MATRIX", "SINGLE_VECTOR", "VECTOR", "Blas", "Kernel", "address", "cache_folder", "caller", "compile_only",
-           "compile_together", "entry_point", "is_kept", "named", "njit", "source_digest"]
+__all__ = ["DATA_INTEGERS", "DATA_MATRIX", "DATA_VECTOR", "INTEGERS", "MATRIX", "REDUCTION", "SINGLE_DATA_MATRIX",
+           "SINGLE_DATA_VECTOR", "SINGLE_MATRIX", "SINGLE_VECTOR", "TENSOR", "VECTOR", "Blas", "Kernel", "address",
+           "cache_folder", "caller", "compile_only", "compile_together", "entry_point", "is_kept", "named", "njit",
+           "source_digest"]
 
 _numba_settings: Any = numba.config
 
@@ -40,9 +41,11 @@ REDUCTION = {"reassoc", "contract"}
 VECTOR = types.Array(types.float64, 1, "C")
 MATRIX = types.Array(types.float64, 2, "C")
 INTEGERS = types.Array(types.int64, 1, "C")
+TENSOR = types.Array(types.float64, 3, "C")
 #: Data are passed as read-only: a kernel that writes to them does not compile.
 DATA_VECTOR = types.Array(types.float64, 1, "C", readonly=True)
 DATA_MATRIX = types.Array(types.float64, 2, "C", readonly=True)
+DATA_INTEGERS = types.Array(types.int64, 1, "C", readonly=True)
 
 # The same in single precision.
 SINGLE_VECTOR = types.Array(types.float32, 1, "C")

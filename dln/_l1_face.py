@@ -11,7 +11,7 @@ import numpy as np
 import scipy  # its parts are loaded when first used
 
 from ._l1 import Scaled, first_alike, least_l1
-from .problem import EPS, _row_space
+from .row_space import EPS, row_space_of
 
 #: |a_j.nu| this near to 1 counts as 1.
 TIE = 1e-9
@@ -196,7 +196,7 @@ def most_slack(A, face, nu):
     free = basis[:, rank:]
     if free.shape[1] == 1:  # one nu only
         return float(np.min(1.0 - np.abs(nu @ A[:, others])))
-    reduced = _row_space(free[:-1].T @ A[:, others], unit * free[-1])
+    reduced = row_space_of(free[:-1].T @ A[:, others], unit * free[-1])
     if not reduced.interpolates:  # some nu is orthogonal to all others
         return 1.0
     problem = Scaled.of(reduced.X, reduced.y, np.ones(others.size), by_rows=True)

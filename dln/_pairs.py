@@ -7,10 +7,9 @@ have one axis more, of length 2, in front.
 import numpy as np
 from numba import types
 
-from ._jit import MATRIX, VECTOR, entry_point, njit
+from ._jit import MATRIX, TENSOR, VECTOR, entry_point, njit
 
 _SPLIT = 134217729.0  # 2^27 + 1
-_TENSOR = types.Array(types.float64, 3, "C")
 
 
 @njit()
@@ -66,7 +65,7 @@ def apply_data(A, x, out):
         out[0, i], out[1, i] = _two_sum(s, e)
 
 
-@njit(types.void(_TENSOR, MATRIX, MATRIX))
+@njit(types.void(TENSOR, MATRIX, MATRIX))
 def apply_pairs(M, x, out):
     """out = M x, for a matrix and a vector of pairs."""
     for i in range(M.shape[1]):
@@ -78,7 +77,7 @@ def apply_pairs(M, x, out):
         out[0, i], out[1, i] = s, e
 
 
-@njit(types.void(MATRIX, _TENSOR))
+@njit(types.void(MATRIX, TENSOR))
 def gram_of_rows(A, out):
     """out = A A^T."""
     for i in range(A.shape[0]):
@@ -92,7 +91,7 @@ def gram_of_rows(A, out):
             out[0, k, i], out[1, k, i] = s, e
 
 
-@njit(types.boolean(_TENSOR))
+@njit(types.boolean(TENSOR))
 def invert(M):
     """Invert a square matrix in place, by Gauss and Jordan with row pivoting; False if it is singular to 28 digits."""
     n = M.shape[1]
@@ -132,7 +131,7 @@ def invert(M):
     return True
 
 
-@njit(types.void(_TENSOR, MATRIX, types.int64))
+@njit(types.void(TENSOR, MATRIX, types.int64))
 def exchange(M, w, at):
     """Update the inverse of a matrix when its column `at` gives way to another, with ``w = M column``."""
     n = M.shape[1]

@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from ._suggest import unknown
-from .problem import EPS, _exponent, _matrix, _vector
+from .problem import _matrix, _vector
+from .row_space import EPS, exponent
 
 __all__ = ["LOSSES", "Classification", "Separation", "log_loss_of"]
 
@@ -185,9 +186,9 @@ def scaled(Z):
 
     A linear programme's "optimal" is absolute, so its data are brought to size 1 first, by powers of two.
     """
-    columns = -_exponent(Z, axis=0)
+    columns = -exponent(Z, axis=0)
     one = np.ldexp(Z, columns)
-    rows = -_exponent(one, axis=1)
+    rows = -exponent(one, axis=1)
     return rows, columns, np.ldexp(one, rows[:, None])
 
 

@@ -25,8 +25,9 @@ from .integrate.methods import (
 )
 from .integrate.stops import checked_times
 from .network import difference_of_squares, initialize
-from .problem import Problem, RowSpace
+from .problem import Problem
 from .result import FlowResult, Status
+from .row_space import RowSpace
 from .rules import Flooding, GradientFlow, Rule
 from .rules.base import number
 

@@ -14,7 +14,7 @@ from ._suggest import unknown
 from .classification import checked_classification
 from .minimizer import _divergence
 from .network import difference_of_squares, initialize
-from .problem import RowSpace
+from .row_space import RowSpace
 
 __all__ = ["NORMS", "MarginMaximizer", "maximum_margin"]
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import types
 
-from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
+from .._jit import DATA_INTEGERS, DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, REDUCTION, VECTOR, njit
 from .._linalg import copy, norm, residual, rmatvec
 from ..rules.base import call_rule
 
@@ -171,7 +171,7 @@ def _add(total, lost, term):
     return new, lost + ((total - (new - part)) + (term - part))
 
 
-@njit(types.void(DATA_MATRIX, DATA_VECTOR, types.Array(types.int64, 1, "C", readonly=True), MATRIX, VECTOR), allocates=False)
+@njit(types.void(DATA_MATRIX, DATA_VECTOR, DATA_INTEGERS, MATRIX, VECTOR), allocates=False)
 def _gather(X, y, indices, buffer, target):
     # The rows and targets of a batch.
     for i in range(indices.shape[0]):

@@ -7,7 +7,7 @@ from numba import types
 
 from .._dual_kernels import direction
 from .._gram import gram
-from .._jit import DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
+from .._jit import DATA_INTEGERS, DATA_MATRIX, DATA_VECTOR, INTEGERS, MATRIX, VECTOR, njit
 from .._linalg import copy, matvec, norm, rmatvec
 from .dual_path import MAX_NEWTON, PATH, POINT, RAISED, STEP, WORK, evaluate, follow, go_on, newton, reflect, room, scales_here
 
@@ -134,7 +134,7 @@ def _close(path, place, work, c, penalty, tol):
 
 
 PATHS = types.void(DATA_MATRIX, DATA_VECTOR, types.float64, types.float64, MATRIX, DATA_MATRIX, DATA_MATRIX, DATA_MATRIX,
-                   DATA_MATRIX, types.float64, types.Array(types.int64, 1, "C", readonly=True), LIMITS, VECTOR, INTEGERS,
+                   DATA_MATRIX, types.float64, DATA_INTEGERS, LIMITS, VECTOR, INTEGERS,
                    types.int64)
 
 

@@ -82,7 +82,7 @@ from .state import (
     fix_scale,
 )
 from .stepping import report
-from .stretch import add_up, carry, drifts, gather, keep, largest, settle_up, spread
+from .stretch import add_step, add_up, carry, drifts, gather, largest, settle_up, spread
 from .survey import LANDING
 
 AT_REST, MOVED, STEEPNESS, REFUSED, NOTES_SIZE = range(5)
@@ -278,7 +278,7 @@ def follow(rule, curvature, pair, X, y, c, rows, z, f, r, error, clock, count, s
         copy(r_new, r_part)
         copy(part_work[0], pushed)
         copy_rows(part_rows[BETA:SIZE + 1], part_now)
-        keep(sums)
+        add_step(sums)
         carry(basis, M, W, row_scale, local, error)
         moved = spread(here, part, ratio, start, elapsed, asleep, z_part, f_part, z[n:], f[n:], basis.columns)
         rmatvec(basis.rows, z_part[:k], 1.0, z[:n])

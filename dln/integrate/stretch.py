@@ -4,12 +4,11 @@ import numpy as np
 from numba import types
 
 from .._inverse_factor import solve_factorized
-from .._jit import DATA_MATRIX, INTEGERS, MATRIX, VECTOR, njit
+from .._jit import DATA_MATRIX, INTEGERS, MATRIX, TENSOR, VECTOR, njit
 from .._linalg import norm, rmatvec
 from .reduced import BASIS, split
 from .state import BETA, LOG_PRODUCT, LOG_RATIO, PRODUCT, RATIO, SCALE, SIZE, SYSTEM, WORK
 
-CUBE = types.Array(types.float64, 3, "C")
 _SPREAD = types.float64(SYSTEM, SYSTEM, VECTOR, MATRIX, types.float64, types.float64, VECTOR, VECTOR, VECTOR, VECTOR, INTEGERS)
 
 _SEEMING = 0.5  # error of the log weights of those that sleep, for the time being
@@ -44,7 +43,7 @@ def gather(here, basis, inside, buffer, n, part_rows):
         buffer[n * d + i] = fitted - inside[i]
 
 
-@njit(types.void(MATRIX, types.float64, types.float64, types.float64, DATA_MATRIX, CUBE), allocates=False)
+@njit(types.void(MATRIX, types.float64, types.float64, types.float64, DATA_MATRIX, TENSOR), allocates=False)
 def add_up(trace, length, scale, w, weights, sums):
     """Fill sums[2:] (k + 1, k + 1) with the integral of ``a b^T`` over a step, and the estimate of its error."""
     k = trace.shape[1]
@@ -65,8 +64,8 @@ def add_up(trace, length, scale, w, weights, sums):
             wrong[i, k] += a_error * length
 
 
-@njit(types.void(CUBE), allocates=False)
-def keep(sums):
+@njit(types.void(TENSOR), allocates=False)
+def add_step(sums):
     """Add to the integrals of a stretch (sums[:2]) those of a step."""
     for k in range(2):
         for i in range(sums.shape[1]):
@@ -102,7 +101,7 @@ def largest(here, data, form, widest, tolerance):
     return largest + bound
 
 
-@njit(types.void(SYSTEM, DATA_MATRIX, CUBE, INTEGERS, VECTOR, VECTOR), allocates=False)
+@njit(types.void(SYSTEM, DATA_MATRIX, TENSOR, INTEGERS, VECTOR, VECTOR), allocates=False)
 def settle_up(here, data, sums, columns, Q, error):
     """Add to Q, and to its error, what the stretch has brought to the coordinates that slept; forget it."""
     gain, wrong, work = here.rows[WORK], here.rows[WORK + 1], here.rows[WORK + 2]

@@ -14,8 +14,9 @@ from .._large import keeps_gram, kept_arrays
 from .._shrinking import run_to_limit, small_below
 from ..flow import _EPS, METHODS, checked_settings, largest_error
 from ..network import initialize
-from ..problem import Problem, RowSpace
+from ..problem import Problem
 from ..result import Status
+from ..row_space import RowSpace
 from ..rules import Flooding, GradientFlow, Rule
 from ..rules.base import number
 from . import planning, plateaus, rest, starting, stepping
